@@ -1,0 +1,77 @@
+"""Every error that logsvc raises on purpose, in one tree.
+
+    LogsvcError
+    ├── ConfigError          settings, a Procfile or a data folder that can't be used as given
+    ├── FormatError          bytes that are not what they should be
+    │   ├── BadCursor
+    │   ├── BadFilter
+    │   ├── BadKey           a record's key is not a stream
+    │   └── BadLine          a pushed line can't be read
+    ├── BusError             the bus refuses or has lost what was asked of it
+    │   ├── OutOfRange       an offset outside of what the bus keeps
+    │   └── NewerFormat      a record written by a newer logsvc: stop, never skip
+    └── StoreError           the store refuses
+        └── StoreAway        the store can't be reached now; trying again may help
+
+A message is one plain sentence for whoever has to act on it; it holds no line content and no secret.
+"""
+
+
+class LogsvcError(Exception):
+    """Base of all errors that logsvc raises on purpose."""
+
+
+class ConfigError(LogsvcError):
+    """Settings, a Procfile or a data folder that can't be used as given."""
+
+
+class FormatError(LogsvcError):
+    """Bytes or text that are not what they should be."""
+
+
+class BadCursor(FormatError):
+    """A cursor with bad syntax, of an unknown epoch, of another app's partition, or beyond the end."""
+
+
+class BadFilter(FormatError):
+    """A filter that can't be used; `parameter` names the part of the request that is wrong."""
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class BadKey(FormatError):
+    """A record's key is not the canonical JSON of a stream."""
+
+
+class BadLine(FormatError):
+    """A pushed line can't be read; `number` counts from 1."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(f"line {number}: {message}")
+        self.number = number
+
+
+class BusError(LogsvcError):
+    """The bus refuses, or has lost, what was asked of it."""
+
+
+class OutOfRange(BusError):
+    """An offset outside of what the bus keeps; `start` and `end` bound what there is."""
+
+    def __init__(self, partition: int, offset: int, start: int, end: int) -> None:
+        super().__init__(f"offset {offset} of partition {partition} is outside of [{start}, {end}]")
+        self.start, self.end = start, end
+
+
+class NewerFormat(BusError):
+    """A record written by a newer logsvc. Readers stop here: skipping it would lose lines silently."""
+
+
+class StoreError(LogsvcError):
+    """The store refuses a statement."""
+
+
+class StoreAway(StoreError):
+    """The store can't be reached now; trying again may help."""

@@ -1,0 +1,1 @@
+"""The store: everything below the watermark, as rows in ClickHouse."""

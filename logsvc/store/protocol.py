@@ -1,0 +1,86 @@
+"""What a store is. The embedded engine and a ClickHouse server both pass `tests/contract/store.py`.
+
+The store holds lines below the watermark of each partition (see bus/protocol.py). Readers say up to which offset
+they read (`below`), and never ask beyond the watermark, so a batch that is half inserted is never seen.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from logsvc.model import AppId, Chunk, Cursor, Filter, Origin
+
+
+class Page(NamedTuple):
+    """Lines in timeline order, as chunks that hold some or all of the lines of the chunk at that place."""
+
+    chunks: list[Chunk]
+    done: bool
+    """No more lines in the range that was asked for."""
+
+
+class Bucket(NamedTuple):
+    """How many lines a process wrote to a stream in [start, start + step)."""
+
+    start: int
+    """Unix ns, a multiple of the step."""
+    process: str
+    stream: str
+    lines: int
+
+
+class AppSummary(NamedTuple):
+    """An app as the store knows it."""
+
+    app: str
+    processes: list[str]
+    last: int
+    """When the bus took its newest line, Unix ms."""
+
+
+class StoreReader(Protocol):
+    """Reads of one app's rows. Raises StoreAway, StoreError."""
+
+    async def after(self, app: AppId, after: Cursor, below: int, filter: Filter, lines: int) -> Page:
+        """The first `lines` lines behind `after` and below offset `below` of after's partition that pass."""
+
+    async def before(self, app: AppId, before: Cursor, filter: Filter, lines: int) -> Page:
+        """The last `lines` lines in front of the line `before` (excluded) that pass, oldest first."""
+
+    async def first(self, app: AppId, epoch: int) -> Cursor | None:
+        """The oldest line kept of an app."""
+
+    async def volume(self, app: AppId, below: Cursor, filter: Filter, step: int) -> list[Bucket]:
+        """Lines by bucket of `step` ns of line time, process and stream, in front of `below`."""
+
+    async def apps(self, tenant: str) -> list[AppSummary]:
+        """A tenant's apps by name."""
+
+    async def exists(self, app: AppId) -> bool: ...
+
+    async def origins(self, node: str, files: Sequence[str] = ()) -> Mapping[str, Origin]:
+        """The newest origin stored of each file of a node (of `files` only, where given)."""
+
+    async def watermarks(self, epoch: int) -> Mapping[int, int]:
+        """The watermarks that writers recorded, by partition."""
+
+
+class StoreWriter(Protocol):
+    """Inserts. A batch inserted twice, with other boundaries or by two writers, is one batch."""
+
+    async def insert(self, chunks: Sequence[Chunk]) -> None:
+        """Insert whole chunks. They are on disk when this returns."""
+
+    async def record(self, epoch: int, watermarks: Mapping[int, int]) -> None:
+        """Record watermarks, after the bus has committed them."""
+
+
+class Store(StoreReader, StoreWriter, Protocol):
+    """Both, and a life."""
+
+    async def migrate(self) -> None:
+        """Bring the schema up to date; safe to call twice and at once."""
+
+    async def retain(self, now: int) -> None:
+        """Drop the parts whose retention has passed at `now` (Unix seconds)."""
+
+    async def close(self) -> None: ...
