@@ -1,4 +1,5 @@
-"""The nouns of the service: streams, chunks, cursors, origins, filters. No I/O.
+"""
+The nouns of the service: streams, chunks, cursors, origins, filters. No I/O.
 
 Everything else is said in these words. A *line* has no class of its own on the hot path: it is a slice of a
 chunk's bytes until somebody looks at it.
@@ -37,7 +38,8 @@ class AppId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Where lines come from: one incarnation of one container, filed under a tenant's app.
+    """
+    Where lines come from: one incarnation of one container, filed under a tenant's app.
 
     The key of a record is `key()`. Keys repeat, so `Stream.of` interns them: the same key gives the same object, and
     whoever groups by stream compares identities.
@@ -72,7 +74,8 @@ class Stream:
     @staticmethod
     @lru_cache(maxsize=1 << 16)
     def of(key: bytes) -> "Stream":
-        """The stream of a record's key, interned.
+        """
+        The stream of a record's key, interned.
 
         Raises BadKey where the key isn't one that `key()` wrote.
         """
@@ -96,24 +99,25 @@ _CURSOR = re.compile(r"(\d{1,9})\.(\d{1,5})\.(\d{1,18})\.(-1|\d{1,9})", re.ASCII
 
 
 class Cursor(NamedTuple):
-    """A position in a timeline: everything up to and including line `index` of the chunk at `offset`.
+    """
+    A position in a timeline: everything up to and including line `line` of the chunk at `offset`.
 
     It is the name of a line (`id` of an SSE event, `cursor` of a JSON line) and, read as "after", where a reader
-    goes on. Index -1 is the place before the chunk's first line. Positions only, never authority: a cursor of another
+    goes on. Line -1 is the place before the chunk's first line. Positions only, never authority: a cursor of another
     app's partition is refused. Cursors of one app compare in timeline order.
     """
 
     epoch: int
     partition: int
     offset: int
-    index: int
+    line: int
 
     def __str__(self) -> str:
-        return f"{self.epoch}.{self.partition}.{self.offset}.{self.index}"
+        return f"{self.epoch}.{self.partition}.{self.offset}.{self.line}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """`epoch.partition.offset.index`, decimal. Raises BadCursor."""
+        """`epoch.partition.offset.line`, decimal. Raises BadCursor."""
         match = _CURSOR.fullmatch(text)
         if match is None:
             raise BadCursor("a cursor looks like 1.37.12345.6")
@@ -121,7 +125,8 @@ class Cursor(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where a chunk was read from, so that a source knows after a crash what the bus has already.
+    """
+    Where a chunk was read from, so that a source knows after a crash what the bus has already.
 
     Written as the header `o` (JSON array, this order). `file` names the bytes and not the path: pod uid, container
     and restart, and a hash of the first line, so a renamed or compressed file is still the same file.
@@ -149,7 +154,8 @@ class Origin(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Chunk:
-    """A run of complete lines of one stream, verbatim in CRI format, at its place in the timeline.
+    """
+    A run of complete lines of one stream, verbatim in CRI format, at its place in the timeline.
 
     `value` is `<RFC 3339 time> <stdout|stderr> <F|P> <message>\\n`, repeated. Every line is well formed: whatever
     writes to the bus has checked that, so readers don't. `indices` is None where the chunk is whole; what comes from
@@ -169,13 +175,14 @@ class Chunk:
     """Header `p`: at least one line is tagged `P` and goes on in the stream's next line."""
     indices: list[int] | None = field(default=None)
 
-    def cursor(self, index: int) -> Cursor:
-        return Cursor(self.epoch, self.partition, self.offset, index)
+    def cursor(self, line: int) -> Cursor:
+        return Cursor(self.epoch, self.partition, self.offset, line)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which lines of an app somebody wants. Empty means all.
+    """
+    Which lines of an app somebody wants. Empty means all.
 
     Values of one field mean *or*, but those of `grep` and `grep_re` mean *and* and those of `exclude` *none of*.
     `process`, `dyno` and `source` are decided by the stream, once a chunk; the rest by the line. Notices pass always.

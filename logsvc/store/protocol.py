@@ -1,4 +1,5 @@
-"""What a store is. The embedded engine and a ClickHouse server both pass `tests/contract/store.py`.
+"""
+What a store is. The embedded engine and a ClickHouse server both pass `tests/contract/store.py`.
 
 The store holds lines below the watermark of each partition (see bus/protocol.py). Readers say up to which offset
 they read (`below`), and never ask beyond the watermark, so a batch that is half inserted is never seen.
@@ -40,16 +41,16 @@ class AppSummary(NamedTuple):
 class StoreReader(Protocol):
     """Reads of one app's rows. Raises StoreAway, StoreError."""
 
-    async def after(self, app: AppId, after: Cursor, below: int, filter: Filter, lines: int) -> Page:
+    async def after(self, app: AppId, after: Cursor, below: int, wanted: Filter, lines: int) -> Page:
         """The first `lines` lines behind `after` and below offset `below` of after's partition that pass."""
 
-    async def before(self, app: AppId, before: Cursor, filter: Filter, lines: int) -> Page:
+    async def before(self, app: AppId, before: Cursor, wanted: Filter, lines: int) -> Page:
         """The last `lines` lines in front of the line `before` (excluded) that pass, oldest first."""
 
     async def first(self, app: AppId, epoch: int) -> Cursor | None:
         """The oldest line kept of an app."""
 
-    async def volume(self, app: AppId, below: Cursor, filter: Filter, step: int) -> list[Bucket]:
+    async def volume(self, app: AppId, below: Cursor, wanted: Filter, step: int) -> list[Bucket]:
         """Lines by bucket of `step` ns of line time, process and stream, in front of `below`."""
 
     async def apps(self, tenant: str) -> list[AppSummary]:
