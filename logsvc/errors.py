@@ -1,5 +1,4 @@
-"""
-Every error that logsvc raises on purpose, in one tree.
+"""Every error that logsvc raises on purpose, in one tree.
 
     LogsvcError
     ├── ConfigError          settings, a Procfile or a data folder that can't be used as given

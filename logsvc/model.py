@@ -1,5 +1,4 @@
-"""
-The nouns of the service: streams, chunks, cursors, origins, filters. No I/O.
+"""The nouns of the service: streams, chunks, cursors, origins, filters. No I/O.
 
 Everything else is said in these words. A *line* has no class of its own on the hot path: it is a slice of a
 chunk's bytes until somebody looks at it.
@@ -38,8 +37,7 @@ class AppId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """
-    Where lines come from: one incarnation of one container, filed under a tenant's app.
+    """Where lines come from: one incarnation of one container, filed under a tenant's app.
 
     The key of a record is `key()`. Keys repeat, so `Stream.of` interns them: the same key gives the same object, and
     whoever groups by stream compares identities.
@@ -74,8 +72,7 @@ class Stream:
     @staticmethod
     @lru_cache(maxsize=1 << 16)
     def of(key: bytes) -> "Stream":
-        """
-        The stream of a record's key, interned.
+        """The stream of a record's key, interned.
 
         Raises BadKey where the key isn't one that `key()` wrote.
         """
@@ -99,8 +96,7 @@ _CURSOR = re.compile(r"(\d{1,9})\.(\d{1,5})\.(\d{1,18})\.(-1|\d{1,9})", re.ASCII
 
 
 class Cursor(NamedTuple):
-    """
-    A position in a timeline: everything up to and including line `line` of the chunk at `offset`.
+    """A position in a timeline: everything up to and including line `line` of the chunk at `offset`.
 
     It is the name of a line (`id` of an SSE event, `cursor` of a JSON line) and, read as "after", where a reader
     goes on. Line -1 is the place before the chunk's first line. Positions only, never authority: a cursor of another
@@ -125,8 +121,7 @@ class Cursor(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """
-    Where a chunk was read from, so that a source knows after a crash what the bus has already.
+    """Where a chunk was read from, so that a source knows after a crash what the bus has already.
 
     Written as the header `o` (JSON array, this order). `file` names the bytes and not the path: pod uid, container
     and restart, and a hash of the first line, so a renamed or compressed file is still the same file.
@@ -154,8 +149,7 @@ class Origin(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Chunk:
-    """
-    A run of complete lines of one stream, verbatim in CRI format, at its place in the timeline.
+    """A run of complete lines of one stream, verbatim in CRI format, at its place in the timeline.
 
     `value` is `<RFC 3339 time> <stdout|stderr> <F|P> <message>\\n`, repeated. Every line is well formed: whatever
     writes to the bus has checked that, so readers don't. `indices` is None where the chunk is whole; what comes from
@@ -181,8 +175,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """
-    Which lines of an app somebody wants. Empty means all.
+    """Which lines of an app somebody wants. Empty means all.
 
     Values of one field mean *or*, but those of `grep` and `grep_re` mean *and* and those of `exclude` *none of*.
     `process`, `dyno` and `source` are decided by the stream, once a chunk; the rest by the line. Notices pass always.

@@ -1,5 +1,4 @@
-"""
-What a bus is. `LocalBus` (a journal in a folder) and `KafkaBus` both pass `tests/contract/bus.py`.
+"""What a bus is. `LocalBus` (a journal in a folder) and `KafkaBus` both pass `tests/contract/bus.py`.
 
 A partition is a sequence of records numbered by offset from 0, each durable before `append` returns. Offsets
 may have holes (fences, records that logsvc did not write), so every read says where the next one starts.
@@ -63,21 +62,19 @@ class Bus(Protocol):
     async def append(
         self, stream: Stream, value: bytes, *, origin: Origin | None = None, partial: bool = False
     ) -> Cursor:
-        """
-        Append one chunk to its app's partition; return its place (line -1) once it is durable.
+        """Append one chunk to its app's partition; return its place (line -1) once it is durable.
 
         Calls made together are written together. Raises BusError; what was appended is then unknown, and the caller
         recovers as after a crash.
         """
 
     async def fence(self, partition: int) -> int:
-        """Write a record that readers skip, and return its offset: everything sent before is below it or never comes."""
+        """Write a record that readers skip; return its offset: what was sent before is below it or never comes."""
 
     async def bounds(self, partition: int) -> Bounds: ...
 
     async def read(self, partition: int, offset: int, max_bytes: int) -> Fetched:
-        """
-        Catch-up read of about `max_bytes`, at least one record where there is one; never waits for new ones.
+        """Catch-up read of about `max_bytes`, at least one record where there is one; never waits for new ones.
 
         Raises OutOfRange below the start or beyond the end. Bounded and fair between callers.
         """

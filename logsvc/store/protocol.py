@@ -1,5 +1,4 @@
-"""
-What a store is. The embedded engine and a ClickHouse server both pass `tests/contract/store.py`.
+"""What a store is. The embedded engine and a ClickHouse server both pass `tests/contract/store.py`.
 
 The store holds lines below the watermark of each partition (see bus/protocol.py). Readers say up to which offset
 they read (`below`), and never ask beyond the watermark, so a batch that is half inserted is never seen.
