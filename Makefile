@@ -1,0 +1,47 @@
+# What one does with this repository. `make` alone lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+bin := .venv/bin
+lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml
+
+.PHONY: help run test gates format lock wheel bench clean
+
+help: ## List the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: .venv/.installed-run ## Set up what is needed and run the service with the example app
+	@$(bin)/logsvc dev --procfile examples/Procfile --app demo
+
+test: gates ## Set up what is needed, then all gates and all tests
+	$(bin)/pytest --cov
+
+gates: .venv/.installed-test ## Format, lint, types and layers, without the tests
+	$(bin)/ruff format --check .
+	$(bin)/ruff check .
+	$(bin)/mypy
+	$(bin)/lint-imports
+
+format: .venv/.installed-test ## Format the code and make the fixes that are safe
+	$(bin)/ruff format .
+	$(bin)/ruff check --fix .
+
+lock: .venv/.installed-test ## Remake requirements/ from pyproject.toml (UPGRADE=1: with the newest versions)
+	$(lock) $(if $(UPGRADE),--upgrade) --extra embedded --group build --output-file requirements/run.txt
+	$(lock) $(if $(UPGRADE),--upgrade) --extra embedded --group build --group dev \
+		--constraint requirements/run.txt --output-file requirements/test.txt
+
+wheel: .venv/.installed-test ## Build the wheel and check that nothing is missing in it
+	rm -rf .cache/wheel build
+	$(bin)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir .cache/wheel .
+	$(bin)/python scripts/check_wheel.py .cache/wheel/*.whl
+
+bench: .venv/.installed-test ## Run the benchmarks: tables here, JSON in .cache/benchmarks
+	@for file in benchmarks/bench_*.py; do echo "==> $$file"; $(bin)/python "$$file"; done
+
+clean: ## Remove what was built and installed here; the data folder stays
+	rm -rf .venv .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+
+.venv/.installed-%: requirements/%.txt pyproject.toml scripts/setup.sh
+	@scripts/setup.sh $*
