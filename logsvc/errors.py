@@ -2,11 +2,14 @@
 
     LogsvcError
     ├── ConfigError          settings, a Procfile or a data folder that can't be used as given
+    ├── ClientError          what the `paas` command tells its user before it ends
+    │   └── Refused          the service answers that it won't: trying again is no use
     ├── FormatError          bytes that are not what they should be
     │   ├── BadCursor
     │   ├── BadFilter
     │   ├── BadKey           a record's key is not a stream
-    │   └── BadLine          a pushed line can't be read
+    │   ├── BadLine          a pushed line can't be read
+    │   └── BadTime          a time as people write it can't be read
     ├── BusError             the bus refuses or has lost what was asked of it
     │   ├── OutOfRange       an offset outside of what the bus keeps
     │   └── NewerFormat      a record written by a newer logsvc: stop, never skip
@@ -23,6 +26,14 @@ class LogsvcError(Exception):
 
 class ConfigError(LogsvcError):
     """Settings, a Procfile or a data folder that can't be used as given."""
+
+
+class ClientError(LogsvcError):
+    """What the `paas` command tells its user before it ends."""
+
+
+class Refused(ClientError):
+    """The service answers that it won't: trying again is no use."""
 
 
 class FormatError(LogsvcError):
@@ -51,6 +62,10 @@ class BadLine(FormatError):
     def __init__(self, number: int, message: str) -> None:
         super().__init__(f"line {number}: {message}")
         self.number = number
+
+
+class BadTime(FormatError):
+    """A time as people write it can't be read."""
 
 
 class BusError(LogsvcError):
