@@ -21,7 +21,7 @@ gates: .venv/.installed-test ## Format, lint, types and layers, without the test
 	$(bin)/ruff format --check .
 	$(bin)/ruff check .
 	$(bin)/mypy
-	$(bin)/lint-imports
+	$(bin)/lint-imports --no-logo
 
 format: .venv/.installed-test ## Format the code and make the fixes that are safe
 	$(bin)/ruff format .
@@ -41,7 +41,7 @@ bench: .venv/.installed-test ## Run the benchmarks: tables here, JSON in .cache/
 	@for file in benchmarks/bench_*.py; do echo "==> $$file"; $(bin)/python "$$file"; done
 
 clean: ## Remove what was built and installed here; the data folder stays
-	rm -rf .venv .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .cache build *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage .coverage.*
 
 .venv/.installed-%: requirements/%.txt pyproject.toml scripts/setup.sh
 	@scripts/setup.sh $*
