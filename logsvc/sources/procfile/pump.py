@@ -1,0 +1,131 @@
+"""Carry what one process writes from its two pipes to its log, in bounded turns of the event loop.
+
+A turn is one read of at most 256 KiB, one look at the clock and one write; no work is done by line but the framing.
+While the disk takes nothing, nothing is read: the pipes fill up and the process waits in its write, as it would for
+a slow terminal.
+"""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+
+from logsvc.sources.procfile.crilog import CriLog
+
+_READ = 256 * 1024
+_PIPE = 1024 * 1024
+# After a small read the pipe rests for so long. A line that comes alone is read at once; what comes faster is read
+# 500 times a second and not once a line.
+_REST = 0.002
+_SMALL = 64 * 1024
+_RETRY = 1.0
+
+
+class Pump:
+    """One process's pipes and log. Make it, give `stdout` and `stderr` to the process, call `started()`."""
+
+    def __init__(self, log: CriLog, stalled: Callable[[OSError], None]) -> None:
+        """`stalled` is called when the disk stops taking lines."""
+        self._loop = asyncio.get_running_loop()
+        self._log = log
+        self._stalled = stalled
+        self._retry: asyncio.TimerHandle | None = None
+        self._resting: dict[str, asyncio.TimerHandle] = {}
+        self._done = asyncio.Event()
+        out, self.stdout = _pipe()
+        err, self.stderr = _pipe()
+        self._open = {"stdout": out, "stderr": err}
+
+    def started(self) -> None:
+        """The process has its ends of the pipes, or never will: close ours, and read."""
+        os.close(self.stdout)
+        os.close(self.stderr)
+        for name in self._open:
+            self._listen(name)
+
+    def say(self, message: str) -> None:
+        """A platform line, behind everything read so far."""
+        self._write(self._log.framer.platform(message))
+
+    async def drain(self, patience: float, stopping: asyncio.Event) -> None:
+        """Wait until the pipes have ended and the disk has taken everything.
+
+        Gives up after `patience` seconds where somebody who isn't ours holds a pipe open, and, once `stopping`, where
+        the disk is full.
+        """
+        while not self._done.is_set():
+            try:
+                async with asyncio.timeout(patience):
+                    await self._done.wait()
+            except TimeoutError:
+                if self._retry is None or stopping.is_set():
+                    return
+
+    def close(self) -> None:
+        """Let go of pipes and log. What the pipes still hold is lost."""
+        for name in list(self._open):
+            self._end(name)
+        if self._retry is not None:
+            self._retry.cancel()
+        self._log.close()
+
+    def _listen(self, name: str) -> None:
+        self._resting.pop(name, None)
+        if self._retry is None and name in self._open:
+            self._loop.add_reader(self._open[name], self._turn, name)
+
+    def _turn(self, name: str) -> None:
+        try:
+            data = os.read(self._open[name], _READ)
+        except BlockingIOError:
+            return
+        if not data:
+            self._end(name)
+            return
+        if len(data) < _SMALL:
+            self._loop.remove_reader(self._open[name])
+            self._resting[name] = self._loop.call_later(_REST, self._listen, name)
+        self._write(self._log.framer.feed(name, data))
+
+    def _end(self, name: str) -> None:
+        """The pipe has ended, or is given up."""
+        pipe = self._open.pop(name)
+        self._loop.remove_reader(pipe)
+        if name in self._resting:
+            self._resting.pop(name).cancel()
+        os.close(pipe)
+        self._write(self._log.framer.finish(name))
+
+    def _write(self, framed: bytes) -> None:
+        self._settle(taken=self._log.write(framed))
+
+    def _try_again(self) -> None:
+        self._retry = None
+        if self._settle(taken=self._log.flush()):
+            for name in self._open:
+                if name not in self._resting:
+                    self._listen(name)
+
+    def _settle(self, *, taken: bool) -> bool:
+        if not taken and self._retry is None:
+            for pipe in self._open.values():
+                self._loop.remove_reader(pipe)
+            self._retry = self._loop.call_later(_RETRY, self._try_again)
+            self._stalled(self._log.error or OSError(errno.EIO, os.strerror(errno.EIO)))
+        if taken and not self._open:
+            self._done.set()
+        else:
+            self._done.clear()
+        return taken
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe's ends: ours doesn't block, the process's does."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    # A larger one is a kindness to apps that write in bursts. Users have a quota of it.
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE)
+    return reading, writing
