@@ -1,371 +1,373 @@
-"""The journal's files: one sequence of records, cut into segments. Format and files only; `local` is the bus.
+"""The journal: one sequence of the records of all partitions, in segments on the disk and its newest part in memory.
 
-A segment is `<sequence, 12 digits>.journal`: a head, then records, little-endian and without padding between them.
-
-    head     8s magic, I version, I length of the JSON, I CRC-32 of the JSON, JSON
-    record   4s magic, I CRC-32 of all that follows, seeded with the segment's seed,
-             I value bytes, Q offset, Q appended (Unix ms), I key bytes, I origin bytes, H partition, B flags, x,
-             key, origin, value
-
-The head's JSON holds the epoch, the seed and, for each partition, the offset of its first record from here on, so
-that a journal without records still knows its next offsets. The seed is random: nobody who writes log lines can
-forge bytes that look like a record of this segment.
+No threads and no waiting in here: `local` decides who does what when. All is for one thread, except what `Batch.write`
+and the jobs that `files` and `sequence` return touch: those may run elsewhere, one `Batch.write` at a time.
 """
 
-import os
-import secrets
-from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import logging
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from struct import Struct
-from threading import Lock
-from typing import Final, NamedTuple, Self
-from zlib import crc32
+from typing import Final, NamedTuple
 
-import orjson
+from logsvc.bus.protocol import Fetched
+from logsvc.bus.records import FENCE, GAP, OVERHEAD, PARTIAL, Record, encode, new_head
+from logsvc.bus.segment import DAMAGED, SUFFIX, Segment, SegmentGone, damaged
+from logsvc.errors import BusError, ConfigError, OutOfRange
+from logsvc.model import Chunk, Cursor, Stream
 
-from logsvc.errors import BusError, NewerFormat
+logger = logging.getLogger(__name__)
 
-VERSION: Final = 1
-FENCE: Final = 1
-"""Flag: a record that readers skip."""
-PARTIAL: Final = 2
-"""Flag: the chunk's `partial`."""
-
-MAX_KEY: Final = 64 * 1024
-MAX_ORIGIN: Final = 1024 * 1024
-BLOCK: Final = 4 * 1024 * 1024
-"""How much is read at once; larger than any record."""
-
-_HEAD: Final = Struct("<8sIII")
-_HEAD_MAGIC: Final = b"LOGSVCJ\n"
-_MAGIC: Final = b"\xf5LR\n"
-_MARK: Final = Struct("<4sI")
-_BODY: Final = Struct("<IQQIIHBx")
-_RECORD: Final = Struct("<4sIIQQIIHBx")
-OVERHEAD: Final = _RECORD.size
-"""Bytes of a record besides key, origin and value."""
-
-_IOV_MAX: Final = os.sysconf("SC_IOV_MAX")
-_SUFFIX: Final = ".journal"
+CHUNK_COST: Final = 256
+"""About how many bytes a chunk takes in memory besides its value."""
 
 
-class Record(NamedTuple):
-    """One record, as it stands in a segment."""
+class Fence(NamedTuple):
+    """The place of a record that readers skip."""
 
     partition: int
     offset: int
-    appended: int
-    flags: int
+
+
+class Append(NamedTuple):
+    """What is to become a record."""
+
+    stream: Stream | None
+    """None for a fence."""
     key: bytes
-    origin: bytes
-    value: bytes
-
-
-class Place(NamedTuple):
-    """Where a record stands in a buffer, and which one it is."""
-
-    start: int
-    end: int
     partition: int
-    offset: int
+    value: bytes
+    origin: bytes
+    flags: int
+
+    @property
+    def size(self) -> int:
+        return OVERHEAD + len(self.key) + len(self.origin) + len(self.value)
+
+
+@dataclass(slots=True)
+class Batch:
+    """One write: records with their places, which count once it has succeeded and has landed."""
+
+    appends: Sequence[Append]
     appended: int
+    segment: Segment | None
+    """Where to; None where it begins a new segment, until `write` has made that."""
+    begin: Callable[[], Segment]
+    offsets: list[int] = field(default_factory=list)
+    ends: dict[int, int] = field(default_factory=dict)
+    """By partition that it touches, the next offset behind it."""
+    pieces: list[bytes] = field(default_factory=list)
+    end: int = 0
+    """The segment's size behind it."""
+
+    def write(self) -> None:
+        """Bring it to the page cache. Raises OSError, and the journal is as it was; BusError where it isn't."""
+        if self.segment is None:
+            self.segment = self.begin()
+        self.end = self.segment.write(self.pieces)
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What a segment says of itself."""
+class Recent:
+    """The newest records, by their number in the journal; at most about `bound` bytes of them."""
 
-    sequence: int
-    epoch: int
-    seed: int
-    next: tuple[int, ...]
-    """By partition, the offset of its first record in this segment or a later one."""
-    appended: int
-    """No record from here on is older than this, Unix ms."""
-
-    def encode(self) -> bytes:
-        body = orjson.dumps(self)
-        return _HEAD.pack(_HEAD_MAGIC, VERSION, len(body), crc32(body)) + body
-
-    @classmethod
-    def decode(cls, buffer: bytes) -> tuple[Self, int] | None:
-        """The head and its length in bytes; None where `buffer` doesn't start with a whole one. Raises NewerFormat."""
-        if len(buffer) < _HEAD.size:
-            return None
-        magic, version, length, check = _HEAD.unpack_from(buffer)
-        if magic != _HEAD_MAGIC:
-            return None
-        if version > VERSION:
-            raise NewerFormat(f"the journal has format {version} and was written by a newer logsvc: start that one")
-        body = buffer[_HEAD.size : _HEAD.size + length]
-        if len(body) < length or crc32(body) != check:
-            return None
-        fields = orjson.loads(body)
-        fields["next"] = tuple(fields["next"])
-        return cls(**fields), _HEAD.size + length
-
-
-def encode(record: Record, seed: int) -> bytes:
-    """A record's bytes up to its value, which follows as it is."""
-    partition, offset, appended, flags, key, origin, value = record
-    body = _BODY.pack(len(value), offset, appended, len(key), len(origin), partition, flags) + key + origin
-    return _MARK.pack(_MAGIC, crc32(value, crc32(body, seed))) + body
-
-
-def decode(buffer: bytes, start: int) -> Record:
-    """The record at `start` of a buffer that `places` found to be sound."""
-    _, _, length, offset, appended, key, origin, partition, flags = _RECORD.unpack_from(buffer, start)
-    at_key = start + OVERHEAD
-    at_origin = at_key + key
-    at_value = at_origin + origin
-    return Record(
-        partition,
-        offset,
-        appended,
-        flags,
-        buffer[at_key:at_origin],
-        buffer[at_origin:at_value],
-        buffer[at_value : at_value + length],
-    )
-
-
-def places(buffer: bytes, seed: int, start: int = 0) -> Iterator[Place]:
-    """The sound records of `buffer` from `start` on, up to the first that is cut or damaged."""
-    view = memoryview(buffer)
-    size = len(buffer)
-    while start + OVERHEAD <= size:
-        magic, check, length, offset, appended, key, origin, partition, _ = _RECORD.unpack_from(buffer, start)
-        end = start + OVERHEAD + key + origin + length
-        if magic != _MAGIC or end > size or crc32(view[start + _MARK.size : end], seed) != check:
-            return
-        yield Place(start, end, partition, offset, appended)
-        start = end
-
-
-def sound_record_behind(buffer: bytes, seed: int, start: int) -> int | None:
-    """Where, from `start` on, the first sound record stands: proof that what is before it is not just a torn end."""
-    while (start := buffer.find(_MAGIC, start)) >= 0:
-        if next(places(buffer, seed, start), None) is not None:
-            return start
-        start += 1
-    return None
-
-
-class SegmentGone(Exception):
-    """The segment was deleted before it could be read."""
-
-
-class Segment:
-    """One file of the journal, and in memory where each of its records stands.
-
-    `places` and `index` belong to the event loop's thread; `write` is called by one thread at a time, `read` by any.
-    """
-
-    def __init__(self, path: Path, fd: int, head: Head, first: int, size: int) -> None:
-        self.path, self.fd, self.head = path, fd, head
-        self.next = head.next
+    def __init__(self, bound: int, first: int) -> None:
+        self._bound = bound
+        self._size = 0
+        self.items: list[Chunk | Fence | None] = []
+        """Record `n` is at `n - base`; None where it was let go."""
+        self.base = first
         self.first = first
-        """Number of its first record, counted over the whole journal since it was opened."""
-        self.size = size
-        self.starts = array("I")
-        """By record, the byte where it starts."""
-        self.index: dict[int, array[int]] = {}
-        """By partition, which of the records are its own; offsets are dense, so this is in order of offset."""
-        self.appended = head.appended
-        """When its newest record was appended, Unix ms."""
-        self.synced = False
-        """Whether the head has reached the disk."""
-        self._lock = Lock()
-        self._pins = 0
-        self._gone = False
+        """Number of the oldest record held."""
 
-    @classmethod
-    def create(cls, folder: Path, head: Head, first: int) -> Self:
-        """Make the file of a new segment. Raises OSError, and leaves no file then."""
-        path = folder / f"{head.sequence:012d}{_SUFFIX}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        segment = cls(path, fd, head, first, 0)
-        try:
-            segment.size = segment.write([head.encode()])
-        except OSError:
-            os.close(fd)
-            path.unlink(missing_ok=True)
-            raise
-        return segment
+    def add(self, item: Chunk | Fence) -> None:
+        self.items.append(item)
+        if type(item) is Chunk:
+            self._size += len(item.value) + CHUNK_COST
 
-    @classmethod
-    def load(cls, path: Path, first: int, *, last: bool) -> Self | None:
-        """Open a segment and find its records; cut off a torn end where it is the `last` one.
+    def trim(self) -> None:
+        items, base = self.items, self.base
+        while self._size > self._bound:
+            item = items[self.first - base]
+            if type(item) is Chunk:
+                self._size -= len(item.value) + CHUNK_COST
+            items[self.first - base] = None
+            self.first += 1
+        gone = self.first - base
+        if gone > 1024 and gone * 2 > len(items):
+            del items[:gone]
+            self.base = self.first
 
-        None where the last one has not even a whole head: it never held a record. Raises BusError where bytes that
-        were once written are damaged or missing.
+
+class Journal:
+    """The segments of one folder, which nobody else uses."""
+
+    def __init__(self, folder: Path, partitions: int, *, segment_bytes: int, recent_bytes: int) -> None:
+        self.epoch = 1
+        self.partitions = partitions
+        self.segments: list[Segment] = []
+        self.next = [0] * partitions
+        """By partition, the offset that the next record gets."""
+        self.serial = 0
+        """How many records there have been since it was opened, those found in it included."""
+        self.size = 0
+        """Bytes on the disk."""
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._recent_bytes = recent_bytes
+        self._appended = 0
+        self._recent = Recent(recent_bytes, 0)
+
+    # ---- opening
+
+    def load(self, committed: Sequence[int], *, lost_power: bool) -> None:
+        """Find what is there. `committed` are the watermarks; offsets below them are never given out again.
+
+        After a power loss, records that readers have seen may be gone, so their offsets aren't given out again either.
+        Raises BusError where the journal is damaged, ConfigError where it has another number of partitions,
+        NewerFormat, OSError.
         """
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            segment = cls._replayed(path, fd, first, last=last)
-        except BaseException:
-            os.close(fd)
-            raise
-        if segment is None:
-            os.close(fd)
-        return segment
+        names = sorted(path.name for path in self._folder.glob("[0-9]" * 12 + f"{SUFFIX}*"))
+        given_up = {int(name[:12]) for name in names if name.endswith(DAMAGED)}
+        found = [name for name in names if name.endswith(SUFFIX)]
+        for name in found:
+            segment = Segment.load(self._folder / name, self.serial, last=name == found[-1])
+            if segment is None:
+                (self._folder / name).unlink()
+                break
+            self._check(segment, given_up)
+            self._add(segment)
+            self.serial += len(segment.starts)
+            self.next = [segment.end(partition) for partition in range(self.partitions)]
+            self.epoch, self._appended = segment.head.epoch, segment.appended
+        self._recent = Recent(self._recent_bytes, self.serial)
+        last = self.segments[-1].head.sequence if self.segments else -1
+        following = [max(pair) for pair in zip(self.next, committed, strict=True)]
+        if max(given_up, default=-1) > last or (lost_power and self.segments):
+            following = [offset + GAP for offset in following]
+        if not self.segments or following != self.segments[-1].ends(self.partitions):
+            self.next = following
+            sequence = max([last, *given_up]) + 1
+            head = new_head(sequence, self.epoch, following, self._appended, jumps=True)
+            self._add(Segment.create(self._folder, head, self.serial))
 
-    @classmethod
-    def _replayed(cls, path: Path, fd: int, first: int, *, last: bool) -> Self | None:
-        decoded = Head.decode(os.pread(fd, BLOCK, 0))
-        if decoded is None:
-            if last and os.fstat(fd).st_size < BLOCK:
-                return None
-            raise _damaged(path, 0)
-        head, at = decoded
-        if path.name != f"{head.sequence:012d}{_SUFFIX}":
-            raise _damaged(path, 0)
-        segment = cls(path, fd, head, first, at)
-        segment._replay(last=last)
-        return segment
-
-    def _replay(self, *, last: bool) -> None:
-        end = os.fstat(self.fd).st_size
-        while self.size < end:
-            block = os.pread(self.fd, BLOCK, self.size)
-            found = 0
-            for place in places(block, self.head.seed):
-                if place.offset != self.end(place.partition):
-                    raise _damaged(self.path, self.size + place.start)
-                self.add(place.partition, self.size + place.start, place.appended)
-                found = place.end
-            if not found:
-                self._cut(end, last=last)
-                return
-            self.size += found
-
-    def _cut(self, end: int, *, last: bool) -> None:
-        rest = os.pread(self.fd, end - self.size, self.size)
-        if not last or sound_record_behind(rest, self.head.seed, 1) is not None:
-            raise _damaged(self.path, self.size)
-        os.ftruncate(self.fd, self.size)
-
-    def add(self, partition: int, start: int, appended: int) -> None:
-        """Note the next record, which starts at byte `start`."""
-        numbers = self.index.get(partition)
-        if numbers is None:
-            numbers = self.index[partition] = array("I")
-        numbers.append(len(self.starts))
-        self.starts.append(start)
-        self.appended = appended
-
-    def end(self, partition: int) -> int:
-        """The offset behind the partition's last record in here."""
-        return self.next[partition] + len(self.index.get(partition, ()))
-
-    def span(self, number: int) -> tuple[int, int]:
-        """First byte, and the byte behind the last, of a record."""
-        starts = self.starts
-        return starts[number], starts[number + 1] if number + 1 < len(starts) else self.size
-
-    def write(self, pieces: Sequence[bytes]) -> int:
-        """Write bytes behind `size` and return the new size, which the caller sets once it has noted the records.
-
-        Raises OSError, and the file is as it was before then.
-        """
-        at = self.size
-        try:
-            for group in range(0, len(pieces), _IOV_MAX):
-                at = _write_all(self.fd, pieces[group : group + _IOV_MAX], at)
-        except OSError:
-            os.ftruncate(self.fd, self.size)
-            raise
-        return at
-
-    def read(self, spans: Sequence[tuple[int, int]]) -> list[Record]:
-        """The records at `spans` (ascending), be they side by side or far apart.
-
-        Raises SegmentGone; BusError where the file no longer holds what was written.
-        """
-        found = []
-        with self._pinned() as fd:
-            for start, end, members in _runs(spans):
-                buffer = os.pread(fd, end - start, start)
-                for member_start, member_end in members:
-                    place = next(places(buffer, self.head.seed, member_start - start), None)
-                    if place is None or place.end != member_end - start:
-                        raise _damaged(self.path, member_start)
-                    found.append(decode(buffer, place.start))
-        return found
-
-    def sync(self) -> None:
-        """Bring everything written so far to the disk. Raises OSError."""
-        try:
-            with self._pinned() as fd:
-                os.fdatasync(fd)
-        except SegmentGone:
+    def _check(self, segment: Segment, given_up: set[int]) -> None:
+        """That nothing is missing between the segment and the one before."""
+        if len(segment.next) != self.partitions:
+            raise ConfigError(
+                f"the data folder {self._folder} was made with {len(segment.next)} partitions and can't be used with "
+                f"{self.partitions}: set that number, or choose another folder"
+            )
+        if not self.segments:
             return
-        self.synced = True
+        before = self.segments[-1].head.sequence
+        missing = set(range(before + 1, segment.head.sequence)) - given_up
+        if missing:
+            raise BusError(
+                f"the journal is damaged: {self._folder / f'{min(missing):012d}{SUFFIX}'} is missing. Restore it from "
+                f"a backup, or give up what it held: make an empty file of that name with {DAMAGED} behind it"
+            )
+        jumps = segment.head.jumps or segment.head.sequence > before + 1
+        if list(segment.next) != self.next and not (
+            jumps and all(begins >= ended for begins, ended in zip(segment.next, self.next, strict=True))
+        ):
+            raise damaged(self.segments[-1].path, self.segments[-1].size)
 
-    def unlink(self) -> None:
-        """Delete the file; whoever is reading it may finish."""
-        self.path.unlink(missing_ok=True)
-        self.close()
+    def _add(self, segment: Segment) -> None:
+        self.segments.append(segment)
+        self.size += segment.size
+
+    # ---- appending
+
+    def room(self, limit: int) -> int:
+        """About how many bytes the next batch may have: what is left of the newest segment, at most `limit`."""
+        left = self._segment_bytes - self.segments[-1].size
+        return min(left if left > 0 else self._segment_bytes, limit)
+
+    def batch(self, appends: Sequence[Append], now: int) -> Batch:
+        """Give out offsets. There is one batch at a time, and nothing counts before it has landed.
+
+        `now` is the time, Unix ms; where the clock runs backwards, the records take the newest time there was.
+        """
+        last = self.segments[-1]
+        appended = max(self._appended, now)
+        head, segment = last.head, last if last.size < self._segment_bytes or not last.starts else None
+        if segment is None:
+            head = new_head(head.sequence + 1, self.epoch, self.next, appended)
+        serial = self.serial
+        batch = Batch(appends, appended, segment, lambda: Segment.create(self._folder, head, serial))
+        ends, offsets, pieces, seed = batch.ends, batch.offsets, batch.pieces, head.seed
+        for _, key, partition, value, origin, flags in appends:
+            offset = ends.get(partition)
+            if offset is None:
+                offset = self.next[partition]
+            ends[partition] = offset + 1
+            offsets.append(offset)
+            pieces.append(encode(Record(partition, offset, appended, flags, key, origin, value), seed))
+            pieces.append(value)
+        return batch
+
+    def begun(self, batch: Batch) -> None:
+        """A batch was written, or failed to be: note the segment it may have begun."""
+        if batch.segment is not None and batch.segment is not self.segments[-1]:
+            self._add(batch.segment)
+
+    def land(self, batch: Batch) -> list[Cursor]:
+        """A batch is in the page cache: its records count. Their places, in order."""
+        segment = batch.segment
+        assert segment is not None
+        self.begun(batch)
+        start = segment.size
+        self.size += batch.end - segment.size
+        segment.size = batch.end
+        epoch, appended, recent = self.epoch, batch.appended, self._recent
+        cursors = []
+        for append, offset, piece in zip(batch.appends, batch.offsets, batch.pieces[::2], strict=True):
+            stream, _, partition, value, origin, flags = append
+            segment.add(partition, start, appended)
+            start += len(piece) + len(value)
+            if stream is None:
+                recent.add(Fence(partition, offset))
+            else:
+                recent.add(Chunk(epoch, partition, offset, appended, stream, value, origin, bool(flags & PARTIAL)))
+            cursors.append(Cursor(epoch, partition, offset, -1))
+        for partition, end in batch.ends.items():
+            self.next[partition] = end
+        self.serial += len(batch.appends)
+        self._appended = appended
+        recent.trim()
+        return cursors
+
+    # ---- reading
+
+    def start(self, partition: int) -> int:
+        """The oldest offset kept."""
+        return self.segments[0].next[partition]
+
+    def recent(self, partition: int, offset: int, max_bytes: int) -> Fetched | None:
+        """What memory holds of a partition from `offset` on; None where the files must be read. Raises OutOfRange."""
+        chunks: list[Chunk] = []
+        size = 0
+        items = self._recent.items
+        for segment in self.segments[self._segment_of(partition, offset) :]:
+            if offset >= segment.end(partition):
+                continue
+            numbers = segment.index[partition]
+            offset = max(offset, segment.next[partition])
+            at = offset - segment.next[partition]
+            if segment.first + numbers[at] < self._recent.first:
+                return None
+            shift = segment.first - self._recent.base
+            for position in range(at, len(numbers)):
+                item = items[numbers[position] + shift]
+                offset += 1
+                if type(item) is Chunk:
+                    chunks.append(item)
+                    size += len(item.value)
+                    if size >= max_bytes:
+                        return Fetched(partition, chunks, offset)
+        return Fetched(partition, chunks, self.next[partition])
+
+    def files(self, partition: int, offset: int, max_bytes: int) -> Callable[[], Fetched]:
+        """A job, for any thread, that reads from the files what `recent` doesn't have.
+
+        Raises OutOfRange. The job raises it as well, where the records were deleted meanwhile, and BusError.
+        """
+        segments = iter(self.segments[self._segment_of(partition, offset) :])
+        segment = next(segments)
+        while offset >= segment.end(partition):
+            segment = next(segments)
+        offset = max(offset, segment.next[partition])
+        numbers = segment.index[partition]
+        spans: list[tuple[int, int]] = []
+        size = 0
+        for at in range(offset - segment.next[partition], len(numbers)):
+            span = segment.span(numbers[at])
+            spans.append(span)
+            size += span[1] - span[0]
+            if size >= max_bytes:
+                break
+
+        def job() -> Fetched:
+            try:
+                items = map(self._item, segment.read(spans))
+                chunks = [item for item in items if type(item) is Chunk]
+            except SegmentGone:
+                raise OutOfRange(partition, offset, self.start(partition), self.next[partition]) from None
+            return Fetched(partition, chunks, offset + len(spans))
+
+        return job
+
+    def recent_sequence(self, serial: int, max_bytes: int) -> Sequence[Chunk | Fence] | None:
+        """About `max_bytes` of all partitions from record number `serial` on; None where the files must be read."""
+        if serial < self._recent.first:
+            return None
+        items: list[Chunk | Fence] = []
+        size = 0
+        held = self._recent.items
+        for number in range(serial - self._recent.base, len(held)):
+            item = held[number]
+            assert item is not None
+            items.append(item)
+            if type(item) is Chunk:
+                size += len(item.value)
+                if size >= max_bytes:
+                    break
+        return items
+
+    def sequence(self, serial: int, max_bytes: int) -> Callable[[], Sequence[Chunk | Fence]]:
+        """A job, for any thread, that reads from the files what `recent_sequence` doesn't have. It raises BusError."""
+        segment = self.segments[bisect_right(self.segments, serial, key=lambda segment: segment.first) - 1]
+        begin = serial - segment.first
+        limit = segment.span(begin)[0] + max_bytes
+        end = len(segment.starts) if segment.size <= limit else bisect_right(segment.starts, limit, begin) - 1
+        spans = [segment.span(number) for number in range(begin, max(begin + 1, end))]
+        return lambda: [self._item(record) for record in segment.read(spans)]
+
+    def first_unread(self, watermarks: Sequence[int]) -> int:
+        """Number of the first record that is not below its partition's watermark."""
+        first = self.serial
+        for partition, offset in enumerate(watermarks):
+            for segment in self.segments[self._segment_of(partition, offset) :]:
+                if offset < segment.end(partition):
+                    at = max(offset - segment.next[partition], 0)
+                    first = min(first, segment.first + segment.index[partition][at])
+                    break
+        return first
+
+    def _segment_of(self, partition: int, offset: int) -> int:
+        """Number of the segment in which `offset` is or would be. Raises OutOfRange."""
+        start, end = self.start(partition), self.next[partition]
+        if not start <= offset <= end:
+            raise OutOfRange(partition, offset, start, end)
+        if offset >= self.segments[-1].next[partition]:
+            return len(self.segments) - 1
+        return bisect_right(self.segments, offset, key=lambda segment: segment.next[partition]) - 1
+
+    def _item(self, record: Record) -> Chunk | Fence:
+        partition, offset, appended, flags, key, origin, value = record
+        if flags & FENCE:
+            return Fence(partition, offset)
+        return Chunk(self.epoch, partition, offset, appended, Stream.of(key), value, origin, bool(flags & PARTIAL))
+
+    # ---- deleting
+
+    def drop(self, watermarks: Sequence[int], newest: float) -> list[Segment]:
+        """Take out the segments wholly below the watermarks and older than `newest`, Unix ms; their files are there.
+
+        A segment stays until the next one has reached the disk: that one knows the offsets.
+        """
+        gone: list[Segment] = []
+        for segment, following in zip(self.segments, self.segments[1:], strict=False):
+            done = all(mark >= end for mark, end in zip(watermarks, following.next, strict=True))
+            if not done or segment.appended > newest or not following.synced:
+                break
+            gone.append(segment)
+        del self.segments[: len(gone)]
+        self.size -= sum(segment.size for segment in gone)
+        return gone
 
     def close(self) -> None:
-        with self._lock:
-            if not self._gone and not self._pins:
-                os.close(self.fd)
-            self._gone = True
-
-    @contextmanager
-    def _pinned(self) -> Iterator[int]:
-        with self._lock:
-            if self._gone:
-                raise SegmentGone
-            self._pins += 1
-        try:
-            yield self.fd
-        finally:
-            with self._lock:
-                self._pins -= 1
-                if self._gone and not self._pins:
-                    os.close(self.fd)
-
-
-def new_head(sequence: int, epoch: int, following: Sequence[int], appended: int) -> Head:
-    """The head of a segment that begins now."""
-    return Head(sequence, epoch, secrets.randbits(32), tuple(following), appended)
-
-
-def files(folder: Path) -> list[Path]:
-    """The journal's files, oldest first."""
-    return sorted(folder.glob(f"*{_SUFFIX}"))
-
-
-def _write_all(fd: int, pieces: Sequence[bytes], at: int) -> int:
-    total = sum(map(len, pieces))
-    done = os.pwritev(fd, pieces, at)
-    if done < total:
-        rest = memoryview(b"".join(pieces))
-        while done < total:
-            done += os.pwrite(fd, rest[done:], at + done)
-    return at + total
-
-
-def _runs(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """Group spans into reads: a gap of up to 32 KiB is cheaper read than left out."""
-    start, end = spans[0]
-    members: list[tuple[int, int]] = []
-    for span in spans:
-        if span[0] - end > 32 * 1024:
-            yield start, end, members
-            start, members = span[0], []
-        members.append(span)
-        end = span[1]
-    yield start, end, members
-
-
-def _damaged(path: Path, at: int) -> BusError:
-    return BusError(
-        f"the journal is damaged: {path} at byte {at} is not what was written there. Restore the file from a backup, "
-        f"or move the whole folder {path.parent} away to begin with an empty one; the store keeps what it has."
-    )
+        for segment in self.segments:
+            segment.close()

@@ -4,9 +4,10 @@ Both are served from memory at the end of the journal and from its files further
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
+from logsvc.bus.journal import Fence
 from logsvc.bus.protocol import Fetched
 from logsvc.errors import BusError, OutOfRange
 from logsvc.model import Chunk
@@ -19,13 +20,6 @@ SHARE: Final = 1024 * 1024
 
 READS: Final = 4
 """Most partitions that one live reader reads from the files at once."""
-
-
-class Fence(NamedTuple):
-    """The place of a record that readers skip."""
-
-    partition: int
-    offset: int
 
 
 class LocalLive:
@@ -46,13 +40,15 @@ class LocalLive:
         self._closed = False
 
     def watch(self, partition: int, offset: int) -> None:
+        """See `LiveReader.watch`. An offset that isn't there is an error of the next `fetch`."""
         self.unwatch(partition)
         self._positions[partition] = offset
-        if offset != self._bus.end_now(partition):
+        if offset != self._bus.journal.next[partition]:
             self._ready[partition] = None
             self._wake.set()
 
     def unwatch(self, partition: int) -> None:
+        """See `LiveReader.unwatch`."""
         self._positions.pop(partition, None)
         self._ready.pop(partition, None)
         self._reading.pop(partition, None)
@@ -65,6 +61,7 @@ class LocalLive:
                 self._wake.set()
 
     async def fetch(self) -> list[Fetched]:
+        """See `LiveReader.fetch`. Raises OutOfRange; BusError where the journal is damaged or the reader is closed."""
         await asyncio.sleep(0)  # a turn for the others, however much there is to read
         while True:
             if self._closed:
@@ -102,7 +99,7 @@ class LocalLive:
                 continue
             position = self._positions[partition]
             try:
-                fetched = self._bus.read_recent(partition, position, SHARE)
+                fetched = self._bus.journal.recent(partition, position, SHARE)
                 if fetched is not None:
                     taken.append(self._advance(fetched))
                 elif len(self._reading) < READS:
@@ -116,7 +113,7 @@ class LocalLive:
         partition = fetched.partition
         self._positions[partition] = fetched.next
         self._ready.pop(partition, None)
-        if fetched.next != self._bus.end_now(partition):
+        if fetched.next != self._bus.journal.next[partition]:
             self._ready[partition] = None
         return fetched
 
@@ -134,7 +131,7 @@ class LocalLive:
         self._positions.clear()
         self._ready.clear()
         self._reading.clear()
-        self._bus.forget_live(self)
+        self._bus.left(self)
         self._wake.set()
 
 
@@ -143,8 +140,8 @@ class LocalGroup:
 
     def __init__(self, bus: "LocalBus") -> None:
         self._bus = bus
-        self._serial = bus.first_unread()
-        self._positions = {partition: bus.watermark_now(partition) for partition in range(bus.partitions)}
+        self._positions = bus.watermarks()
+        self._serial = bus.journal.first_unread(self._positions)
         self._wake = asyncio.Event()
         self._closed = False
 
@@ -155,23 +152,30 @@ class LocalGroup:
     async def fetch(self, max_bytes: int, timeout: float) -> list[Fetched]:
         """See `GroupReader.fetch`. Raises BusError where the journal is damaged."""
         await asyncio.sleep(0)  # a turn for the others, however much there is to read
-        if self._serial == self._bus.serial:
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._wake.wait()
-            except TimeoutError:
-                return []
-        if self._closed:
-            raise BusError("the reader is closed")
-        fetched: dict[int, Fetched] = {}
-        while not fetched and self._serial != self._bus.serial:
-            self._sort(await self._bus.read_journal(self._serial, max_bytes), fetched)
-        return list(fetched.values())
+        fetched: list[Fetched] = []
+        while not fetched:
+            if self._closed:
+                raise BusError("the reader is closed")
+            if self._serial == self._bus.journal.serial and not await self._landed(timeout):
+                break
+            self._serial = max(self._serial, self._bus.journal.segments[0].first)
+            items = await self._bus.read_sequence(self._serial, max_bytes)
+            self._serial += len(items)
+            fetched = self._by_partition(items)
+        return fetched
 
-    def _sort(self, read: tuple[int, Sequence[Chunk | Fence]], fetched: dict[int, Fetched]) -> None:
-        """Sort what was read by partition; what is below the watermark was done before."""
-        self._serial, items = read
+    async def _landed(self, timeout: float) -> bool:
+        """Wait for new records."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _by_partition(self, items: Iterable[Chunk | Fence]) -> list[Fetched]:
+        """Sort what was read by partition, without what was below the watermark when this reader joined."""
         positions = self._positions
         chunks: dict[int, list[Chunk]] = {}
         for item in items:
@@ -184,8 +188,7 @@ class LocalGroup:
                 into = chunks[partition] = []
             if type(item) is Chunk:
                 into.append(item)
-        for partition, found in chunks.items():
-            fetched[partition] = Fetched(partition, found, positions[partition])
+        return [Fetched(partition, found, positions[partition]) for partition, found in chunks.items()]
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
         """See `GroupReader.commit`; a watermark never goes back. Raises OutOfRange beyond the end, BusError."""
@@ -194,5 +197,5 @@ class LocalGroup:
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._bus.forget_group()
+            self._bus.left(self)
             self._wake.set()
