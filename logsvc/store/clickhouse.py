@@ -1,0 +1,138 @@
+"""The store on ClickHouse: the protocol's reads and writes as statements on an engine."""
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from itertools import groupby
+from typing import Any, Final
+
+from logsvc.model import AppId, Chunk, Cursor, Filter, Origin
+from logsvc.store import sql
+from logsvc.store.engine import Engine
+from logsvc.store.protocol import AppSummary, Bucket, Page
+
+DAY: Final = 86_400
+"""Seconds."""
+
+_MIGRATION = re.compile(r"(\d{4})_\w+\.sql", re.ASCII)
+
+
+class ClickHouseStore:
+    """A Store (see protocol.py) on any engine. `keep` is the retention in days by class; other classes are kept."""
+
+    def __init__(self, engine: Engine, keep: Mapping[int, int] | None = None) -> None:
+        self._engine = engine
+        self._keep = dict(keep or {})
+
+    # reading
+
+    async def after(self, app: AppId, after: Cursor, below: int, wanted: Filter, lines: int) -> Page:
+        """See StoreReader. A page of very long lines is cut at about `sql.PAGE_BYTES`, then it isn't done."""
+        columns = await self._query(sql.after_query(app, after, below, wanted, lines + 1))
+        return _page(app, columns, lines, newest_first=False)
+
+    async def before(self, app: AppId, before: Cursor, wanted: Filter, lines: int) -> Page:
+        """See StoreReader. A page of very long lines is cut at about `sql.PAGE_BYTES`, then it isn't done."""
+        columns = await self._query(sql.before_query(app, before, wanted, lines + 1))
+        return _page(app, columns, lines, newest_first=True)
+
+    async def first(self, app: AppId, epoch: int) -> Cursor | None:
+        columns = await self._query(sql.first_query(app, epoch))
+        return Cursor(epoch, columns[0][0], columns[1][0], columns[2][0]) if columns else None
+
+    async def volume(self, app: AppId, below: Cursor, wanted: Filter, step: int) -> list[Bucket]:
+        columns = await self._query(sql.volume_query(app, below, wanted, step))
+        return [
+            Bucket(start, process.decode(), stream.decode(), lines)
+            for start, process, stream, lines in zip(*columns, strict=True)
+        ]
+
+    async def apps(self, tenant: str) -> list[AppSummary]:
+        rows = zip(*await self._query(sql.apps_query(tenant)), strict=True)
+        summaries = []
+        for app, group in groupby(rows, key=lambda row: row[0]):
+            processes = list(group)
+            names = [process.decode() for _, process, _ in processes]
+            summaries.append(AppSummary(app.decode(), names, max(last for _, _, last in processes)))
+        return summaries
+
+    async def exists(self, app: AppId) -> bool:
+        return bool(await self._query(sql.exists_query(app)))
+
+    async def origins(self, node: str, files: Sequence[str] = ()) -> Mapping[str, Origin]:
+        rows = zip(*await self._query(sql.origins_query(node, files)), strict=True)
+        return {file.decode(): Origin.parse(origin) for file, origin in rows}
+
+    async def watermarks(self, epoch: int) -> Mapping[int, int]:
+        return dict(zip(*await self._query(sql.watermarks_query(epoch)), strict=True))
+
+    # writing
+
+    async def insert(self, chunks: Sequence[Chunk]) -> None:
+        if chunks:
+            await self._engine.insert("chunks", sql.CHUNK_COLUMNS, sql.encode_chunks(chunks))
+
+    async def record(self, epoch: int, watermarks: Mapping[int, int]) -> None:
+        if watermarks:
+            rows = sql.encode_watermarks(epoch, watermarks.items())
+            await self._engine.insert("watermarks", ("epoch", "partition", "offset"), rows)
+
+    # life
+
+    async def migrate(self) -> None:
+        """Run the migrations that are newer than the recorded version.
+
+        Every statement may be run twice and at once, so it does no harm when several processes migrate together.
+        """
+        await self._engine.command(
+            "CREATE TABLE IF NOT EXISTS schema_version (version UInt32) ENGINE = ReplacingMergeTree ORDER BY version"
+        )
+        columns = await self._query(sql.Query("SELECT max(version) FROM schema_version", {}))
+        done = columns[0][0]
+        for version, text in _migrations():
+            if version > done:
+                for statement in _statements(text):
+                    await self._engine.command(statement)
+                await self._engine.insert("schema_version", ("version",), version.to_bytes(4, "little"))
+
+    async def retain(self, now: int) -> None:
+        """Drop days whose retention has passed, and forget apps of which nothing can be left."""
+        names, days = await self._query(sql.days_query()) or ([], [])
+        for name, day in zip(names, days, strict=True):
+            keep = self._keep.get(int(name[9:]))
+            if keep is not None and day + (keep + 1) * DAY <= now:
+                await self._engine.command(sql.drop_day(name))
+        if self._keep:
+            oldest = now - (max(self._keep.values()) + 1) * DAY
+            await self._engine.command(sql.forget_apps(oldest))
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    async def _query(self, query: sql.Query) -> Sequence[Sequence[Any]]:
+        return await self._engine.query(query.sql, query.parameters)
+
+
+def _page(app: AppId, columns: Sequence[Sequence[Any]], lines: int, *, newest_first: bool) -> Page:
+    """A page of up to `lines` of the rows; one row more was asked for, to know whether there is more."""
+    if not columns:
+        return Page([], done=True)
+    rows = len(columns[0])
+    cut = sum(map(len, columns[-1])) >= sql.PAGE_BYTES
+    if rows > lines:
+        columns = [column[:lines] for column in columns]
+    if newest_first:
+        columns = [column[::-1] for column in columns]
+    return Page(sql.decode_chunks(app, columns), done=rows <= lines and not cut)
+
+
+def _migrations() -> list[tuple[int, str]]:
+    """Version and text of each migration, oldest first."""
+    folder = files("logsvc.store") / "migrations"
+    found = [(match, entry) for entry in folder.iterdir() if (match := _MIGRATION.fullmatch(entry.name))]
+    return sorted((int(match[1]), entry.read_text()) for match, entry in found)
+
+
+def _statements(text: str) -> list[str]:
+    """The statements of a migration: each ends with a semicolon at the end of a line."""
+    return [statement for part in re.split(r";\s*\n", text) if (statement := part.strip())]

@@ -1,0 +1,77 @@
+"""What the store's SQL runs on, and what its errors mean. The embedded engine is one, a ClickHouse server another."""
+
+import errno
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+
+from logsvc.errors import StoreAway, StoreError
+
+
+class Engine(Protocol):
+    """Runs statements. Raises StoreAway, StoreError; cancelling a call leaves the engine usable."""
+
+    async def query(self, sql: str, parameters: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+        """The result by column, strings as bytes; no columns where there are no rows."""
+
+    async def insert(self, table: str, columns: Sequence[str], rows: bytes) -> None:
+        """Insert `rows`, in RowBinary. They are stored when this returns."""
+
+    async def command(self, sql: str) -> None:
+        """Run a statement that changes the schema or drops parts."""
+
+    async def close(self) -> None: ...
+
+
+DISK_FULL: Final = "the disk of the store is full: lines wait in the bus until there is space"
+DAMAGED: Final = "the store's data folder is damaged: restore it from a copy, or move it away to start an empty store"
+
+_REFUSED: Final = {
+    40: DAMAGED,  # CHECKSUM_DOESNT_MATCH
+    60: "the store has no such table: its schema is not up to date",  # UNKNOWN_TABLE
+    81: "the store has no such database: its schema is not up to date",  # UNKNOWN_DATABASE
+    117: "the store refused a value as malformed",  # INCORRECT_DATA
+    159: "the query took too long: narrow it by time, process or dyno",  # TIMEOUT_EXCEEDED
+    241: "the query needs too much memory: narrow it by time, process or dyno",  # MEMORY_LIMIT_EXCEEDED
+    243: DISK_FULL,  # NOT_ENOUGH_SPACE
+    246: DAMAGED,  # CORRUPTED_DATA
+    226: DAMAGED,  # NO_FILE_IN_DATA_PART
+    228: DAMAGED,  # BAD_SIZE_OF_FILE_IN_DATA_PART
+    231: DAMAGED,  # TOO_MANY_UNEXPECTED_DATA_PARTS
+    271: DAMAGED,  # CANNOT_DECOMPRESS
+    427: "a pattern can't be compiled",  # CANNOT_COMPILE_REGEXP
+}
+_AWAY: Final = {
+    202: "the store runs too many queries at once",  # TOO_MANY_SIMULTANEOUS_QUERIES
+    209: "the store did not answer in time",  # SOCKET_TIMEOUT
+    210: "the store can't be reached",  # NETWORK_ERROR
+    242: "the store takes no inserts now: its table is read-only",  # TABLE_IS_READ_ONLY
+    252: "the store is behind with merging: inserts wait",  # TOO_MANY_PARTS
+}
+
+
+def explain(error: Exception) -> StoreError:
+    """The error in one sentence that holds no line content: ClickHouse's own text may quote values."""
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, OSError):
+        return StoreError(
+            DISK_FULL if error.errno == errno.ENOSPC else f"the store can't use its files: {error.strerror}"
+        )
+    code = getattr(error, "code", None)
+    if code in _AWAY:
+        return StoreAway(_AWAY[code])
+    if _no_space(str(error)):
+        return StoreError(DISK_FULL)
+    if code in _REFUSED:
+        return StoreError(_REFUSED[code])
+    if isinstance(error, OperationalError):
+        return StoreAway("the store can't be reached")
+    if isinstance(error, ClickHouseError) and code:
+        return StoreError(f"the store refused: {getattr(error, 'name', None) or 'error'} (code {code})")
+    return StoreError(f"the store failed: {type(error).__name__}")
+
+
+def _no_space(text: str) -> bool:
+    return f"errno: {errno.ENOSPC}" in text or "No space left on device" in text

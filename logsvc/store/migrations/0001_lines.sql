@@ -1,0 +1,112 @@
+-- Lines of all apps, and what follows from the chunks they came in.
+--
+-- A chunk is inserted whole into `chunks`, which keeps nothing; the views below take it apart. Each column of each row
+-- follows from the bus's record alone, never from the writer or its clock, so a chunk inserted again (with other
+-- boundaries, by another writer, a day later) makes equal rows with equal keys, which collapse.
+--
+-- Statements end with a semicolon at the end of a line. Each may be run again, and by several at once.
+
+CREATE TABLE IF NOT EXISTS chunks (
+    tenant String,
+    app String,
+    process String,
+    dyno String,
+    source String,
+    incarnation String,
+    retention UInt8,
+    epoch UInt32,
+    partition UInt16,
+    offset UInt64,
+    appended Int64 COMMENT 'Unix ms, when the bus took it',
+    origin String COMMENT 'header o: JSON [node, file, start, end, check, held], or empty',
+    value String COMMENT 'CRI lines, each ended by a newline'
+) ENGINE = Null;
+
+CREATE TABLE IF NOT EXISTS lines (
+    tenant LowCardinality(String),
+    app LowCardinality(String),
+    epoch UInt32 CODEC(Delta, ZSTD(1)),
+    partition UInt16 CODEC(Delta, ZSTD(1)),
+    offset UInt64 CODEC(Delta, ZSTD(1)),
+    line UInt32 CODEC(Delta, ZSTD(1)) COMMENT 'index in the chunk',
+    appended Int64 CODEC(Delta, ZSTD(1)) COMMENT 'Unix ms, when the bus took the chunk',
+    retention UInt8,
+    process LowCardinality(String),
+    dyno LowCardinality(String),
+    source LowCardinality(String),
+    incarnation LowCardinality(String),
+    time Int64 CODEC(DoubleDelta, ZSTD(1)) COMMENT 'Unix ns, the line''s own',
+    stream Enum8('stdout' = 1, 'stderr' = 2),
+    partial Bool COMMENT 'tag P: goes on in the next line of the stream',
+    message String CODEC(ZSTD(1)) COMMENT 'any bytes but a newline',
+    INDEX times time TYPE minmax GRANULARITY 1
+) ENGINE = ReplacingMergeTree
+ORDER BY (tenant, app, epoch, partition, offset, line)
+PARTITION BY (toDate(fromUnixTimestamp64Milli(appended, 'UTC')), retention)
+SETTINGS index_granularity = 2048, max_suspicious_broken_parts = 0;
+
+-- One line is `<RFC 3339 time> <stdout|stderr> <F|P> <message>`. Whatever is not becomes the message of a line that
+-- was written when the bus took it: a line that can't be read must be seen, and must not stop the others.
+CREATE MATERIALIZED VIEW IF NOT EXISTS lines_of_chunks TO lines AS
+WITH
+    position(raw, ' ') AS space,
+    substring(raw, space + 1, 9) AS tags,
+    parseDateTime64BestEffortOrNull(substring(raw, 1, space - 1), 9, 'UTC') AS stamp,
+    tags IN ('stdout F ', 'stdout P ', 'stderr F ', 'stderr P ')
+        AND space BETWEEN 21 AND 36 AND substring(raw, 11, 1) = 'T' AND stamp IS NOT NULL AS readable
+SELECT
+    tenant, app, epoch, partition, offset, toUInt32(number - 1) AS line, appended, retention,
+    process, dyno, source, incarnation,
+    if(readable, toUnixTimestamp64Nano(assumeNotNull(stamp)), appended * 1000000) AS time,
+    if(readable AND startsWith(tags, 'stderr'), 'stderr', 'stdout') AS stream,
+    readable AND endsWith(tags, ' P ') AS partial,
+    if(readable, substring(raw, space + 10), raw) AS message
+FROM (
+    SELECT
+        * EXCEPT (value, origin),
+        splitByChar('\n', if(endsWith(value, '\n'), substring(value, 1, length(value) - 1), value)) AS raws
+    FROM chunks
+    WHERE value != ''
+)
+ARRAY JOIN raws AS raw, arrayEnumerate(raws) AS number;
+
+CREATE TABLE IF NOT EXISTS apps (
+    tenant String,
+    app String,
+    process String,
+    last SimpleAggregateFunction(max, Int64) COMMENT 'Unix ms, when the bus took its newest chunk'
+) ENGINE = AggregatingMergeTree
+ORDER BY (tenant, app, process);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS apps_of_chunks TO apps AS
+SELECT tenant, app, process, max(appended) AS last
+FROM chunks
+GROUP BY tenant, app, process;
+
+-- Where each file of each node was read up to, for the day a checkpoint is lost.
+CREATE TABLE IF NOT EXISTS origins (
+    node String,
+    file String,
+    appended SimpleAggregateFunction(max, Int64) COMMENT 'Unix ms',
+    newest AggregateFunction(argMax, String, Tuple(UInt32, UInt16, UInt64)) COMMENT 'origin at the largest (epoch, partition, offset)'
+) ENGINE = AggregatingMergeTree
+ORDER BY (node, file)
+TTL toDateTime(fromUnixTimestamp64Milli(appended, 'UTC')) + INTERVAL 30 DAY;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS origins_of_chunks TO origins AS
+SELECT
+    JSONExtractString(origin, 1) AS node,
+    JSONExtractString(origin, 2) AS file,
+    max(chunks.appended) AS appended,
+    argMaxState(origin, (epoch, partition, offset)) AS newest
+FROM chunks
+WHERE origin != ''
+GROUP BY node, file;
+
+-- What the bus's consumer group has committed, recorded after each commit, for readers while the bus is away.
+CREATE TABLE IF NOT EXISTS watermarks (
+    epoch UInt32,
+    partition UInt16,
+    offset SimpleAggregateFunction(max, UInt64)
+) ENGINE = AggregatingMergeTree
+ORDER BY (epoch, partition);

@@ -1,0 +1,313 @@
+"""Statements, and bytes and columns to and from them. No I/O, and the same for the embedded engine and a server.
+
+Whatever a caller sends goes into a statement as a query parameter, never as text.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from struct import Struct
+from typing import Any, Final, NamedTuple
+
+import re2
+
+from logsvc.model import AppId, Chunk, Cursor, Filter, Stream
+
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""About as many bytes of text come in one page at most, however long the lines."""
+
+LIMITS: Final = {
+    "max_threads": 1,
+    "max_execution_time": 30,
+    "max_memory_usage": 400_000_000,
+    "max_result_bytes": PAGE_BYTES,
+    "result_overflow_mode": "break",
+    # Blocks of long lines get fewer rows, so that a page's bytes are bounded closely.
+    "preferred_block_size_bytes": 1_000_000,
+}
+"""Settings of every read: one small query must not take the machine from the others."""
+
+
+class Query(NamedTuple):
+    """A statement with `{name:Type}` placeholders, and their values."""
+
+    sql: str
+    parameters: dict[str, object]
+
+
+def _lines(*parts: str) -> str:
+    """A statement of constant parts; values come as parameters."""
+    return "\n".join(parts)
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+CHUNK_COLUMNS: Final = (
+    "tenant",
+    "app",
+    "process",
+    "dyno",
+    "source",
+    "incarnation",
+    "retention",
+    "epoch",
+    "partition",
+    "offset",
+    "appended",
+    "origin",
+    "value",
+)
+"""Columns of table `chunks`, in the order in which `encode_chunks` writes them."""
+
+_PLACE = Struct("<BIHQq")
+_WATERMARK = Struct("<IHQ")
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _string(data: bytes) -> bytes:
+    return _varint(len(data)) + data
+
+
+@lru_cache(maxsize=1 << 14)
+def _names(stream: Stream) -> bytes:
+    names = (stream.tenant, stream.app, stream.process, stream.dyno, stream.source, stream.incarnation)
+    return b"".join(_string(name.encode()) for name in names)
+
+
+def encode_chunks(chunks: Iterable[Chunk]) -> bytes:
+    """Rows of table `chunks` in ClickHouse's RowBinary, in the order of its sorting key.
+
+    Rows that come sorted spare the store the sorting of lines.
+    """
+    out: list[bytes] = []
+    for chunk in sorted(chunks, key=lambda c: (c.stream.tenant, c.stream.app, c.epoch, c.partition, c.offset)):
+        place = _PLACE.pack(chunk.stream.retention, chunk.epoch, chunk.partition, chunk.offset, chunk.appended)
+        out += (_names(chunk.stream), place, _string(chunk.origin), _varint(len(chunk.value)), chunk.value)
+    return b"".join(out)
+
+
+def encode_watermarks(epoch: int, watermarks: Iterable[tuple[int, int]]) -> bytes:
+    """Rows of table `watermarks` (epoch, partition, offset) in RowBinary."""
+    return b"".join(_WATERMARK.pack(epoch, partition, offset) for partition, offset in watermarks)
+
+
+_DAY = re.compile(r"\d{8}-\d{1,3}", re.ASCII)
+
+
+def days_query() -> Query:
+    """Columns name (`<yyyymmdd>-<retention class>`) and start (Unix s) of each partition of `lines`."""
+    sql = _lines(
+        "SELECT DISTINCT partition_id, toUnixTimestamp(toDateTime(toDate(left(partition_id, 8)), 'UTC'))",
+        "FROM system.parts WHERE database = currentDatabase() AND table = 'lines' AND active",
+        "AND match(partition_id, '^[0-9]{8}-[0-9]+$')",
+    )
+    return Query(sql, {})
+
+
+def drop_day(name: bytes) -> str:
+    """Drop a partition by its name, which `days_query` gave."""
+    day = name.decode()
+    if not _DAY.fullmatch(day):
+        raise ValueError("not the name of a partition")
+    return f"ALTER TABLE lines DROP PARTITION ID '{day}'"
+
+
+def forget_apps(before: int) -> str:
+    """Forget processes of apps without a line since `before` (Unix s)."""
+    return _lines("DELETE FROM apps WHERE last <", str(before * 1000))
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+_ROW: Final = """
+    epoch, partition, offset, line, appended, retention, process, dyno, source, incarnation, partial,
+    concat(
+        replaceOne(toString(fromUnixTimestamp64Nano(time, 'UTC')), ' ', 'T'), 'Z ', toString(stream),
+        if(partial, ' P ', ' F '), message, '\\n'
+    ) AS text"""
+_APP: Final = "tenant = {tenant:String} AND app = {app:String}"
+_IN_FRONT: Final = """epoch <= {epoch:UInt32} AND (epoch < {epoch:UInt32}
+    OR offset < {offset:UInt64} OR (offset = {offset:UInt64} AND line < {line:Int64}))"""
+
+
+def after_query(app: AppId, after: Cursor, below: int, wanted: Filter, lines: int) -> Query:
+    """The first `lines` rows behind `after` in its partition, below offset `below`, in timeline order."""
+    condition, values = filter_condition(wanted)
+    sql = _lines(
+        "SELECT",
+        _ROW,
+        "FROM lines WHERE",
+        _APP,
+        "AND epoch = {epoch:UInt32} AND partition = {partition:UInt16}",
+        "AND offset >= {offset:UInt64} AND offset < {below:UInt64}",
+        "AND (offset > {offset:UInt64} OR line > {line:Int64})",
+        "AND",
+        condition,
+        "ORDER BY offset, line LIMIT 1 BY offset, line LIMIT {lines:UInt64}",
+    )
+    place = {"epoch": after.epoch, "partition": after.partition, "offset": after.offset, "line": after.line}
+    return Query(sql, {**app._asdict(), **place, "below": below, "lines": lines, **values})
+
+
+def before_query(app: AppId, before: Cursor, wanted: Filter, lines: int) -> Query:
+    """The last `lines` rows in front of `before`, newest first, older epochs included."""
+    condition, values = filter_condition(wanted)
+    sql = _lines(
+        "SELECT",
+        _ROW,
+        "FROM lines WHERE",
+        _APP,
+        "AND",
+        _IN_FRONT,
+        "AND",
+        condition,
+        "ORDER BY epoch DESC, partition DESC, offset DESC, line DESC",
+        "LIMIT 1 BY epoch, partition, offset, line LIMIT {lines:UInt64}",
+    )
+    return Query(sql, {**app._asdict(), **_in_front(before), "lines": lines, **values})
+
+
+def _in_front(cursor: Cursor) -> dict[str, object]:
+    return {"epoch": cursor.epoch, "offset": cursor.offset, "line": cursor.line}
+
+
+def first_query(app: AppId, epoch: int) -> Query:
+    """Columns partition, offset, line of the oldest row."""
+    sql = _lines(
+        "SELECT partition, offset, line FROM lines WHERE",
+        _APP,
+        "AND epoch = {epoch:UInt32} ORDER BY partition, offset, line LIMIT 1",
+    )
+    return Query(sql, {**app._asdict(), "epoch": epoch})
+
+
+def volume_query(app: AppId, below: Cursor, wanted: Filter, step: int) -> Query:
+    """Columns start, process, stream, lines. Rows that were inserted twice count once."""
+    condition, values = filter_condition(wanted)
+    sql = _lines(
+        "SELECT time - positiveModulo(time, {step:Int64}) AS start, process, toString(stream), count()",
+        "FROM lines FINAL WHERE",
+        _APP,
+        "AND",
+        _IN_FRONT,
+        "AND",
+        condition,
+        "GROUP BY start, process, stream ORDER BY start, process, stream",
+        "SETTINGS do_not_merge_across_partitions_select_final = 1",  # a key's rows are all of one day
+    )
+    return Query(sql, {**app._asdict(), **_in_front(below), "step": step, **values})
+
+
+def apps_query(tenant: str) -> Query:
+    """Columns app, process, last."""
+    sql = """
+        SELECT app, process, max(last)
+        FROM apps
+        WHERE tenant = {tenant:String}
+        GROUP BY app, process
+        ORDER BY app, process"""
+    return Query(sql, {"tenant": tenant})
+
+
+def exists_query(app: AppId) -> Query:
+    return Query(_lines("SELECT 1 FROM apps WHERE", _APP, "LIMIT 1"), {**app._asdict()})
+
+
+def origins_query(node: str, files: Sequence[str]) -> Query:
+    """Columns file, origin. No files means all of the node."""
+    sql = _lines(
+        "SELECT file, argMaxMerge(newest) FROM origins WHERE node = {node:String}",
+        "AND file IN {files:Array(String)}" if files else "",
+        "GROUP BY file",
+    )
+    return Query(sql, {"node": node, "files": list(files)} if files else {"node": node})
+
+
+def watermarks_query(epoch: int) -> Query:
+    """Columns partition, offset."""
+    sql = "SELECT partition, max(offset) FROM watermarks WHERE epoch = {epoch:UInt32} GROUP BY partition"
+    return Query(sql, {"epoch": epoch})
+
+
+def filter_condition(wanted: Filter) -> tuple[str, dict[str, object]]:
+    """A filter as a condition on `lines`, and its parameters.
+
+    Text is matched as the live tier does it, with RE2 on the message's bytes; without case a literal is a pattern as
+    well, so that both fold alike.
+    """
+    values: dict[str, object] = {}
+    terms: list[str] = []
+    for name in ("process", "dyno", "source"):
+        if chosen := getattr(wanted, name):
+            values[name] = sorted(chosen)
+            terms.append(f"{name} IN {{{name}:Array(String)}}")
+    if wanted.stream:
+        values["stream"] = sorted(wanted.stream)
+        terms.append("has({stream:Array(String)}, toString(stream))")
+    terms += _texts("grep", wanted.grep, values, literal=True, fold=wanted.ignore_case)
+    terms += _texts("grep_re", wanted.grep_re, values, literal=False, fold=wanted.ignore_case)
+    terms += [
+        f"NOT {term}" for term in _texts("exclude", wanted.exclude, values, literal=True, fold=wanted.ignore_case)
+    ]
+    if terms:
+        terms = [f"((source = 'platform' AND process = 'logsvc') OR ({' AND '.join(terms)}))"]
+    if wanted.since is not None:
+        values["since"] = wanted.since
+        terms.append("time >= {since:Int64}")
+    if wanted.until is not None:
+        values["until"] = wanted.until
+        terms.append("time < {until:Int64}")
+    return " AND ".join(terms) or "1", values
+
+
+def _texts(name: str, texts: Sequence[str], values: dict[str, object], *, literal: bool, fold: bool) -> list[str]:
+    terms = []
+    for number, text in enumerate(texts):
+        key = f"{name}_{number}"
+        if literal and not fold:
+            values[key] = text
+            terms.append(f"position(message, {{{key}:String}}) > 0")
+        else:
+            pattern = re2.escape(text) if literal else text
+            values[key] = f"(?i){pattern}" if fold else pattern
+            terms.append(f"match(message, {{{key}:String}})")
+    return terms
+
+
+@lru_cache(maxsize=1 << 14)
+def _stream(app: AppId, names: tuple[bytes, bytes, bytes, bytes], retention: int) -> Stream:
+    process, dyno, source, incarnation = (name.decode() for name in names)
+    stream = Stream(app.tenant, app.app, process, dyno, source, incarnation, retention)
+    return Stream.of(stream.key())  # the interned one
+
+
+def decode_chunks(app: AppId, columns: Sequence[Sequence[Any]]) -> list[Chunk]:
+    """Columns of `_ROW`, in timeline order, as chunks with the lines that came of each."""
+    if not columns:
+        return []
+    epochs, partitions, offsets, lines, appended, retentions, *names, partial, text = columns
+    places = list(zip(epochs, offsets, strict=True))
+    starts = [0, *(at for at, (a, b) in enumerate(pairwise(places), 1) if a != b), len(places)]
+    return [
+        Chunk(
+            epoch=epochs[at],
+            partition=partitions[at],
+            offset=offsets[at],
+            appended=appended[at],
+            stream=_stream(app, tuple(name[at] for name in names), retentions[at]),
+            value=b"".join(text[at:end]),
+            partial=any(partial[at:end]),
+            indices=list(lines[at:end]),
+        )
+        for at, end in pairwise(starts)
+        if end > at
+    ]

@@ -1,0 +1,162 @@
+"""From the bus into the store: gather, insert, commit, record. Never drops a chunk.
+
+A batch is committed only after it is on disk, so a crash in between repeats it, and the store collapses what it has
+already. While one batch is inserted the next is gathered: at most two batches are in memory.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from logsvc.bus.protocol import GroupReader
+from logsvc.errors import BusError, StoreError
+from logsvc.model import Chunk
+from logsvc.store.protocol import StoreWriter
+
+BATCH_BYTES: Final = 16 * 1024 * 1024
+"""A batch is inserted at this size at the latest; so when behind, all are about this big."""
+
+BATCH_SECONDS: Final = 0.7
+"""A batch is inserted at this age at the latest: readers take newer lines from the bus, so there's no hurry."""
+
+PIECE_BYTES: Final = 2 * 1024 * 1024
+"""A batch that was refused is tried again in pieces of about this size: they need less memory."""
+
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 15.0
+"""Seconds between tries; each is twice the one before."""
+
+
+@dataclass(slots=True)
+class StoreState:
+    """How the loop fares, for health checks and metrics."""
+
+    error: str | None = None
+    """Why the last try failed, in one sentence; None while all is well."""
+    failures: int = 0
+    """Tries in a row that failed."""
+    chunks: int = 0
+    """Chunks inserted since the start."""
+    size: int = 0
+    """Bytes of their values."""
+    oldest: int | None = None
+    """When the bus took the oldest chunk that is fetched and not yet committed, Unix ms."""
+
+    def lag(self, now: float) -> float:
+        """Seconds by which the store is behind the bus at `now` (Unix seconds), as far as the loop has seen."""
+        return 0.0 if self.oldest is None else max(0.0, now - self.oldest / 1000)
+
+
+@dataclass(slots=True)
+class _Batch:
+    chunks: list[Chunk] = field(default_factory=list)
+    size: int = 0
+    offsets: dict[int, int] = field(default_factory=dict)
+    """The next offset by partition."""
+
+    @property
+    def oldest(self) -> int | None:
+        return min((chunk.appended for chunk in self.chunks), default=None)
+
+
+class StoreLoop:
+    """Runs until it is cancelled, which is safe at any time: what was not committed comes again."""
+
+    def __init__(
+        self,
+        reader: GroupReader,
+        store: StoreWriter,
+        epoch: int,
+        *,
+        batch_bytes: int = BATCH_BYTES,
+        batch_seconds: float = BATCH_SECONDS,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.state = StoreState()
+        self._reader = reader
+        self._store = store
+        self._epoch = epoch
+        self._batch_bytes = batch_bytes
+        self._batch_seconds = batch_seconds
+        self._pause = pause
+        self._uncommitted: dict[int, int] = {}
+        self._unrecorded: dict[int, int] = {}
+
+    async def run(self) -> None:
+        """Store what the reader gives, for ever. Raises a group with what `reader.fetch` raised: BusError."""
+        batch = await self._gather()
+        while True:
+            async with asyncio.TaskGroup() as tasks:
+                following = tasks.create_task(self._gather())
+                await self._store_batch(batch)
+            batch = following.result()
+
+    async def _gather(self) -> _Batch:
+        """Fetch until the batch is big or old enough, or nothing came for a while."""
+        batch = _Batch()
+        end = time.monotonic() + self._batch_seconds
+        while batch.size < self._batch_bytes and (left := end - time.monotonic()) > 0:
+            for fetched in await self._reader.fetch(self._batch_bytes - batch.size, left):
+                batch.chunks += fetched.chunks
+                batch.size += sum(len(chunk.value) for chunk in fetched.chunks)
+                batch.offsets[fetched.partition] = fetched.next
+        return batch
+
+    async def _store_batch(self, batch: _Batch) -> None:
+        self.state.oldest = batch.oldest
+        if batch.chunks:
+            await self._insert(batch)
+        self._uncommitted |= batch.offsets
+        await self._commit()
+        self.state.oldest = None
+
+    async def _insert(self, batch: _Batch) -> None:
+        """Insert until the store takes it, with growing pauses."""
+        pieces: Sequence[list[Chunk]] = [batch.chunks]
+        pause = FIRST_PAUSE
+        while pieces:
+            try:
+                await self._store.insert(pieces[0])
+            except StoreError as error:
+                self.state.error = str(error)
+                self.state.failures += 1
+                await self._pause(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+                pieces = _pieces([chunk for piece in pieces for chunk in piece])
+            else:
+                pieces = pieces[1:]
+                self.state.failures = 0
+                self.state.error = None
+        self.state.chunks += len(batch.chunks)
+        self.state.size += batch.size
+
+    async def _commit(self) -> None:
+        """Commit and record; what fails is tried again after the next batch, which says the same and more."""
+        try:
+            if self._uncommitted:
+                await self._reader.commit(self._uncommitted)
+                self._unrecorded |= self._uncommitted
+                self._uncommitted = {}
+            if self._unrecorded:
+                await self._store.record(self._epoch, self._unrecorded)
+                self._unrecorded = {}
+        except (BusError, StoreError) as error:
+            self.state.error = str(error)
+            self.state.failures += 1
+        else:
+            self.state.error = None
+            self.state.failures = 0
+
+
+def _pieces(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
+    pieces: list[list[Chunk]] = []
+    size = PIECE_BYTES
+    for chunk in chunks:
+        if size >= PIECE_BYTES:
+            pieces.append([])
+            size = 0
+        pieces[-1].append(chunk)
+        size += len(chunk.value)
+    return pieces
