@@ -1,0 +1,298 @@
+"""All settings: where they are read from, what they mean, and how they are shown.
+
+A setting is `group.name`. The command line goes before the environment (`LOGSVC_HTTP_PORT` for `http.port`), that
+before the file (TOML, named by `--config` or `LOGSVC_CONFIG`), that before the default. `logsvc config` prints what
+is in force, as a file that can be used again.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from textwrap import wrap
+from tomllib import TOMLDecodeError
+from typing import Annotated, Any, Final, Literal, get_args
+
+import orjson
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from logsvc.errors import ConfigError
+
+ENV_PREFIX: Final = "LOGSVC_"
+FILE_VARIABLE: Final = "LOGSVC_CONFIG"
+"""Environment variable that names the file."""
+
+KiB: Final = 1024
+MiB: Final = 1024 * KiB
+GiB: Final = 1024 * MiB
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Size = Annotated[ByteSize, Field(ge=4 * KiB)]
+
+
+class Group(BaseModel):
+    """A TOML table of settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Data(Group):
+    """What is kept on this machine."""
+
+    dir: Path = Path("data")
+    """Folder of everything that the service keeps: the journal, the store, how far collection got, and the logs of a
+    Procfile's processes. One process uses it at a time."""
+
+
+class Http(Group):
+    """The API."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. There are no tokens yet: whoever reaches it reads everything."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """Port to listen on; 0 takes a free one."""
+    grace: Seconds = 5.0
+    """Seconds that answers have to end when the service stops."""
+
+
+class Tail(Group):
+    """Live reading."""
+
+    heartbeat: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 15.0
+    """Seconds of silence after which a tail is told where it is."""
+    max_tails: Count = 20_000
+    """Tails at once; the next one is refused with 503."""
+    window_bytes: Size = ByteSize(64 * MiB)
+    """Memory for the newest lines of all partitions that are watched. Who falls behind it reads the journal."""
+    linger: Seconds = 10.0
+    """Seconds for which a partition stays in memory after its last reader."""
+    cold_lag: Seconds = 5.0
+    """Where the store is more seconds behind than this, a new tail starts live and says so."""
+
+
+class Bus(Group):
+    """The journal that every line goes through."""
+
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Partitions of the bus. Fixed once the data folder is in use: a line's cursor depends on it."""
+    segment_bytes: Size = ByteSize(64 * MiB)
+    """A new file is begun when one is this large. Space comes back by whole files."""
+    max_bytes: Size = ByteSize(4 * GiB)
+    """Most bytes on the disk. When the store is away until the journal is this large, collection stops until it is
+    back, and posts of lines are refused."""
+    recent_bytes: Size = ByteSize(16 * MiB)
+    """Most bytes of the newest chunks kept in memory for those who read at the end."""
+    sync_interval: Seconds = 1.0
+    """Seconds until what was written is flushed to the disk: what a power loss may take. A crash takes nothing."""
+    hold_back: Seconds = 10.0
+    """Seconds for which a file stays though the store has all of it, for readers that are a little behind."""
+
+
+class Store(Group):
+    """History: the engine of ClickHouse, in this process."""
+
+    retention_days: Annotated[list[Annotated[int, Field(ge=1, le=3650)]], Field(min_length=1, max_length=8)] = [7]
+    """Days that lines are kept, by retention class from 0 on; a class without a number is kept for ever."""
+
+
+class Procfile(Group):
+    """The runner of `logsvc dev --procfile`."""
+
+    base_port: Annotated[int, Field(ge=1, le=65535)] = 5000
+    """PORT of the first process type; the next one has 100 more."""
+    grace: Seconds = 10.0
+    """Seconds from SIGTERM to SIGKILL when a process is to stop."""
+    backoff_first: Seconds = 1.0
+    """Seconds from a crash to the first restart; doubled at each further crash."""
+    backoff_most: Seconds = 60.0
+    """Most seconds from a crash to a restart."""
+    settled: Seconds = 60.0
+    """A process that ran for so many seconds starts again at `backoff_first`."""
+    rotate_bytes: Size = ByteSize(10 * MiB)
+    """A log file is rotated when it is as large as that."""
+    keep_rotated: Count = 4
+    """Rotated files that are kept, of each restart."""
+    keep_restarts: Count = 5
+    """Restarts of which the logs are kept, the running one included."""
+
+
+class Log(Group):
+    """The service's own log, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is written: this and what is worse."""
+    format: Literal["text", "json"] = "text"
+    """Lines for people or for machines."""
+
+
+class Settings(BaseSettings):
+    """Every setting, by group."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="_", env_nested_max_split=1, extra="forbid", frozen=True
+    )
+
+    data: Data = Data()
+    http: Http = Http()
+    tail: Tail = Tail()
+    bus: Bus = Bus()
+    store: Store = Store()
+    procfile: Procfile = Procfile()
+    log: Log = Log()
+
+
+def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings in force: `flags` (`{"http.port": 80}`, None where not given) over environment over `file`.
+
+    Raises ConfigError with a sentence for each setting that can't be used, naming where it came from.
+    """
+    if file is None and os.environ.get(FILE_VARIABLE):
+        file = Path(os.environ[FILE_VARIABLE])
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    _check_variables()
+    try:
+        return _reader(file)(**_nested(given))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentences(error, given, file))) from None
+    except SettingsError as error:
+        raise ConfigError(
+            f"a list in a variable {ENV_PREFIX}… is JSON, as [7, 30]: {error.__cause__ or error}"
+        ) from None
+    except TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is not UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{file} can't be read: {error.strerror}") from None
+
+
+def _reader(file: Path | None) -> type[Settings]:
+    """Settings that read `file` too; pydantic-settings takes a file with the class, not with the call."""
+    if file is None:
+        return Settings
+    file.open().close()  # pydantic-settings passes over a file that isn't there
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del dotenv_settings, file_secret_settings
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+    return FromFile
+
+
+def _nested(flags: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in flags.items():
+        group, _, field = name.partition(".")
+        nested.setdefault(group, {})[field] = value
+    return nested
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting: `LOGSVC_HTTP_PORT` of `http.port`."""
+    return ENV_PREFIX + name.replace(".", "_").upper()
+
+
+def fields() -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting: its name (`http.port`) and what is declared of it, in order."""
+    for group_name, group in Settings.model_fields.items():
+        declared = group.annotation
+        assert isinstance(declared, type)
+        assert issubclass(declared, Group)
+        for name, field in declared.model_fields.items():
+            yield f"{group_name}.{name}", field
+
+
+def _check_variables() -> None:
+    """A misspelt variable of ours is an error: what it was to change would stay as it was, silently."""
+    known = {variable(name) for name, _ in fields()} | {FILE_VARIABLE}
+    unknown = sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known)
+    if unknown:
+        raise ConfigError(
+            "\n".join(f"{name} in the environment is not a setting{_near(name, known)}" for name in unknown)
+        )
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _sentences(error: ValidationError, flags: Mapping[str, Any], file: Path | None) -> Iterator[str]:
+    known = dict(fields())
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"][:2])
+        where = _came_from(name, flags, file)
+        if problem["type"] == "extra_forbidden":
+            yield f"{name} ({where}) is not a setting{_near(name, [*known, *Settings.model_fields])}"
+            continue
+        given = "" if name in known and _is_secret(known[name]) else f", not {repr(problem['input'])[:100]}"
+        message = problem["msg"][:1].lower() + problem["msg"][1:]
+        yield f"{name} ({where}): {message.removeprefix('value error, ')}{given}"
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return SecretStr in (field.annotation, *get_args(field.annotation))
+
+
+def _came_from(name: str, flags: Mapping[str, Any], file: Path | None) -> str:
+    if name in flags:
+        return "on the command line"
+    if variable(name) in os.environ:
+        return f"{variable(name)} in the environment"
+    return f"in {file}"
+
+
+def render(settings: BaseModel) -> str:
+    """Settings as TOML, each with what it means as a comment. Secrets are shown as `**********`."""
+    blocks = []
+    for group_name in type(settings).model_fields:
+        group = getattr(settings, group_name)
+        lines = [f"# {type(group).__doc__}", f"[{group_name}]"]
+        for name, field in type(group).model_fields.items():
+            meaning = " ".join((field.description or "").split())
+            lines += [*wrap(meaning, 110, initial_indent="# ", subsequent_indent="# ")]
+            lines += [f"{name} = {_toml(getattr(group, name))}"]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _toml(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case ByteSize():
+            return f'"{_size(value)}"'
+        case int() | float():
+            return repr(value)
+        case list() | tuple():
+            return f"[{', '.join(map(_toml, value))}]"
+        case dict():
+            return f"{{{', '.join(f'{_toml(str(key))} = {_toml(item)}' for key, item in value.items())}}}"
+        case _:
+            # A JSON string is a basic string of TOML, once DEL is escaped too.
+            return orjson.dumps(str(value)).decode().replace("\x7f", "\\u007F")
+
+
+def _size(size: int) -> str:
+    for unit, name in ((GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB")):
+        if size and size % unit == 0:
+            return f"{size // unit}{name}"
+    return f"{int(size)}B"
