@@ -5,6 +5,7 @@ chunk's bytes until somebody looks at it.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple, Self
@@ -139,7 +140,7 @@ class Origin(NamedTuple):
     """Unfinished lines (tag `P`) before `end` that no chunk holds yet: (file, first byte), oldest first."""
 
     def header(self) -> bytes:
-        return orjson.dumps(self)
+        return orjson.dumps(tuple(self))
 
     @classmethod
     def parse(cls, header: bytes) -> Self:
@@ -169,8 +170,28 @@ class Chunk:
     """Header `p`: at least one line is tagged `P` and goes on in the stream's next line."""
     indices: list[int] | None = field(default=None)
 
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The place of each line of `value` in the chunk as it was written."""
+        return self.indices if self.indices is not None else range(self.value.count(b"\n"))
+
     def cursor(self, line: int) -> Cursor:
         return Cursor(self.epoch, self.partition, self.offset, line)
+
+
+class Selection(NamedTuple):
+    """Lines of one chunk that somebody gets."""
+
+    chunk: Chunk
+    value: bytes
+    """The lines as in Chunk.value."""
+    numbers: Sequence[int]
+    """The place of each line in the chunk."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was left out, so that others who watch can share what is made of it."""
+        return self.value is self.chunk.value
 
 
 @dataclass(frozen=True, slots=True)

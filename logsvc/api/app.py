@@ -1,0 +1,100 @@
+"""The aiohttp application: routes, errors as problem documents, and who may call without a token."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from yarl import URL
+
+from logsvc import metrics
+from logsvc.api.context import CONTEXT, Context
+from logsvc.api.ingest import post_logs
+from logsvc.api.logs import get_logs
+from logsvc.api.pages import get_apps, get_health, get_metrics, get_ready, get_volume
+from logsvc.api.problems import Problem
+from logsvc.errors import StoreAway, StoreError
+
+log = logging.getLogger(__name__)
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def make_app(context: Context) -> web.Application:
+    """The application for loopback, without tokens."""
+    app = web.Application(middlewares=[count_requests, answer_problems, only_local])
+    app[CONTEXT] = context
+    app.router.add_get("/v1/apps", get_apps)
+    app.router.add_get("/v1/apps/{app}/logs", get_logs)
+    app.router.add_post("/v1/apps/{app}/logs", post_logs)
+    app.router.add_get("/v1/apps/{app}/volume", get_volume)
+    app.router.add_get("/healthz", get_health)
+    app.router.add_get("/readyz", get_ready)
+    app.router.add_get("/metrics", get_metrics)
+    return app
+
+
+@web.middleware
+async def count_requests(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Count every answer, and time those that end by themselves."""
+    route = request.match_info.route.resource
+    pattern = route.canonical if route is not None else "none"
+    begun = time.perf_counter()
+    status = 500
+    try:
+        response = await handler(request)
+        status = response.status
+    except web.HTTPException as error:
+        status = error.status
+        raise
+    finally:
+        metrics.http_requests.labels(request.method, pattern, status).inc()
+        if "tail" not in request.query:
+            metrics.http_request_seconds.labels(pattern).observe(time.perf_counter() - begun)
+    return response
+
+
+@web.middleware
+async def answer_problems(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Every error is a problem document; what nobody foresaw is logged and says no more than that."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem.response()
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        detail = "There is nothing at this address." if error.status == 404 else error.reason
+        return _with_headers(Problem(error.status, detail).response(), error)
+    except StoreAway as error:
+        return Problem(503, str(error), retry_after=2).response()
+    except StoreError:
+        log.exception("the store refused a query")
+        return Problem(500, "The store refused the query.").response()
+    except ConnectionResetError:
+        raise
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return Problem(500, "Something went wrong here; it is in the service's log.").response()
+
+
+def _with_headers(response: web.Response, error: web.HTTPException) -> web.Response:
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
+
+
+@web.middleware
+async def only_local(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Without tokens a web page must not read logs through the browser of whoever runs the service.
+
+    A rebound DNS name shows in Host, another site's page in Origin.
+    """
+    if URL(f"http://{request.host}").host not in _LOOPBACK:
+        raise Problem(403, "Without tokens this service answers only to localhost.")
+    origin = request.headers.get("Origin")
+    if origin is not None and URL(origin).host not in _LOOPBACK:
+        raise Problem(403, "Without tokens this service answers only pages of localhost.")
+    return await handler(request)

@@ -1,0 +1,92 @@
+"""`POST /v1/apps/{app}/logs`: lines from anywhere. The answer comes when they are durable."""
+
+import time
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError, TransferEncodingError
+
+from logsvc import metrics
+from logsvc.api.context import CONTEXT, tenant_of
+from logsvc.api.problems import Problem, bad_parameter
+from logsvc.api.query import check_names, read_name
+from logsvc.errors import BadLine, BusError, StoreAway
+from logsvc.formats.pushed import JsonReader, Labels, Reader, TextReader
+from logsvc.model import AppId
+from logsvc.sources.push import KeyInUse, OtherBody, Post
+
+_READERS: dict[str, type[JsonReader | TextReader]] = {
+    "application/x-ndjson": JsonReader,
+    "application/json": JsonReader,
+    "text/plain": TextReader,
+}
+_CODINGS = frozenset({"", "identity", "gzip", "deflate", "zstd"})
+
+
+async def post_logs(request: web.Request) -> web.Response:
+    """Take lines; `{"lines": N}` says how many were new."""
+    app = AppId(tenant_of(request), read_name("app", request.match_info["app"]))
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 0 < len(key) <= 255:
+        raise bad_parameter("Idempotency-Key", "has 1 to 255 characters")
+    reader_type, labels, stream = _read_head(request)
+    outcome = "failed"
+    try:
+        async with request.app[CONTEXT].push.post(app, key) as post:
+            reader = reader_type(labels, stream, time.time_ns, post.start)
+            count = await _take(post, reader, _pieces(request))
+        outcome = "taken"
+    except BadLine as error:
+        outcome = "refused"
+        raise Problem(400, f"{error}. Lines before it were taken.", line=error.number) from error
+    except OtherBody as error:
+        outcome = "refused"
+        raise Problem(422, str(error)) from error
+    except KeyInUse as error:
+        outcome = "refused"
+        raise Problem(409, str(error), retry_after=1) from error
+    except (BusError, StoreAway) as error:
+        raise Problem(503, f"Lines can't be taken now: {error}", retry_after=2) from error
+    finally:
+        metrics.push_requests.labels(outcome).inc()
+    request.app[CONTEXT].known_apps.add(app)
+    return web.json_response({"lines": count})
+
+
+def _read_head(request: web.Request) -> tuple[type[JsonReader | TextReader], Labels, bytes]:
+    check_names(request.query, {"process", "dyno", "stream"})
+    reader: type[JsonReader | TextReader] | None = _READERS.get(request.content_type)
+    if reader is None:
+        raise Problem(415, "Post application/x-ndjson or text/plain.")
+    if request.headers.get("Content-Encoding", "").lower() not in _CODINGS:
+        raise Problem(415, "Content-Encoding is gzip, deflate or zstd, or nothing.")
+    process = read_name("process", request.query.get("process", "app"))
+    dyno = read_name("dyno", request.query.get("dyno", f"{process}.1"))
+    stream = request.query.get("stream", "stdout")
+    if stream not in {"stdout", "stderr"}:
+        raise bad_parameter("stream", "is stdout or stderr")
+    return reader, Labels(process, dyno), stream.encode()
+
+
+async def _take(post: Post, reader: Reader, pieces: AsyncIterator[bytes]) -> int:
+    """Read, append, wait, read on: the sender is held to the pace of the bus, and memory to one piece."""
+    count = 0
+    async for data in pieces:
+        metrics.push_bytes.inc(len(data))
+        if new := post.take(data):
+            lines = list(reader.feed(new))
+            await post.send(lines)
+            count += len(lines)
+    rest = list(reader.finish())
+    await post.send(rest)
+    metrics.push_lines.inc(count + len(rest))
+    return count + len(rest)
+
+
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """The decoded body as it comes in. What came before a cut is kept; a repeated post goes on behind it."""
+    try:
+        async for data in request.content.iter_any():
+            yield data
+    except (ContentEncodingError, TransferEncodingError, web.RequestPayloadError) as error:
+        raise Problem(400, "The body can't be decoded or was cut. Lines before that were taken.") from error

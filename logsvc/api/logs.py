@@ -1,0 +1,116 @@
+"""`GET /v1/apps/{app}/logs`: an app's lines, past and present, in the representation the client asks for."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from logsvc.api.compression import encoder_for
+from logsvc.api.context import CONTEXT, Context, Delivered, tenant_of
+from logsvc.api.delivery import Delivery
+from logsvc.api.problems import Problem, bad_parameter, no_such_app
+from logsvc.api.query import Query, read_name, read_query
+from logsvc.api.websocket import serve_websocket
+from logsvc.errors import BadCursor
+from logsvc.formats.representations import (
+    NewlineDelimitedJson,
+    PlainText,
+    Representation,
+    ServerSentEvents,
+    WebSocketMessages,
+)
+from logsvc.model import AppId
+from logsvc.timeline import Timeline
+
+_FORMS = {form.content_type.partition(";")[0]: form for form in (PlainText, NewlineDelimitedJson, ServerSentEvents)}
+
+
+async def get_logs(request: web.Request) -> web.StreamResponse:
+    """Lines by HTTP; by WebSocket where the request asks to upgrade."""
+    context = request.app[CONTEXT]
+    timeline = await known_timeline(request, context)
+    query = read_query(request.query, last_event_id=request.headers.get("Last-Event-ID"), now=time.time_ns())
+    upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
+    form = WebSocketMessages if upgrade else choose_form(request.headers.get("Accept", "*/*"))
+    with context.admit_tail(form.name) if query.tail else contextlib.nullcontext():
+        async with _opened(timeline, context, query, form(cursors=query.cursors)) as delivery:
+            send = serve_websocket if upgrade else _stream
+            return await send(request, delivery)
+
+
+async def known_timeline(request: web.Request, context: Context) -> Timeline:
+    """The timeline of the app that the URL names. Raises Problem where there is no such app."""
+    app = AppId(tenant_of(request), read_name("app", request.match_info["app"]))
+    timeline = Timeline(app, context.tiers)
+    if app not in context.known_apps:
+        if not await timeline.exists():
+            raise no_such_app(app.app)
+        context.known_apps.add(app)
+    return timeline
+
+
+@asynccontextmanager
+async def _opened(timeline: Timeline, context: Context, query: Query, form: Representation) -> AsyncIterator[Delivery]:
+    delivery = Delivery(timeline, context, query, form)
+    try:
+        await delivery.open()
+        yield delivery
+    except BadCursor as error:
+        raise bad_parameter("before" if query.before else "after", str(error)) from error
+    finally:
+        await delivery.close()
+
+
+async def _stream(request: web.Request, delivery: Delivery) -> web.StreamResponse:
+    form = delivery.form
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": form.content_type,
+            "Logsvc-Cursor": str(delivery.start),
+            "Cache-Control": "no-store",
+            "Vary": "Accept, Accept-Encoding",
+            "X-Accel-Buffering": "no",
+        }
+    )
+    encoder = encoder_for(request.headers.get("Accept-Encoding", ""))
+    if encoder is not None:
+        response.headers["Content-Encoding"] = encoder.name
+    await response.prepare(request)
+    delivered = Delivered(form.name)
+    try:
+        async for frame in delivery.frames():
+            if frame.data:
+                await response.write(frame.data if encoder is None else encoder.encode(frame.data))
+                delivered.add(frame.lines, len(frame.data))
+    finally:
+        delivered.flush()
+    closing = form.end() if delivery.complete else form.farewell()
+    await response.write_eof(closing if encoder is None else encoder.encode(closing) + encoder.finish())
+    return response
+
+
+def choose_form(accept: str) -> type[PlainText | NewlineDelimitedJson | ServerSentEvents]:
+    """The representation that `Accept` prefers (RFC 9110 §12.5.1); text for whoever doesn't say."""
+    best, weight = None, 0.0
+    for choice in accept.lower().split(","):
+        kind, _, rest = choice.partition(";")
+        form = _FORMS.get(kind.strip()) or (PlainText if kind.strip() in {"*/*", "text/*"} else None)
+        quality = _quality(rest)
+        if form is not None and quality > weight:
+            best, weight = form, quality
+    if best is None:
+        raise Problem(406, f"Accept one of {', '.join(_FORMS)}.")
+    return best
+
+
+def _quality(parameters: str) -> float:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.strip().partition("=")
+        if name == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0

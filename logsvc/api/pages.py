@@ -1,0 +1,73 @@
+"""What is not lines: the apps, how many lines they write, and how the service is."""
+
+import time
+from itertools import groupby
+
+import orjson
+from aiohttp import web
+
+from logsvc import metrics
+from logsvc.api.context import CONTEXT, tenant_of
+from logsvc.api.logs import known_timeline
+from logsvc.api.problems import Problem
+from logsvc.api.query import FILTER_PARAMETERS, check_names, read_filter, read_matcher, read_step
+from logsvc.formats import cri
+
+MAX_BUCKETS = 10_000
+
+
+async def get_apps(request: web.Request) -> web.Response:
+    """`{"apps":[{"app":"demo","processes":["web"],"last":"2026-11-23T02:00:00.123Z"}]}`, by name."""
+    check_names(request.query, ())
+    found = await request.app[CONTEXT].tiers.store.apps(tenant_of(request))
+    apps = [{"app": app.app, "processes": app.processes, "last": _time(app.last * 1_000_000)} for app in found]
+    return _json({"apps": apps})
+
+
+async def get_volume(request: web.Request) -> web.Response:
+    """Lines by bucket of time, process and stream, of all lines that pass the filter.
+
+    `{"step":60.0,"buckets":[{"time":"…","process":"web","stream":"stdout","lines":17}]}`, in order of time.
+    """
+    timeline = await known_timeline(request, request.app[CONTEXT])
+    check_names(request.query, FILTER_PARAMETERS | {"step"})
+    wanted = read_filter(request.query, now=time.time_ns())
+    read_matcher(wanted)
+    step = read_step(request.query)
+    buckets = await timeline.volume(wanted, step)
+    if len([start for start, _ in groupby(buckets, key=lambda bucket: bucket.start)]) > MAX_BUCKETS:
+        raise Problem(400, f"step: gives more than {MAX_BUCKETS} buckets; take a longer one", parameter="step")
+    rows = [
+        {"time": _time(start), "process": process, "stream": stream, "lines": lines}
+        for start, process, stream, lines in buckets
+    ]
+    return _json({"step": step / 1e9, "buckets": rows})
+
+
+async def get_health(request: web.Request) -> web.Response:  # noqa: ARG001 - a handler's shape
+    """200 while the process answers at all."""
+    return web.Response(text="ok\n")
+
+
+async def get_ready(request: web.Request) -> web.Response:
+    """200 while requests should come here: not before it is up, and not while it stops."""
+    context = request.app[CONTEXT]
+    if context.stopping.is_set() or not context.ready.is_set():
+        raise Problem(503, "Stopping." if context.stopping.is_set() else "Starting.", retry_after=1)
+    return web.Response(text="ok\n")
+
+
+async def get_metrics(request: web.Request) -> web.Response:
+    """Prometheus' text format."""
+    body, content_type = metrics.render(request.headers.get("Accept"))
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def _time(ns: int) -> str:
+    return cri.format_time(max(0, ns)).decode()
+
+
+def _json(document: object) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(document), content_type="application/json", headers={"Cache-Control": "no-store"}
+    )

@@ -1,0 +1,40 @@
+"""Errors as problem documents (RFC 9457), one sentence for whoever sent the request."""
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+
+class Problem(Exception):
+    """An answer that isn't what was asked for; `members` are added to the document."""
+
+    def __init__(self, status: int, detail: str, *, retry_after: float | None = None, **members: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.retry_after = retry_after
+        self.members = members
+
+    def response(self) -> web.Response:
+        """`{"type":"about:blank","title":…,"status":…,"detail":…}` and what `members` say."""
+        document = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": str(self),
+            **self.members,
+        }
+        headers = {} if self.retry_after is None else {"Retry-After": f"{self.retry_after:.0f}"}
+        return web.Response(
+            body=orjson.dumps(document), status=self.status, content_type="application/problem+json", headers=headers
+        )
+
+
+def bad_parameter(parameter: str, detail: str) -> Problem:
+    """A 400 that names what is wrong with which parameter."""
+    return Problem(400, f"{parameter}: {detail}", parameter=parameter)
+
+
+def no_such_app(app: str) -> Problem:
+    return Problem(404, f"There is no app {app}, or it has not written a line yet.", app=app)

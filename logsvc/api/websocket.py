@@ -1,0 +1,44 @@
+"""Lines over a WebSocket: one JSON message a chunk. docs/formats.md has the messages and close codes."""
+
+import asyncio
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from logsvc.api.context import Delivered
+from logsvc.api.delivery import Delivery
+
+MAX_MESSAGE = 64 * 1024
+"""Most bytes a client may send in one message."""
+
+
+async def serve_websocket(request: web.Request, delivery: Delivery) -> web.WebSocketResponse:
+    """Send the delivery's frames until it ends, the client goes, or the service stops.
+
+    Deflate is off: each client would cost a window of memory and CPU of its own, where frames are shared.
+    """
+    socket = web.WebSocketResponse(heartbeat=30.0, compress=False, max_msg_size=MAX_MESSAGE)
+    socket.headers["Logsvc-Cursor"] = str(delivery.start)
+    await socket.prepare(request)
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(_send(socket, delivery))
+        async for message in socket:  # ends when the socket is closed; what a client says means nothing yet
+            if message.type is WSMsgType.ERROR:
+                break
+        sending.cancel()
+    return socket
+
+
+async def _send(socket: web.WebSocketResponse, delivery: Delivery) -> None:
+    delivered = Delivered(delivery.form.name)
+    try:
+        async for frame in delivery.frames():
+            for message in frame.data.splitlines():
+                await socket.send_frame(message, WSMsgType.TEXT)
+            delivered.add(frame.lines, len(frame.data))
+    finally:
+        delivered.flush()
+    if delivery.complete:
+        await socket.send_str(delivery.form.end().decode())
+        await socket.close(code=WSCloseCode.OK)
+    else:
+        await socket.close(code=WSCloseCode.SERVICE_RESTART, message=b"come back with your cursor")

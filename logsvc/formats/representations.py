@@ -1,0 +1,166 @@
+"""The representations of a timeline that clients ask for, as bytes: SSE, NDJSON, text, WebSocket messages.
+
+A representation frames selections, notices and heartbeats. It has no state, so what it makes of a chunk is shared by
+everyone who watches the chunk in the same representation.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from logsvc.formats import jsonlines, text
+from logsvc.model import Cursor, Selection
+
+
+class Representation(Protocol):
+    """How a timeline is written to a client. `cursors` adds each line's cursor to it."""
+
+    name: str
+    content_type: str
+    cursors: bool
+
+    def lines(self, selections: Sequence[Selection]) -> bytes:
+        """The lines of the selections, in their order."""
+
+    def notice(self, message: str, cursor: Cursor, time: str) -> bytes:
+        """Something that a reader has to know at this place; `time` as in a JSON line."""
+
+    def heartbeat(self, cursor: Cursor) -> bytes:
+        """A sign of life that moves the reader's cursor on; empty where the form has none."""
+
+    def end(self) -> bytes:
+        """Closes an answer that is complete, so that it can be told from one that was cut."""
+
+    def farewell(self) -> bytes:
+        """Closes an answer that isn't, where the service stops: come back, and soon."""
+
+
+class ServerSentEvents:
+    """One event a chunk, `id` the cursor of its last line, one `data` a line (WHATWG HTML, server-sent events).
+
+    A cut event is never dispatched, so going on behind the last `id` is exact. A heartbeat is an `id` without data:
+    it sets the last event id and dispatches nothing.
+    """
+
+    name = "sse"
+    content_type = "text/event-stream"
+
+    def __init__(self, *, cursors: bool = False) -> None:
+        self.cursors = cursors
+
+    def lines(self, selections: Sequence[Selection]) -> bytes:
+        return "".join(map(self._event, selections)).encode()
+
+    def _event(self, selection: Selection) -> str:
+        made = jsonlines.objects(selection, cursors=self.cursors)
+        if selection.chunk.stream.is_notice:
+            return self._notices(selection, made)
+        data = "\ndata: ".join(made)
+        return f"id: {selection.chunk.cursor(selection.numbers[-1])}\ndata: {data}\n\n"
+
+    @staticmethod
+    def _notices(selection: Selection, made: Sequence[str]) -> str:
+        """One event a notice, so that a client parses `data` as one object."""
+        return "".join(
+            f"event: notice\nid: {selection.chunk.cursor(number)}\ndata: {line}\n\n"
+            for number, line in zip(selection.numbers, made, strict=True)
+        )
+
+    def notice(self, message: str, cursor: Cursor, time: str) -> bytes:  # noqa: ARG002 - the object has no time
+        return f"event: notice\nid: {cursor}\ndata: {jsonlines.notice(message, cursor)}\n\n".encode()
+
+    def heartbeat(self, cursor: Cursor) -> bytes:
+        return f"id: {cursor}\n\n".encode()
+
+    def end(self) -> bytes:
+        return b"event: end\ndata: {}\n\n"
+
+    def farewell(self) -> bytes:
+        return b"retry: 500\n\n"
+
+
+class NewlineDelimitedJson:
+    """One JSON object a line (application/x-ndjson)."""
+
+    name = "ndjson"
+    content_type = "application/x-ndjson"
+
+    def __init__(self, *, cursors: bool = False) -> None:
+        self.cursors = cursors
+
+    def lines(self, selections: Sequence[Selection]) -> bytes:
+        made = [line for selection in selections for line in jsonlines.objects(selection, cursors=self.cursors)]
+        made.append("")
+        return "\n".join(made).encode()
+
+    def notice(self, message: str, cursor: Cursor, time: str) -> bytes:  # noqa: ARG002 - the object has no time
+        return f"{jsonlines.notice(message, cursor)}\n".encode()
+
+    def heartbeat(self, cursor: Cursor) -> bytes:
+        return f"{jsonlines.heartbeat(cursor)}\n".encode()
+
+    def end(self) -> bytes:
+        return b""
+
+    def farewell(self) -> bytes:
+        return b""
+
+
+class PlainText:
+    """Heroku's lines; with `cursors` each begins with its cursor and a space."""
+
+    name = "text"
+    content_type = "text/plain; charset=utf-8"
+
+    def __init__(self, *, cursors: bool = False) -> None:
+        self.cursors = cursors
+
+    def lines(self, selections: Sequence[Selection]) -> bytes:
+        made = [line for selection in selections for line in text.lines(selection, cursors=self.cursors)]
+        made.append("")
+        return "\n".join(made).encode("latin-1")
+
+    def notice(self, message: str, cursor: Cursor, time: str) -> bytes:
+        return f"{text.notice(message, cursor, time, cursors=self.cursors)}\n".encode("latin-1")
+
+    def heartbeat(self, cursor: Cursor) -> bytes:  # noqa: ARG002 - a text reader would see it
+        return b""
+
+    def end(self) -> bytes:
+        return b""
+
+    def farewell(self) -> bytes:
+        return b""
+
+
+class WebSocketMessages:
+    """One text message a chunk: `{"cursor":"…","lines":[…]}`; notices and heartbeats as in NDJSON.
+
+    Messages are joined with newlines, which JSON has none of, so that a batch of them is shared as one piece of bytes.
+    """
+
+    name = "websocket"
+    content_type = "application/json"
+
+    def __init__(self, *, cursors: bool = False) -> None:
+        self.cursors = cursors
+
+    def lines(self, selections: Sequence[Selection]) -> bytes:
+        return "".join(map(self._message, selections)).encode()
+
+    def _message(self, selection: Selection) -> str:
+        made = jsonlines.objects(selection, cursors=self.cursors)
+        if selection.chunk.stream.is_notice:
+            return "".join(f"{line}\n" for line in made)
+        return f'{{"cursor":"{selection.chunk.cursor(selection.numbers[-1])}","lines":[{",".join(made)}]}}\n'
+
+    def notice(self, message: str, cursor: Cursor, time: str) -> bytes:  # noqa: ARG002 - the object has no time
+        return f"{jsonlines.notice(message, cursor)}\n".encode()
+
+    def heartbeat(self, cursor: Cursor) -> bytes:
+        return f"{jsonlines.heartbeat(cursor)}\n".encode()
+
+    def end(self) -> bytes:
+        return b'{"end":true}\n'
+
+    def farewell(self) -> bytes:
+        return b""

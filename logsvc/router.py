@@ -1,0 +1,140 @@
+"""Which partitions are read, and where what was read goes.
+
+A partition is read only while somebody watches one of its apps: the first watcher starts it at the watermark, the
+last one stops it a while later. What is read goes into the partition's window, and watchers read the window by
+cursor, so the router knows no client, holds no queue and can't be slowed by one.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from logsvc.bus.protocol import Bus, LiveReader
+from logsvc.model import AppId
+from logsvc.window import Feed, Window
+
+
+class Router:
+    """The windows of one process. `run` reads; `watch` says what."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        window_bytes: int,
+        linger: float = 10.0,
+        heartbeat: float = 15.0,
+        cold_lag: float = 5.0,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._bus = bus
+        self._live: LiveReader = bus.live()
+        self._budget = window_bytes
+        self._linger = linger
+        self._heartbeat = heartbeat
+        self._cold_lag = cold_lag
+        self._now = now
+        self._windows: dict[int, Window] = {}
+        self._watchers: dict[int, int] = {}
+        self._idle: dict[int, asyncio.TimerHandle] = {}
+        self._size = 0
+
+    async def run(self) -> None:
+        """Read watched partitions into their windows until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read(), name="router: read")
+            group.create_task(self._beat(), name="router: heartbeat")
+
+    @property
+    def window_bytes(self) -> int:
+        """Bytes of values in all windows."""
+        return self._size
+
+    @property
+    def watched(self) -> int:
+        """Partitions that are being read."""
+        return len(self._windows)
+
+    def window(self, partition: int) -> Window | None:
+        """The window of a partition that is being read."""
+        return self._windows.get(partition)
+
+    @asynccontextmanager
+    async def watch(self, app: AppId) -> AsyncIterator[Feed]:
+        """Have the app's partition read for as long as the context lasts."""
+        partition = app.partition(self._bus.partitions)
+        self._watchers[partition] = self._watchers.get(partition, 0) + 1
+        try:
+            if timer := self._idle.pop(partition, None):
+                timer.cancel()
+            if partition not in self._windows:
+                await self._open(partition)
+            feed = self._windows[partition].feed(app)
+            feed.watchers += 1
+            try:
+                yield feed
+            finally:
+                feed.watchers -= 1
+        finally:
+            self._watchers[partition] -= 1
+            if not self._watchers[partition] and partition in self._windows:
+                loop = asyncio.get_running_loop()
+                self._idle[partition] = loop.call_later(self._linger, self._close, partition)
+
+    async def _open(self, partition: int) -> None:
+        start = await self._starting_point(partition)
+        if partition not in self._windows:  # somebody else may have been quicker
+            self._windows[partition] = Window(start)
+            self._live.watch(partition, start)
+
+    async def _starting_point(self, partition: int) -> int:
+        """The watermark; where the store is far behind, the end: live lines first, older ones for those who ask."""
+        watermark = await self._bus.watermark(partition)
+        oldest = (await self._bus.read(partition, watermark, 1)).chunks
+        if oldest and self._now() - oldest[0].appended / 1000 > self._cold_lag:
+            return (await self._bus.bounds(partition)).end
+        return watermark
+
+    def _close(self, partition: int) -> None:
+        del self._idle[partition]
+        self._live.unwatch(partition)
+        window = self._windows.pop(partition)
+        self._size -= window.size
+        window.close()
+
+    async def _read(self) -> None:
+        while True:
+            for fetched in await self._live.fetch():
+                window = self._windows.get(fetched.partition)
+                if window is None:
+                    continue
+                before = window.size
+                window.extend(fetched.chunks, fetched.next)
+                self._size += window.size - before
+            self._make_room()
+            # One turn for whoever was woken, however much there is to read.
+            await asyncio.sleep(0)
+
+    def _make_room(self) -> None:
+        """Drop the oldest chunks of the largest window: a flood costs its own partition's memory first."""
+        while self._size > self._budget:
+            largest = max(self._windows.values(), key=lambda window: window.size)
+            spare = max(self._budget // 16, 1)
+            while len(largest) and self._size > self._budget - spare:
+                before = largest.size
+                largest.drop_oldest()
+                self._size -= before - largest.size
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat)
+            for window in self._windows.values():
+                window.wake()
+
+    async def close(self) -> None:
+        for timer in self._idle.values():
+            timer.cancel()
+        await self._live.close()
+        for window in self._windows.values():
+            window.close()

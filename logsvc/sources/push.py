@@ -1,0 +1,160 @@
+"""Lines that are posted rather than read from files.
+
+A post is a source like a file: its key names it, and the place in its body behind a line is that line's position. So
+a post that is repeated with its key goes on where the bus has it already, whatever cut the first one.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
+from zlib import crc32
+
+from logsvc.bus.protocol import Bus
+from logsvc.errors import LogsvcError
+from logsvc.formats.pushed import Labels, Pushed
+from logsvc.model import MAX_CHUNK, AppId, Origin, Stream
+from logsvc.store.protocol import StoreReader
+
+NODE = "push"
+"""Stands where other sources name their node."""
+
+CHECKED = 64
+"""Bytes of the body before a position that must be the same when a post is repeated."""
+
+_REMEMBERED = 100_000
+
+
+class KeyInUse(LogsvcError):
+    """Another post with the same key is under way."""
+
+
+class OtherBody(LogsvcError):
+    """The key belongs to a post with another body."""
+
+
+class PushSource:
+    """All posts of this process."""
+
+    def __init__(self, bus: Bus, store: StoreReader, known: Mapping[str, Origin]) -> None:
+        """`known`: the newest origin of each post that the bus has and the store may not have."""
+        self._bus, self._store = bus, store
+        self._known = OrderedDict(known)
+        self._busy: set[str] = set()
+
+    @asynccontextmanager
+    async def post(self, app: AppId, key: str | None) -> AsyncIterator["Post"]:
+        """Begin a post, or go on with the one of the same key. Raises KeyInUse, StoreAway."""
+        if key is None:
+            yield Post(self._bus, app, None, None)
+            return
+        name = f"{app.tenant}/{app.app}/{key}"
+        if name in self._busy:
+            raise KeyInUse("A post with this Idempotency-Key is under way.")
+        self._busy.add(name)
+        try:
+            known = self._known.get(name) or (await self._store.origins(NODE, [name])).get(name)
+            post = Post(self._bus, app, name, known)
+            try:
+                yield post
+            finally:
+                self._remember(post)
+        finally:
+            self._busy.discard(name)
+
+    def _remember(self, post: "Post") -> None:
+        if post.name is not None and post.known is not None:
+            self._known[post.name] = post.known
+            self._known.move_to_end(post.name)
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+
+
+class Post:
+    """One post on its way to the bus."""
+
+    def __init__(self, bus: Bus, app: AppId, name: str | None, known: Origin | None) -> None:
+        self._bus, self._app = bus, app
+        self.name = name
+        self.known = known
+        """How far the bus has it."""
+        self.start = 0 if known is None else known.end
+        """Place in the body from which on lines are new."""
+        self._check = None if known is None else known.check
+        self._body = bytearray()
+        self._seen = 0
+
+    def take(self, data: bytes) -> bytes:
+        """Of the next piece of the body what is new. Raises OtherBody where it isn't the body of the first post."""
+        before, self._seen = self._seen, self._seen + len(data)
+        self._body += data
+        if self._seen < self.start:
+            del self._body[:-CHECKED]
+            return b""
+        if self._check is not None:
+            if self._crc(self.start) != self._check:
+                raise OtherBody("This Idempotency-Key was used for a post with another body.")
+            self._check = None
+        return data[max(0, self.start - before) :]
+
+    async def send(self, lines: Iterable[Pushed]) -> None:
+        """Append lines in their order; they are durable then. Raises BusError, and the bus may have some of them."""
+        parcels = list(_parcels(lines))
+        if not parcels:
+            return
+        results = await asyncio.gather(*map(self._append, parcels), return_exceptions=True)
+        for parcel, result in zip(parcels, results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            self.known = self._origin(parcel)
+        del self._body[: max(0, len(self._body) - (self._seen - parcels[-1].end) - CHECKED)]
+
+    async def _append(self, parcel: "_Parcel") -> None:
+        process, dyno = parcel.labels
+        stream = Stream(*self._app, process, dyno, "app", NODE)
+        await self._bus.append(stream, parcel.value, origin=self._origin(parcel), partial=parcel.partial)
+
+    def _origin(self, parcel: "_Parcel") -> Origin | None:
+        if self.name is None:
+            return None
+        return Origin(NODE, self.name, parcel.start, parcel.end, self._crc(parcel.end))
+
+    def _crc(self, end: int) -> int:
+        """Of the up to CHECKED bytes of the body before `end`."""
+        at = len(self._body) - (self._seen - end)
+        return crc32(self._body[max(0, at - CHECKED) : at])
+
+
+class _Parcel(NamedTuple):
+    """Lines of one stream that go into one chunk, and the stretch of the body they come from."""
+
+    labels: Labels
+    value: bytes
+    partial: bool
+    start: int
+    end: int
+
+
+def _parcels(lines: Iterable[Pushed]) -> Iterator[_Parcel]:
+    """Join what follows one another and is filed alike, as far as a chunk holds it."""
+    for labels, group in groupby(lines, key=attrgetter("labels")):
+        values: list[bytes] = []
+        size, partial, start, end = 0, False, 0, 0
+        for pushed in group:
+            for piece in _pieces(pushed.value):
+                if values and size + len(piece) > MAX_CHUNK:
+                    yield _Parcel(labels, b"".join(values), partial, start, end)
+                    values, size, partial, start = [], 0, False, end
+                values.append(piece)
+                size += len(piece)
+                partial = partial or pushed.partial
+            end = pushed.end
+        yield _Parcel(labels, b"".join(values), partial, start, end)
+
+
+def _pieces(value: bytes) -> Iterable[bytes]:
+    """A line's value, by lines of the chunk where it is too long for one chunk."""
+    return (value,) if len(value) <= MAX_CHUNK else [line + b"\n" for line in value[:-1].split(b"\n")]
