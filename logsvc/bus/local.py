@@ -131,8 +131,8 @@ class LocalBus:
         header = origin.header() if origin is not None else b""
         if len(header) > MAX_ORIGIN:
             raise ValueError(f"an origin of {len(header)} bytes; at most {MAX_ORIGIN}")
-        key, partition = self._identify(stream)
-        append = Append(stream, key, partition, value, header, PARTIAL if partial else 0)
+        interned, key, partition = self._identify(stream)
+        append = Append(interned, key, partition, value, header, PARTIAL if partial else 0)
         if self._is_full(append.size):
             self._drop(full=True)
             if self._is_full(append.size):
@@ -149,11 +149,11 @@ class LocalBus:
     def _is_full(self, size: int) -> bool:
         return self.journal.size + self._pending_bytes + size > self._settings.max_bytes
 
-    def _identity(self, stream: Stream) -> tuple[bytes, int]:
+    def _identity(self, stream: Stream) -> tuple[Stream, bytes, int]:
         key = stream.key()
         if len(key) > MAX_KEY:
             raise ValueError(f"a stream's key of {len(key)} bytes; at most {MAX_KEY}")
-        return key, stream.app_id.partition(self.partitions)
+        return Stream.of(key), key, stream.app_id.partition(self.partitions)
 
     def _submit(self, append: Append) -> asyncio.Future[Cursor]:
         if self._broken is not None:
