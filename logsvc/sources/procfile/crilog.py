@@ -32,7 +32,7 @@ class CriFramer:
 
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
         self._clock = clock
-        self._last = 0
+        self._last = -1
         self._rest = {"stdout": b"", "stderr": b""}
         self._tails = {
             (stream, tag): [b"%bZ %b %b " % (decimals, stream.encode(), tag) for decimals in _DECIMALS]
