@@ -2,7 +2,7 @@
 
 A segment is `<sequence, 12 digits>.journal`: a head, then records, little-endian and without padding between them.
 
-    head     8s magic, I version, I length of the JSON, I CRC-32 of the JSON, JSON
+    head     8s magic, I version, I length of the JSON, I CRC-32 of the JSON (seeded with the version), JSON
     record   4s magic, I CRC-32 of all that follows, seeded with the segment's seed,
              I value bytes, Q offset, Q appended (Unix ms), I key bytes, I origin bytes, H partition, B flags, x,
              key, origin, value
@@ -84,7 +84,7 @@ class Head:
 
     def encode(self) -> bytes:
         body = orjson.dumps(self)
-        return _HEAD.pack(_HEAD_MAGIC, VERSION, len(body), crc32(body)) + body
+        return _HEAD.pack(_HEAD_MAGIC, VERSION, len(body), crc32(body, VERSION)) + body
 
     @classmethod
     def decode(cls, buffer: bytes) -> tuple[Self, int] | None:
@@ -97,7 +97,7 @@ class Head:
         if version > VERSION:
             raise NewerFormat(f"the journal has format {version} and was written by a newer logsvc: start that one")
         body = buffer[_HEAD.size : _HEAD.size + length]
-        if len(body) < length or crc32(body) != check:
+        if len(body) < length or crc32(body, version) != check:
             return None
         fields = orjson.loads(body)
         fields["next"] = tuple(fields["next"])
@@ -106,10 +106,9 @@ class Head:
     @staticmethod
     def begins(buffer: bytes) -> bool:
         """Whether a whole file is only a part of a head: its writing was cut short, so no record ever followed."""
-        if len(buffer) < _HEAD.size:
-            return True
-        magic, _, length, _ = _HEAD.unpack_from(buffer)
-        return (magic == _HEAD_MAGIC and len(buffer) < _HEAD.size + length) or not any(buffer)
+        cut = buffer[: len(_HEAD_MAGIC)] == _HEAD_MAGIC[: len(buffer)]
+        whole = b"}" in buffer[_HEAD.size :]  # the end of the JSON, which holds no other
+        return (cut and not whole) or not any(buffer)
 
 
 def encode(record: Record, seed: int) -> bytes:
