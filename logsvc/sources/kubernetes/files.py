@@ -1,0 +1,476 @@
+"""The files source: follows every log file below a folder shaped like `/var/log/pods`.
+
+A container whose files are quiet costs a watch in the kernel and no task. Its next write wakes it: it is read at
+once, then looked at on a shared tick until it is quiet again. So the kernel reports transitions, not writes.
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from logsvc.bus.protocol import Bus
+from logsvc.errors import BusError, ConfigError, StoreError
+from logsvc.sources.checkpoint import Checkpoint
+from logsvc.sources.collector import Collector, StoredOrigins
+from logsvc.sources.kubernetes.lane import Identity, Lane, Shop, Turn
+from logsvc.sources.kubernetes.podlogs import Pod, folder, subfolders
+from logsvc.sources.kubernetes.watch import Handler, Watcher
+
+_SLICE: Final = 200
+"""Containers looked at before others get their turn."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FilesSettings:
+    """What to read, and how eagerly."""
+
+    root: Path
+    """The folder of pods: `<namespace>_<pod>_<uid>/<container>/<restart>.log`."""
+    data: Path
+    """Where the checkpoint is kept, and room to unpack rotated files."""
+    node: str
+    """Names this machine in origins; it must stay the same over restarts."""
+    tick: float = 0.005
+    """Seconds between two looks at files that are being written."""
+    idle_after: float = 0.05
+    """Seconds without a write after which a file is left to the kernel's watch."""
+    rescan: float = 10.0
+    """Seconds between two looks at everything, for what no event told."""
+    poll: float = 0.25
+    """Seconds between two looks at files that the kernel can't watch."""
+    turns: int = 64
+    """Most reads under way at once, of up to 512 KiB each."""
+    checkpoint: float = 1.0
+    """Seconds between two checkpoints."""
+    max_deleted_bytes: int = 1024 * 1024 * 1024
+    """Most bytes of deleted files kept from the disk; beyond that the largest is given up with a notice."""
+    grace: float = 0.25
+    """Seconds after which the end of a file that was followed by another counts as a line without its newline."""
+    retry: float = 0.2
+    """Seconds before the first new try after the bus failed; doubles up to `max_retry`."""
+    max_retry: float = 10.0
+
+
+@dataclass(slots=True)
+class FilesState:
+    """How the source is doing, in words and numbers."""
+
+    problem: str | None = None
+    """Why nothing is collected now; None while all is well."""
+    watch_problem: str | None = None
+    """Why some files are polled."""
+    recoveries: int = 0
+    waiting_bytes: int = 0
+    """On the disk and not yet on the bus, as of the last look at everything."""
+    deleted_bytes: int = 0
+    """Of deleted files that are kept open to be read out."""
+    unknown: int = 0
+    """Containers with lines of which it isn't known yet whose they are."""
+
+
+class FilesSource:
+    """Collects the files of one node. `run` it in a TaskGroup."""
+
+    def __init__(
+        self,
+        settings: FilesSettings,
+        bus: Bus,
+        identity: Identity,
+        *,
+        stored_origins: StoredOrigins | None = None,
+        now: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`stored_origins` asks the store for a node's origins, for the day a checkpoint is lost. `now`: Unix ns."""
+        self.state = FilesState()
+        self.collector = Collector(
+            bus, settings.node, Checkpoint(settings.data / "checkpoint", settings.node), stored_origins
+        )
+        self.lanes: dict[tuple[str, str], Lane] = {}
+        self._settings = settings
+        self._identity = identity
+        self._now = now
+        self._watcher = Watcher()
+        self._shop: Shop
+        self._tasks: asyncio.TaskGroup
+        self._pods: dict[str, int] = {}
+        """Folders of pods with the mtime they had when they were listed."""
+        self._refused: set[str] = set()
+        self._watched: set[str] = set()
+        """Folders that the kernel watches."""
+        self._discovery = asyncio.Lock()
+        self._active: set[Lane] = set()
+        """Looked at on each tick."""
+        self._polled: set[Lane] = set()
+        """Quiet, but the kernel doesn't watch them."""
+        self._unknown: set[Lane] = set()
+        self._slots = asyncio.Semaphore(settings.turns)
+        self._running = 0
+        self._ready = False
+        self._stop = asyncio.Event()
+        self._broken = asyncio.Event()
+        self._some_active = asyncio.Event()
+        self._change = asyncio.Condition()
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Collect until `stop`. Raises ConfigError where the folders can't be used; the bus's errors are waited out."""
+        root = await asyncio.to_thread(self._prepare)
+        try:
+            self._shop = Shop(
+                root, self.collector, self._identity, self._settings.data, self._now, self._settings.grace
+            )
+            with self._watcher:
+                async with asyncio.TaskGroup() as self._tasks:
+                    loops = [
+                        self._tasks.create_task(loop(), name=f"files: {loop.__name__}")
+                        for loop in (
+                            self._continuous_recovery,
+                            self._continuous_events,
+                            self._continuous_ticks,
+                            self._continuous_polls,
+                            self._continuous_rescans,
+                            self._continuous_checkpoints,
+                        )
+                    ]
+                    await self._stop.wait()
+                    await self._settled()
+                    for task in loops:
+                        task.cancel()
+        finally:
+            for lane in self.lanes.values():
+                lane.close()
+            self.lanes.clear()
+            os.close(root)
+            await self.collector.save()
+
+    def stop(self) -> None:
+        """Let `run` return once what is on its way is acknowledged."""
+        self._stop.set()
+
+    async def drained(self) -> None:
+        """Wait until the bus has every whole line that is on the disk now, and it is known whose they are."""
+        async with self._change:
+            await self._change.wait_for(lambda: self._ready)
+        await self._discover()
+        for lane in list(self.lanes.values()):
+            lane.scan()
+            self.wake(lane)
+        async with self._change:
+            await self._change.wait_for(self._is_drained)
+
+    def _is_drained(self) -> bool:
+        lanes = self.lanes.values()
+        return self._ready and not self._unknown and not any(lane.busy or lane.changed() for lane in lanes)
+
+    def identities_changed(self) -> None:
+        """Ask again whose the lines are that wait for it."""
+        for lane in list(self._unknown):
+            self.wake(lane)
+
+    def _prepare(self) -> int:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < hard:
+            with suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        try:
+            self._settings.data.mkdir(parents=True, exist_ok=True)
+            return os.open(self._settings.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(f"{error.filename} can't be used: {error.strerror}") from error
+
+    # ---- taking turns
+
+    def wake(self, lane: Lane) -> None:
+        """There may be something to read."""
+        if self._ready and not lane.busy and not self._stop.is_set():
+            self._take(lane)
+            self._active.discard(lane)
+            self._polled.discard(lane)
+            self._tasks.create_task(self._read_out(lane))
+
+    async def _read_out(self, lane: Lane) -> None:
+        """Take turns until there is nothing new; others get theirs in between."""
+        turn = Turn.MORE
+        try:
+            while turn is Turn.MORE and not (self._broken.is_set() or self._stop.is_set()):
+                async with self._slots:
+                    turn = await lane.turn()
+                if turn is Turn.MORE and self.state.problem is not None:
+                    self.state.problem = None
+                    logger.info("collection goes on")
+        except BusError as error:
+            self._fail(str(error))
+        except OSError as error:
+            logger.warning("%s can't be read now: %s", lane.name, error)
+            turn = Turn.UNKNOWN
+        finally:
+            self._release(lane)
+        if turn is Turn.UNKNOWN:
+            self._unknown.add(lane)
+        else:
+            self._unknown.discard(lane)
+            lane.idle_since = asyncio.get_running_loop().time()
+            self._active.add(lane)
+            self._some_active.set()
+        await self._changed()
+
+    def _take(self, lane: Lane) -> None:
+        lane.busy = True
+        self._running += 1
+
+    def _release(self, lane: Lane) -> None:
+        lane.busy = False
+        self._running -= 1
+
+    async def _changed(self) -> None:
+        async with self._change:
+            self._change.notify_all()
+
+    async def _settled(self) -> None:
+        async with self._change:
+            await self._change.wait_for(lambda: self._running == 0)
+
+    # ---- loops
+
+    async def _continuous_recovery(self) -> None:
+        """Find the places, let everybody read, and begin again when the bus has failed."""
+        delay = self._settings.retry
+        while True:
+            try:
+                await self.collector.recover()
+                for lane in list(self.lanes.values()):
+                    await lane.restore()
+                self._ready = True
+                await self._discover()
+            except (BusError, StoreError) as error:
+                self._fail(str(error))
+            else:
+                self.state.recoveries += 1
+                chunks = self.collector.chunks
+                self._broken.clear()
+                for lane in list(self.lanes.values()):
+                    self.wake(lane)
+                await self._changed()
+                await self._broken.wait()
+                if self.collector.chunks > chunks:
+                    delay = self._settings.retry
+            self._ready = False
+            await self._settled()
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, self._settings.max_retry)
+
+    def _fail(self, problem: str) -> None:
+        if self.state.problem != problem:
+            self.state.problem = problem
+            logger.warning("collection waits, the files are kept: %s", problem)
+        self._broken.set()
+
+    async def _continuous_events(self) -> None:
+        async for handler in self._watcher.events():
+            if handler is not None:
+                await handler()
+            else:
+                logger.warning("the kernel had too much to tell: looking at everything")
+                await self._look_at_all()
+
+    async def _written(self, lane: Lane) -> None:
+        lane.woken()
+        self.wake(lane)
+
+    async def _pod_changed(self, name: str) -> None:
+        async with self._discovery:
+            await self._discover_pod(name)
+
+    async def _container_changed(self, lane: Lane) -> None:
+        lane.scan()
+        if lane.gone:
+            self._watched.discard(lane.name)
+        self.wake(lane)
+
+    async def _continuous_ticks(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            await self._some_active.wait()
+            begin = clock()
+            for lane in list(self._active):
+                if lane.busy:
+                    continue
+                if lane.changed():
+                    self.wake(lane)
+                elif begin - lane.idle_since >= self._settings.idle_after:
+                    self._rest(lane)
+            if not self._active:
+                self._some_active.clear()
+            # With very many of them the looks themselves must not fill the time.
+            await asyncio.sleep(max(self._settings.tick, 10 * (clock() - begin)))
+
+    def _rest(self, lane: Lane) -> None:
+        """Leave a quiet container to the kernel."""
+        self._active.discard(lane)
+        if not lane.arm(self._watcher, partial(self._written, lane)):
+            self._polled.add(lane)
+            self._say_watch_problem()
+        # What was written before the kernel began to watch it doesn't tell.
+        if lane.changed():
+            self.wake(lane)
+
+    def _say_watch_problem(self) -> None:
+        if self._watcher.problem != self.state.watch_problem:
+            self.state.watch_problem = self._watcher.problem
+            logger.warning("%s", self._watcher.problem)
+
+    async def _continuous_polls(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(self._settings.poll)
+            for lane in list(self._polled):
+                if lane.changed():
+                    self.wake(lane)
+            self.identities_changed()
+            for lane in [lane for lane in self.lanes.values() if lane.gone]:
+                if clock() - lane.idle_since > 1.0:
+                    await self._sweep(lane)
+
+    async def _continuous_rescans(self) -> None:
+        looks = 0
+        while True:
+            await asyncio.sleep(self._settings.rescan)
+            await self._look_at_all()
+            looks += 1
+            if self._ready and looks % 6 == 0:
+                with suppress(BusError):
+                    await self.collector.advance()
+
+    async def _continuous_checkpoints(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.checkpoint)
+            await self.collector.save()
+
+    # ---- what there is
+
+    async def _discover(self) -> None:
+        """Find new pods and containers."""
+        async with self._discovery:
+            self._watch(self._shop.root, "", self._discover)
+            names, refused = await asyncio.to_thread(subfolders, self._shop.root)
+            self._refuse("", refused)
+            for name in self._pods.keys() - set(names):
+                del self._pods[name]
+                self._watched.discard(name)
+            for number, name in enumerate(names):
+                mtime = os.stat(name, dir_fd=self._shop.root, follow_symlinks=False).st_mtime_ns
+                if self._pods.get(name) != mtime:
+                    await self._discover_pod(name)
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)
+
+    async def _discover_pod(self, name: str) -> None:
+        pod = Pod.parse(name)
+        if pod is None:
+            self._refuse("", [name])
+            return
+        try:
+            with folder(self._shop.root, name) as fd:
+                self._watch(fd, name, partial(self._pod_changed, name))
+                mtime = os.fstat(fd).st_mtime_ns
+                containers, refused = subfolders(fd)
+        except OSError:
+            return  # deleted again, or a link by now
+        self._refuse(name + "/", refused)
+        self._pods[name] = mtime
+        for container in containers:
+            if (name, container) not in self.lanes:
+                await self._add_lane(name, container, pod)
+        for lane in [self.lanes[key] for key in self.lanes if key[0] == name and key[1] not in containers]:
+            await self._container_changed(lane)
+
+    async def _add_lane(self, name: str, container: str, pod: Pod) -> None:
+        lane = Lane(self._shop, name, container, pod)
+        try:
+            with folder(self._shop.root, name, container) as fd:
+                self._watch(fd, lane.name, partial(self._container_changed, lane))
+        except OSError:
+            return
+        self.lanes[name, container] = lane
+        lane.scan()
+        if not self._ready:
+            return
+        self._take(lane)
+        try:
+            await lane.restore()
+        finally:
+            self._release(lane)
+        self.wake(lane)
+
+    def _watch(self, fd: int, name: str, handler: Handler) -> None:
+        if name not in self._watched:
+            if self._watcher.directory(fd, handler):
+                self._watched.add(name)
+            else:
+                self._say_watch_problem()
+
+    def _refuse(self, prefix: str, names: list[str]) -> None:
+        for name in names:
+            if prefix + name not in self._refused:
+                self._refused.add(prefix + name)
+                logger.warning("%s%s is not a pod's folder and is not read", prefix, name)
+
+    async def _look_at_all(self) -> None:
+        """What no event told: new folders, changed folders, grown files, finished files."""
+        if not self._ready:
+            return
+        await self._discover()
+        waiting = deleted = 0
+        for number, lane in enumerate(list(self.lanes.values())):
+            if lane.stale():
+                lane.scan()
+            if lane.changed():
+                self.wake(lane)
+            elif not lane.gone:
+                await self._sweep(lane)
+            waiting += lane.waiting()
+            deleted += lane.deleted_bytes()
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+        self.state.waiting_bytes = waiting
+        self.state.deleted_bytes = deleted
+        self._give_up(deleted - self._settings.max_deleted_bytes)
+
+    async def _sweep(self, lane: Lane) -> None:
+        if lane.busy or not self._ready or self._broken.is_set():
+            return
+        self._take(lane)
+        try:
+            keep = await lane.sweep()
+        except BusError as error:
+            self._fail(str(error))
+            return
+        finally:
+            self._release(lane)
+            await self._changed()
+        if not keep:
+            lane.close()
+            self.lanes.pop((lane.pod_folder, lane.container), None)
+            for lanes in (self._active, self._polled, self._unknown):
+                lanes.discard(lane)
+
+    def _give_up(self, excess: int) -> None:
+        held = [(file.size(), lane, file) for lane in self.lanes.values() for file in lane.files if file.held_deleted]
+        for size, lane, file in sorted(held, key=lambda item: item[0], reverse=True):
+            if excess <= 0:
+                break
+            if not lane.busy:
+                lane.give_up(file)
+                self.wake(lane)
+                excess -= size

@@ -1,0 +1,299 @@
+"""Files below `/var/log/pods`: what their names mean, and how to read them without following a link.
+
+    <namespace>_<pod>_<uid>/<container>/<restart>.log                   being written
+                                        <restart>.log.20261123-041500   rotated
+                                        <restart>.log.20261123-041500.gz
+
+Source: kubernetes/pkg/kubelet/logs/container_log_manager.go. Nothing here waits but the disk.
+"""
+
+import gzip
+import os
+import re
+import stat
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, NamedTuple
+
+CHECKED: Final = 64
+"""Bytes before a position that tell a file that was written anew from one that grew."""
+
+_HEAD: Final = 1024
+
+_NAME: Final = re.compile(r"(\d{1,9})\.log(?:\.(\d{8}-\d{6})(?:[.-](\d{1,9}))?)?(\.gz)?", re.ASCII)
+
+_NO_LINK: Final = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Pod(NamedTuple):
+    """A pod's folder."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    @classmethod
+    def parse(cls, folder: str) -> "Pod | None":
+        """`<namespace>_<pod>_<uid>`; None for another name."""
+        parts = folder.split("_")
+        return cls(*parts) if len(parts) == 3 and all(parts) else None
+
+
+class LogName(NamedTuple):
+    """A log file's name. Compares by age: rotated ones first, then the one that is written."""
+
+    restart: int
+    current: bool
+    rotated: str
+    number: int
+    """Tells rotations in the same second apart."""
+    compressed: bool
+    name: str
+
+    @classmethod
+    def parse(cls, name: str) -> "LogName | None":
+        """None for anything that is not a log file."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            return None
+        restart, rotated, number, compressed = match.groups()
+        return cls(int(restart), rotated is None, rotated or "", int(number or 0), compressed is not None, name)
+
+    @property
+    def plain(self) -> str:
+        """The name before compression."""
+        return self.name.removesuffix(".gz")
+
+
+class Entry(NamedTuple):
+    """A log file as its folder lists it."""
+
+    name: LogName
+    inode: tuple[int, int]
+    """Device and inode."""
+    size: int
+
+
+class Listing(NamedTuple):
+    """A container's folder."""
+
+    entries: list[Entry]
+    refused: list[str]
+    """Names of logs that are no regular files."""
+    mtime: int
+
+
+@contextmanager
+def folder(root: int, *names: str) -> Iterator[int]:
+    """A descriptor of `root/names…`, none of them a link. Raises OSError (ELOOP or ENOTDIR for a link)."""
+    fd = root
+    try:
+        for name in names:
+            parent = fd
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK, dir_fd=parent)
+            if parent != root:
+                os.close(parent)
+        yield fd
+    finally:
+        if fd != root:
+            os.close(fd)
+
+
+def subfolders(fd: int) -> tuple[list[str], list[str]]:
+    """Names of the folders in a folder, and names of the links to one, which are refused."""
+    names: list[str] = []
+    refused: list[str] = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                refused.append(entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                names.append(entry.name)
+    return sorted(names), refused
+
+
+def list_logs(fd: int) -> Listing:
+    """The log files in a container's folder, oldest first."""
+    # Before the names are read: a change meanwhile makes the time differ, and the folder is listed again.
+    mtime = os.fstat(fd).st_mtime_ns
+    entries: list[Entry] = []
+    refused: list[str] = []
+    with os.scandir(fd) as found:
+        for entry in found:
+            name = LogName.parse(entry.name)
+            if name is None:
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                entries.append(Entry(name, (status.st_dev, status.st_ino), status.st_size))
+            else:
+                refused.append(entry.name)
+    return Listing(sorted(entries), refused, mtime)
+
+
+class Rewritten(Exception):
+    """The file is not the one whose position we have: it was truncated or written anew."""
+
+
+class LogFile:
+    """A file that is open, or was, and the position up to which it is sent."""
+
+    __slots__ = (
+        "armed",
+        "compressed",
+        "damaged",
+        "deleted",
+        "fd",
+        "finished",
+        "id",
+        "incomplete",
+        "inode",
+        "name",
+        "position",
+        "seen",
+        "since",
+        "tail",
+    )
+
+    def __init__(self, entry: Entry, fd: int) -> None:
+        self.name = entry.name
+        self.inode = entry.inode
+        self.fd = fd
+        """-1 where closed."""
+        self.compressed = entry.name.compressed
+        """What `fd` reads is gzip; `expand` first."""
+        self.damaged = False
+        """Only the beginning could be unpacked."""
+        self.id = ""
+        """Origin.file; empty until the file's first line is there."""
+        self.armed = False
+        """The kernel reports the next write."""
+        self.deleted = False
+        self.finished = False
+        """Read to its end, closed, and a later file has taken its place."""
+        self.place(0, b"")
+
+    def place(self, position: int, tail: bytes) -> None:
+        """Go on at `position`; `tail` is the up to CHECKED bytes before it."""
+        self.position = position
+        self.tail = tail
+        self.incomplete = 0
+        """Bytes behind the position that are read and hold no whole line."""
+        self.since = 0.0
+        """When the first of them was seen, by the loop's clock."""
+        self.seen = position
+        """The largest size that was seen."""
+
+    @property
+    def held_deleted(self) -> bool:
+        """Deleted, but its bytes stay on the disk for us."""
+        return self.deleted and self.fd >= 0
+
+    def identify(self) -> str:
+        """A hash of the first line (of its first KiB where it is longer), or nothing while it isn't whole."""
+        if self.compressed:
+            try:
+                with _unpacked(self.fd) as file:
+                    head = file.read(_HEAD)
+            except (OSError, EOFError, zlib.error):
+                return ""
+        else:
+            head = os.pread(self.fd, _HEAD, 0)
+        end = head.find(b"\n") + 1
+        if not end and len(head) < _HEAD:
+            return ""
+        return blake2b(head[: end or _HEAD], digest_size=8).hexdigest()
+
+    def read(self, size: int) -> bytes:
+        """The tail and up to `size` bytes behind it. Raises Rewritten."""
+        tail = self.tail
+        data = os.pread(self.fd, len(tail) + size, self.position - len(tail))
+        if not data.startswith(tail):
+            raise Rewritten
+        return data
+
+    def changed(self) -> bool:
+        """Whether there are bytes that were not seen yet. Raises Rewritten."""
+        seen = len(self.tail) + self.incomplete
+        data = os.pread(self.fd, seen + 1, self.position - len(self.tail))
+        if not data.startswith(self.tail) or len(data) < seen:
+            raise Rewritten
+        return len(data) > seen
+
+    def moved(self, position: int, data: bytes, end: int) -> None:
+        """`data[:end]` is sent or held, and ends at `position`."""
+        self.tail = data[max(end - CHECKED, 0) : end]
+        self.position = position
+        self.incomplete = 0
+
+    def read_at(self, position: int, size: int) -> bytes:
+        return os.pread(self.fd, size, position)
+
+    def before(self, position: int) -> bytes:
+        """Up to CHECKED bytes in front of a position."""
+        start = max(position - CHECKED, 0)
+        return os.pread(self.fd, position - start, start)
+
+    def size(self) -> int:
+        return os.fstat(self.fd).st_size
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+            self.armed = False
+
+
+def open_log(directory: int, entry: Entry) -> LogFile | None:
+    """Open a log file; None where it is gone or was replaced since it was listed. Raises OSError."""
+    try:
+        fd = os.open(entry.name.name, os.O_RDONLY | os.O_NONBLOCK | _NO_LINK, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or (status.st_dev, status.st_ino) != entry.inode:
+        os.close(fd)
+        return None
+    return LogFile(entry, fd)
+
+
+def unpacked_size(fd: int) -> int:
+    """What gzip's trailer says of the size, modulo 2**32 and only if the file has one member."""
+    size = os.fstat(fd).st_size
+    return int.from_bytes(os.pread(fd, 4, max(size - 4, 0)), "little")
+
+
+@contextmanager
+def _unpacked(fd: int) -> Iterator[gzip.GzipFile]:
+    # A copy of a descriptor shares its place in the file.
+    os.lseek(fd, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(fd), "rb") as packed, gzip.GzipFile(fileobj=packed, mode="rb") as file:
+        yield file
+
+
+def expand(fd: int, scratch: Path) -> tuple[int, bool]:
+    """Unpack gzip into a nameless file in `scratch`; its descriptor, and whether the end was reached.
+
+    Takes as long as it takes: for a thread. Raises OSError where the disk refuses.
+    """
+    whole = True
+    with tempfile.TemporaryFile(dir=scratch) as plain:
+        with _unpacked(fd) as packed:
+            while True:
+                try:
+                    data = packed.read(1 << 20)
+                except (EOFError, gzip.BadGzipFile, zlib.error):
+                    whole = False
+                    break
+                if not data:
+                    break
+                plain.write(data)
+        plain.flush()
+        return os.dup(plain.fileno()), whole
