@@ -129,8 +129,12 @@ class Router:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self._heartbeat)
-            for window in self._windows.values():
-                window.wake()
+            self.wake()
+
+    def wake(self) -> None:
+        """Let everyone who waits for lines look around, whether there are any or not."""
+        for window in self._windows.values():
+            window.wake()
 
     async def close(self) -> None:
         for timer in self._idle.values():

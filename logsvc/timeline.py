@@ -123,11 +123,15 @@ class Timeline:
                 if selection := _clip(matcher.select(chunk), upto):
                     newest.appendleft(selection)
         if _lines(newest) < count and watermark < floor.offset:
-            newest.extendleft(reversed(await self._collect(self._place(watermark), floor, matcher, count)))
-        if (missing := count - _lines(newest)) > 0:
-            place = min(floor, self._place(watermark))
+            unstored = await self._collect(self._place(watermark), floor, matcher, count - _lines(newest))
+            newest.extendleft(reversed(unstored))
+        place = min(floor, self._place(watermark))
+        while (missing := count - _lines(newest)) > 0:
             page = await self._store.before(self.app, place._replace(line=place.line + 1), matcher.wanted, missing)
-            newest.extendleft(reversed([_whole(chunk) for chunk in page.chunks]))
+            newest.extendleft(_whole(chunk) for chunk in reversed(page.chunks))
+            if page.done or not page.chunks:
+                break
+            place = page.chunks[0].cursor(page.chunks[0].numbers[0] - 1)
         return _trim(newest, count)
 
     async def place_of_last(self, count: int, matcher: Matcher, upto: Cursor) -> Cursor:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from zlib import crc32
 
 from logsvc.bus.protocol import Bus
@@ -26,6 +26,7 @@ CHECKED = 64
 """Bytes of the body before a position that must be the same when a post is repeated."""
 
 _REMEMBERED = 100_000
+_READ = 1024 * 1024
 
 
 class KeyInUse(LogsvcError):
@@ -44,6 +45,21 @@ class PushSource:
         self._bus, self._store = bus, store
         self._known = OrderedDict(known)
         self._busy: set[str] = set()
+
+    @classmethod
+    async def open(cls, bus: Bus, store: StoreReader) -> Self:
+        """Find the posts that the bus has and the store may not have."""
+        known: dict[str, Origin] = {}
+        mine = f'["{NODE}",'.encode()
+        for partition in range(bus.partitions):
+            at, end = await bus.watermark(partition), (await bus.bounds(partition)).end
+            while at < end:
+                _, chunks, at = await bus.read(partition, at, _READ)
+                for chunk in chunks:
+                    if chunk.origin.startswith(mine):
+                        origin = Origin.parse(chunk.origin)
+                        known[origin.file] = origin
+        return cls(bus, store, known)
 
     @asynccontextmanager
     async def post(self, app: AppId, key: str | None) -> AsyncIterator["Post"]:

@@ -1,0 +1,210 @@
+"""The composition root: what a process of logsvc is made of, in which order it starts, and in which it stops."""
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from logsvc.api.context import LOCAL_TENANT, Context
+from logsvc.api.server import listening
+from logsvc.bus.local import LocalBus, LocalSettings
+from logsvc.config import Settings
+from logsvc.console import Screening, show
+from logsvc.errors import ConfigError
+from logsvc.model import AppId
+from logsvc.router import Router
+from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
+from logsvc.sources.procfile.formation import RunnerSettings, parse_scale
+from logsvc.sources.procfile.identity import ProcfileIdentity, prune
+from logsvc.sources.procfile.runner import ProcfileRunner
+from logsvc.sources.push import PushSource
+from logsvc.store.embedded import EmbeddedStore
+from logsvc.store.writer import StoreLoop
+from logsvc.timeline import Tiers, Timeline
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_RETAIN_SECONDS: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Development:
+    """What `logsvc dev` was asked for."""
+
+    settings: Settings
+    procfile: Path | None = None
+    app: str = "demo"
+    scale: tuple[str, ...] = ()
+
+
+async def develop(asked: Development) -> int:
+    """Run the whole service in one process, and the processes of a Procfile; returns the exit status.
+
+    It stops in the order in which lines flow: processes, collection, tails, store, bus. So the last line of the last
+    process is still shown and kept. Raises ConfigError, BusError or StoreError where it can't start.
+    """
+    host = asked.settings.http.host
+    if host not in _LOOPBACK:
+        raise ConfigError(f"http.host {host}: there are no tokens, so logsvc listens on loopback only")
+    runner = _runner(asked) if asked.procfile else None
+    async with _core(asked.settings) as core, asyncio.TaskGroup() as background:
+        tasks = [
+            background.create_task(core.router.run(), name="router"),
+            background.create_task(core.writer.run(), name="store"),
+            background.create_task(_retain(core.store), name="retention"),
+        ]
+        try:
+            async with listening(core.context, host, asked.settings.http.port, asked.settings.http.grace) as url:
+                core.context.ready.set()
+                _say(_greeting(url, asked))
+                try:
+                    return await _collect(asked, core, runner)
+                finally:
+                    core.context.stopping.set()
+                    core.router.wake()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Core:
+    """What stands behind the API."""
+
+    bus: LocalBus
+    store: EmbeddedStore
+    writer: StoreLoop
+    router: Router
+    context: Context
+
+
+@asynccontextmanager
+async def _core(settings: Settings) -> AsyncIterator[_Core]:
+    data, tail = settings.data.dir, settings.tail
+    bus_settings = LocalSettings(**settings.bus.model_dump(exclude={"partitions"}))
+    async with AsyncExitStack() as stack:
+        opened = LocalBus.open(data / "bus", partitions=settings.bus.partitions, settings=bus_settings)
+        bus = await stack.enter_async_context(opened)
+        store = await EmbeddedStore.open(data / "store", dict(enumerate(settings.store.retention_days)))
+        stack.push_async_callback(store.close)
+        router = Router(
+            bus,
+            window_bytes=tail.window_bytes,
+            linger=tail.linger,
+            heartbeat=tail.heartbeat,
+            cold_lag=tail.cold_lag,
+        )
+        stack.push_async_callback(router.close)
+        push = await PushSource.open(bus, store)
+        context = Context(Tiers(bus, store, router), push, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
+        yield _Core(bus, store, StoreLoop(bus.group(), store, bus.epoch), router, context)
+
+
+async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | None) -> int:
+    """Run the processes and collect what they write, until a signal or the end of the release step."""
+    with _signals() as stop:
+        if runner is None:
+            await stop.wait()
+            return 0
+        data = asked.settings.data.dir
+        source = FilesSource(
+            FilesSettings(root=data / "pods", data=data / "collector", node=socket.gethostname()),
+            core.bus,
+            ProcfileIdentity(data / "identity"),
+            stored_origins=core.store.origins,
+        )
+        timeline = Timeline(AppId(LOCAL_TENANT, asked.app), core.context.tiers)
+        screening = Screening()
+        async with asyncio.TaskGroup() as group:
+            collecting = group.create_task(source.run(), name="files")
+            showing = group.create_task(show(timeline, core.router, sys.stdout.buffer, screening), name="console")
+            await screening.begun.wait()
+            pruning = group.create_task(_prune(source, data), name="prune")
+            status = await _run_processes(runner, stop)
+            pruning.cancel()
+            await source.drained()
+            source.stop()
+            await asyncio.wait([collecting])
+            screening.over.set()
+            core.router.wake()
+            await asyncio.wait([showing])
+        return status
+
+
+async def _run_processes(runner: ProcfileRunner, stop: asyncio.Event) -> int:
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(runner.run(), name="procfile")
+        stopping = group.create_task(stop.wait(), name="signals")
+        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            _say("\nStopping. Ctrl-C again kills what is still running.")
+            await runner.stop()
+        stopping.cancel()
+        return await running or 0
+
+
+async def _prune(source: FilesSource, data: Path) -> None:
+    """Remove the logs of earlier runs once the bus has all of them."""
+    await source.drained()
+    await asyncio.to_thread(prune, data / "pods", data / "identity", lambda _: True)
+
+
+async def _retain(store: EmbeddedStore) -> None:
+    while True:
+        await store.retain(int(time.time()))
+        await asyncio.sleep(_RETAIN_SECONDS)
+
+
+def _runner(asked: Development) -> ProcfileRunner:
+    assert asked.procfile is not None
+    data = asked.settings.data.dir
+    settings = RunnerSettings(
+        pods=data / "pods",
+        identities=data / "identity",
+        tenant=LOCAL_TENANT,
+        app=asked.app,
+        scale=parse_scale(asked.scale),
+        **asked.settings.procfile.model_dump(),
+    )
+    for folder in (settings.pods, settings.identities):
+        folder.mkdir(parents=True, exist_ok=True)
+    return ProcfileRunner.of_file(asked.procfile, settings)
+
+
+def _greeting(url: str, asked: Development) -> str:
+    port = "" if url.endswith(":8080") else f"PAAS_URL={url} "
+    return f"""logsvc is ready at {url} (Ctrl-C stops it). In a second terminal:
+
+    {port}.venv/bin/paas logs --tail -a {asked.app}
+"""
+
+
+@contextmanager
+def _signals() -> Iterator[asyncio.Event]:
+    """An event that SIGINT and SIGTERM set. The second one ends the process as if nothing were here."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    both = (signal.SIGINT, signal.SIGTERM)
+
+    def once() -> None:
+        stop.set()
+        for number in both:
+            loop.remove_signal_handler(number)
+
+    for number in both:
+        loop.add_signal_handler(number, once)
+    try:
+        yield stop
+    finally:
+        for number in both:
+            loop.remove_signal_handler(number)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
