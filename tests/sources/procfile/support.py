@@ -29,14 +29,21 @@ def largest_file(size: int) -> Iterator[None]:
 class Run:
     """A runner at work in a folder, and everything that it said."""
 
-    def __init__(self, folder: Path, procfile: str, variables: dict[str, str] | None = None, **settings) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        procfile: str,
+        variables: dict[str, str] | None = None,
+        directory: Path | None = None,
+        **settings,
+    ) -> None:
         self.pods, self.identities = folder / "pods", folder / "identity"
         self.said: list[tuple[str, str]] = []
         quick = {"backoff_first": 0.01, "backoff_most": 0.04, "grace": 10.0, "tenant": "default", "app": "demo"}
         self.runner = ProcfileRunner(
             parse_procfile(procfile),
             RunnerSettings(pods=self.pods, identities=self.identities, **(quick | settings)),
-            directory=folder,
+            directory=directory or folder,
             variables=variables,
             on_event=self._heard,
         )
