@@ -237,6 +237,8 @@ class LocalBus:
                     segment.sync()
             except OSError as error:
                 self._loop.call_soon_threadsafe(self._break, error)
+            else:
+                self._loop.call_soon_threadsafe(self._drop)  # what waited for that
 
         self._syncer.submit(sync)
 
@@ -342,6 +344,8 @@ class LocalBus:
 
     def _drop(self, *, full: bool = False) -> None:
         """Delete segments below the watermarks; where it is `full`, without holding back the newest."""
+        if self._closed:
+            return
         newest = self._clock() - (0 if full else self._settings.hold_back)
         gone = self.journal.drop(self.watermarks(), newest * 1000)
         if gone:
