@@ -6,7 +6,7 @@ bin := .venv/bin
 lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml
 
-.PHONY: help run test gates format lock wheel bench clean
+.PHONY: help run test gates format tables lock wheel bench clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,9 @@ format: .venv/.installed-test ## Format the code and make the fixes that are saf
 	$(bin)/ruff format .
 	$(bin)/ruff check --fix .
 
+tables: .venv/.installed-test ## Write the settings and metrics into docs/operations.md
+	$(bin)/python -m scripts.tables
+
 lock: .venv/.installed-test ## Remake requirements/ from pyproject.toml (UPGRADE=1: with the newest versions)
 	$(lock) $(if $(UPGRADE),--upgrade) --extra embedded --group build --output-file requirements/run.txt
 	$(lock) $(if $(UPGRADE),--upgrade) --extra embedded --group build --group dev \
@@ -38,7 +41,8 @@ wheel: .venv/.installed-test ## Build the wheel and check that nothing is missin
 	$(bin)/python scripts/check_wheel.py .cache/wheel/*.whl
 
 bench: .venv/.installed-test ## Run the benchmarks: tables here, JSON in .cache/benchmarks
-	@for file in benchmarks/bench_*.py; do echo "==> $$file"; $(bin)/python "$$file"; done
+	@for file in $$(grep -l __main__ benchmarks/*.py); do \
+		echo "==> $$file"; $(bin)/python -m "benchmarks.$$(basename "$$file" .py)"; done
 
 clean: ## Remove what was built and installed here; the data folder stays
 	rm -rf .venv .cache build *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage .coverage.*

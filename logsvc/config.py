@@ -57,7 +57,7 @@ class Http(Group):
     """The API."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. There are no tokens yet: whoever reaches it reads everything."""
+    """Address to listen on. There are no tokens yet, so only requests to localhost are answered."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Port to listen on; 0 takes a free one."""
     grace: Seconds = 5.0
@@ -269,12 +269,13 @@ def render(settings: BaseModel) -> str:
         for name, field in type(group).model_fields.items():
             meaning = " ".join((field.description or "").split())
             lines += [*wrap(meaning, 110, initial_indent="# ", subsequent_indent="# ")]
-            lines += [f"{name} = {_toml(getattr(group, name))}"]
+            lines += [f"{name} = {toml(getattr(group, name))}"]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
 
-def _toml(value: object) -> str:
+def toml(value: object) -> str:
+    """A value as TOML writes it."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -283,9 +284,9 @@ def _toml(value: object) -> str:
         case int() | float():
             return repr(value)
         case list() | tuple():
-            return f"[{', '.join(map(_toml, value))}]"
+            return f"[{', '.join(map(toml, value))}]"
         case dict():
-            return f"{{{', '.join(f'{_toml(str(key))} = {_toml(item)}' for key, item in value.items())}}}"
+            return f"{{{', '.join(f'{toml(str(key))} = {toml(item)}' for key, item in value.items())}}}"
         case _:
             # A JSON string is a basic string of TOML, once DEL is escaped too.
             return orjson.dumps(str(value)).decode().replace("\x7f", "\\u007F")
