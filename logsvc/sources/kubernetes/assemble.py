@@ -4,7 +4,7 @@ Almost all bytes are runs of whole `F` lines and go through as they are, checked
 line is looked at by itself: parts (tag `P`) are joined, what is not CRI is wrapped so that it is.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from logsvc.formats import cri
@@ -112,7 +112,7 @@ class Assembler:
     def feed(self, file: str, at: int, data: bytes, begin: int = 0) -> tuple[list[Piece], int]:
         """Take `data[begin:]`, which stands at `at` in `file`; return pieces and the position up to which it is taken.
 
-        What is left over is the beginning of a line; give it again with more behind it. It is also left over where
+        At most MAX_CHUNK bytes at once, as whole lines become one chunk. What is left over is the beginning of a line; give it again with more behind it. It is also left over where
         a piece's worth of output was reached by lines that grow: then there is at least one piece.
         """
         out = _Output(at)
@@ -227,8 +227,3 @@ class Assembler:
         # Before anything of the line at hand changes the state: the piece ends in front of that line.
         if not out.fits(size, platform=platform):
             out.flush(self.held)
-
-
-def joined(pieces: Iterable[Piece]) -> bytes:
-    """The values of pieces, one after the other."""
-    return b"".join(piece.value for piece in pieces)
