@@ -122,7 +122,9 @@ class CriLog:
     """One container's log file, `<n>.log`, appended to in whole batches.
 
     What a full disk doesn't take stays owed: `flush` then says False, and the caller stops reading the process's pipes
-    until it says True. So nothing is lost, and memory holds one batch.
+    until it says True. So nothing is lost, and memory holds one batch. `flush` says False as well while `crowded`:
+    whoever tidies up sets that while there are too many rotated files that nobody has collected. It doesn't hold back
+    the last bytes of a process that has ended (`ending`).
     """
 
     def __init__(
@@ -130,13 +132,15 @@ class CriLog:
         path: Path,
         *,
         rotate_bytes: int,
-        rotated: Callable[[Path], None],
+        rotated: Callable[["CriLog"], None],
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Creates the file. `rotated` is called with `path` after each rotation."""
+        """Creates the file. `rotated` is called after each rotation, and again at each flush while crowded."""
         self.path = path
         self.framer = CriFramer(clock)
         self.error: OSError | None = None
+        self.crowded = False
+        self.ending = False
         self._rotate_bytes = rotate_bytes
         self._rotated = rotated
         self._clock = clock
@@ -150,7 +154,7 @@ class CriLog:
         return self.flush()
 
     def flush(self) -> bool:
-        """Write what is owed; whether nothing is owed any more. OSError is kept in `error`."""
+        """Write what is owed; whether there is room for more. An OSError is kept in `error`."""
         self.error = None
         try:
             while self._owed:
@@ -161,8 +165,9 @@ class CriLog:
                 self._rotate()
         except OSError as error:
             self.error = error
-            return not self._owed
-        return True
+        if self.crowded:
+            self._rotated(self)
+        return not self._owed and (self.ending or not self.crowded)
 
     def _rotate(self) -> None:
         # The kubelet's name has whole seconds. Under a flood it would repeat, so a name is at least a second above the
@@ -178,7 +183,7 @@ class CriLog:
             raise
         os.close(self._file)
         self._file, self._size = new, 0
-        self._rotated(self.path)
+        self._rotated(self)
 
     def close(self) -> None:
         os.close(self._file)

@@ -69,7 +69,8 @@ class Surroundings:
     run: int
     """When the run began, Unix ns."""
     stopping: asyncio.Event
-    rotated: Callable[[Path], None]
+    rotated: Callable[[CriLog], None]
+    collected: Callable[[Path], bool]
     tell: Callable[[ProcessEvent], None]
     clock: Callable[[], int] = time.time_ns
 
@@ -115,7 +116,9 @@ class DynoKeeper:
             except OSError as error:
                 wait = backoff.after(0)
                 self._tell(f"Can't keep a log: {error.strerror}: starts again in {wait:g} s")
-            await asyncio.to_thread(drop_restarts, self._folder, restart + 1, settings.keep_restarts)
+            await asyncio.to_thread(
+                drop_restarts, self._folder, restart + 1, settings.keep_restarts, self._around.collected
+            )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await stopping.wait()
@@ -152,7 +155,7 @@ class DynoKeeper:
             clock=around.clock,
         )
         try:
-            pump = Pump(log, lambda error: self._tell(f"Can't write to the log: {error.strerror}: the process waits"))
+            pump = Pump(log, lambda reason: self._tell(f"Can't write to the log: {reason}: the process waits"))
         except OSError:
             log.close()
             raise

@@ -1,13 +1,12 @@
 """Carry what one process writes from its two pipes to its log, in bounded turns of the event loop.
 
 A turn is one read of at most 256 KiB, one look at the clock and one write; no work is done by line but the framing.
-While the disk takes nothing, nothing is read: the pipes fill up and the process waits in its write, as it would for
-a slow terminal.
+While the disk takes nothing, or nobody collects what is rotated, nothing is read: the pipes fill up and the process
+waits in its write, as it would for a slow terminal.
 """
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -21,17 +20,18 @@ _PIPE = 1024 * 1024
 # stdout isn't overtaken by a later line of stderr.
 _REST = 0.002
 _SMALL = 64 * 1024
-_RETRY = 1.0
+_RETRY = 0.25
 
 
 class Pump:
     """One process's pipes and log. Make it, give `stdout` and `stderr` to the process, call `started()`."""
 
-    def __init__(self, log: CriLog, stalled: Callable[[OSError], None]) -> None:
-        """`stalled` is called when the disk stops taking lines."""
+    def __init__(self, log: CriLog, stalled: Callable[[str], None]) -> None:
+        """`stalled` is called with the reason when the log stops taking lines."""
         self._loop = asyncio.get_running_loop()
         self._log = log
         self._stalled = stalled
+        self._stalling = False
         self._retry: asyncio.TimerHandle | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._done = asyncio.Event()
@@ -53,8 +53,10 @@ class Pump:
         """Wait until the pipes have ended and the disk has taken everything.
 
         Gives up after `patience` seconds where somebody who isn't ours holds a pipe open, and, once `stopping`, where
-        the disk is full.
+        the log takes nothing.
         """
+        # What is left is at most what the pipes hold: the collector needn't come first.
+        self._log.ending = True
         while not self._done.is_set():
             try:
                 async with asyncio.timeout(patience):
@@ -114,7 +116,10 @@ class Pump:
         if not taken and self._retry is None:
             self._pause()
             self._retry = self._loop.call_later(_RETRY, self._try_again)
-            self._stalled(self._log.error or OSError(errno.EIO, os.strerror(errno.EIO)))
+        if not taken and not self._stalling:
+            error = self._log.error
+            self._stalled((error and error.strerror) or "too much waits to be collected")
+        self._stalling = not taken
         if taken and not self._open:
             self._done.set()
         else:

@@ -21,18 +21,32 @@ def rotated_files(log: Path) -> list[Path]:
     return sorted(path for path in log.parent.glob(f"{log.name}.*") if _ROTATED.fullmatch(path.name, len(log.name)))
 
 
-def tidy(log: Path, keep: int, stopped: Callable[[], bool] = lambda: False) -> None:
-    """Leave at most `keep` rotated files of `log`, all but the newest compressed. Safe to repeat after a crash."""
+def drop_oldest(log: Path, keep: int, collected: Callable[[Path], bool]) -> int:
+    """Delete the oldest rotated files of `log` until `keep` are left, up to the first one that isn't collected.
+
+    Returns how many are left.
+    """
+    files = rotated_files(log)
+    left = len(files)
+    for path in files[: max(0, len(files) - keep)]:
+        if not collected(path):
+            break
+        path.unlink()
+        left -= 1
+    return left
+
+
+def compress_one(log: Path) -> bool:
+    """Compress one of the rotated files of `log`, the newest excepted; whether there was one to compress.
+
+    Safe to repeat after a crash. The newer first: under a flood the oldest is deleted soon.
+    """
     for torn in log.parent.glob(f"{log.name}.*.tmp"):
         torn.unlink()
-    while not stopped():
-        files = rotated_files(log)
-        for path in files[: max(0, len(files) - keep)]:
-            path.unlink()
-        plain = [path for path in files[max(0, len(files) - keep) : -1] if path.suffix != ".gz"]
-        if not plain:
-            return
+    plain = [path for path in rotated_files(log)[:-1] if path.suffix != ".gz"]
+    if plain:
         _compress(plain[-1])
+    return bool(plain)
 
 
 def _compress(path: Path) -> None:
@@ -44,9 +58,9 @@ def _compress(path: Path) -> None:
     path.unlink()
 
 
-def drop_restarts(folder: Path, newest: int, keep: int) -> None:
-    """Delete the logs of restarts of one container, but those of the `keep` newest up to restart `newest`."""
+def drop_restarts(folder: Path, newest: int, keep: int, collected: Callable[[Path], bool]) -> None:
+    """Delete the collected logs of restarts of one container, the `keep` newest up to restart `newest` excepted."""
     for path in folder.iterdir():
         match = LOG_NAME.match(path.name)
-        if match is not None and int(match[1]) <= newest - keep:
+        if match is not None and int(match[1]) <= newest - keep and collected(path):
             path.unlink(missing_ok=True)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from logsvc.errors import ConfigError
+from logsvc.sources.procfile.crilog import CriLog
 from logsvc.sources.procfile.dyno import DynoKeeper, ProcessEvent, State, Surroundings
 from logsvc.sources.procfile.formation import Dyno, RunnerSettings, base_port, environment, plan
 from logsvc.sources.procfile.parse import Entry, read_env, read_procfile
-from logsvc.sources.procfile.rotation import tidy
+from logsvc.sources.procfile.rotation import compress_one, drop_oldest
 
 
 class ProcfileRunner:
@@ -28,9 +29,14 @@ class ProcfileRunner:
         directory: Path,
         variables: Mapping[str, str] | None = None,
         on_event: Callable[[ProcessEvent], None] = lambda _: None,
+        collected: Callable[[Path], bool] = lambda _: True,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         """`directory`: where commands run. `variables`: of `.env`. `on_event`: called with each platform line.
+
+        `collected` says of a rotated file, or one of an old restart, whether every byte of it is in the bus; only then
+        is it deleted. It is called in a thread. Where twice `keep_rotated` files of a process wait, the process waits
+        too. By default nobody is asked, as the kubelet has it.
 
         Raises ConfigError where scale, ports or variables don't fit the Procfile.
         """
@@ -39,13 +45,14 @@ class ProcfileRunner:
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
-        self._janitor = _Janitor(settings.keep_rotated)
+        self._janitor = _Janitor(settings.keep_rotated, collected)
         around = Surroundings(
             settings=settings,
             directory=directory,
             run=clock(),
             stopping=self._stopping,
             rotated=self._janitor.rotated,
+            collected=collected,
             tell=on_event,
             clock=clock,
         )
@@ -59,7 +66,11 @@ class ProcfileRunner:
 
     @classmethod
     def of_file(
-        cls, procfile: Path, settings: RunnerSettings, on_event: Callable[[ProcessEvent], None] = lambda _: None
+        cls,
+        procfile: Path,
+        settings: RunnerSettings,
+        on_event: Callable[[ProcessEvent], None] = lambda _: None,
+        collected: Callable[[Path], bool] = lambda _: True,
     ) -> "ProcfileRunner":
         """A runner of a Procfile and the `.env` beside it. Raises ConfigError."""
         directory = procfile.resolve().parent
@@ -69,6 +80,7 @@ class ProcfileRunner:
             directory=directory,
             variables=read_env(directory / ".env"),
             on_event=on_event,
+            collected=collected,
         )
 
     @property
@@ -123,15 +135,16 @@ class ProcfileRunner:
 
 
 class _Janitor:
-    """Compresses and deletes rotated files, one log at a time, in a thread. What waits is at most each log once."""
+    """Compresses and deletes rotated files, one at a time, in a thread. What waits is at most each log once."""
 
-    def __init__(self, keep: int) -> None:
+    def __init__(self, keep: int, collected: Callable[[Path], bool]) -> None:
         self._keep = keep
-        self._waiting: dict[Path, None] = {}
+        self._collected = collected
+        self._waiting: dict[CriLog, None] = {}
         self._wake = asyncio.Event()
         self._stopped = False
 
-    def rotated(self, log: Path) -> None:
+    def rotated(self, log: CriLog) -> None:
         self._waiting[log] = None
         self._wake.set()
 
@@ -148,4 +161,11 @@ class _Janitor:
                 del self._waiting[log]
                 # A full disk, or a log that went meanwhile: it is tried again at the next rotation.
                 with contextlib.suppress(OSError):
-                    await asyncio.to_thread(tidy, log, self._keep, lambda: self._stopped)
+                    await self._tidy(log)
+
+    async def _tidy(self, log: CriLog) -> None:
+        left = await asyncio.to_thread(drop_oldest, log.path, self._keep, self._collected)
+        log.crowded = left > 2 * self._keep
+        if await asyncio.to_thread(compress_one, log.path):
+            # One file a turn: others wait no longer than that takes.
+            self.rotated(log)

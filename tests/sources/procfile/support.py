@@ -5,7 +5,7 @@ import contextlib
 import gzip
 import re
 import resource
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from logsvc.sources.procfile import ProcessEvent, ProcfileRunner, RunnerSettings
@@ -35,6 +35,7 @@ class Run:
         procfile: str,
         variables: dict[str, str] | None = None,
         directory: Path | None = None,
+        collected: Callable[[Path], bool] = lambda _: True,
         **settings,
     ) -> None:
         self.pods, self.identities = folder / "pods", folder / "identity"
@@ -46,6 +47,7 @@ class Run:
             directory=directory or folder,
             variables=variables,
             on_event=self._heard,
+            collected=collected,
         )
         self.task: asyncio.Task[int | None]
 

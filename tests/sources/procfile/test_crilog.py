@@ -120,7 +120,7 @@ class Folder:
 
     def __init__(self, path: Path, rotate_bytes: int = 10_000) -> None:
         self.path = path
-        self.rotations: list[Path] = []
+        self.rotations: list[CriLog] = []
         self.now = NOW
         self.log = CriLog(
             path / "0.log", rotate_bytes=rotate_bytes, rotated=self.rotations.append, clock=lambda: self.now
@@ -137,7 +137,7 @@ def test_a_large_file_is_renamed_as_the_kubelet_does_and_a_new_one_begun(tmp_pat
     folder.log.write(b"b")
     assert folder.files() == ["0.log", "0.log.20261123-045148"]
     assert (tmp_path / "0.log").stat().st_size == 0
-    assert folder.rotations == [tmp_path / "0.log"]
+    assert folder.rotations == [folder.log]
     folder.log.close()
 
 

@@ -3,7 +3,7 @@
 import gzip
 from pathlib import Path
 
-from logsvc.sources.procfile.rotation import drop_restarts, rotated_files, tidy
+from logsvc.sources.procfile.rotation import compress_one, drop_oldest, drop_restarts, rotated_files
 
 
 def rotated(folder: Path, *seconds: int) -> Path:
@@ -12,6 +12,17 @@ def rotated(folder: Path, *seconds: int) -> Path:
     for second in seconds:
         (folder / f"0.log.20261123-0451{second:02}").write_bytes(b"%d" % second)
     return log
+
+
+def everything(_: Path) -> bool:
+    return True
+
+
+def tidy(log: Path, keep: int) -> None:
+    """What the runner does after a rotation, to the end."""
+    assert drop_oldest(log, keep, everything) <= keep
+    while compress_one(log):
+        pass
 
 
 def names(folder: Path) -> list[str]:
@@ -23,6 +34,12 @@ def test_the_newest_stays_plain_older_ones_are_compressed_the_oldest_go(tmp_path
     tidy(log, keep=4)
     assert names(tmp_path) == ["0.log", "03.gz", "04.gz", "05.gz", "06"]
     assert [gzip.decompress(path.read_bytes()) for path in rotated_files(log)[:-1]] == [b"3", b"4", b"5"]
+
+
+def test_what_is_not_collected_stays_and_so_does_everything_newer(tmp_path: Path):
+    log = rotated(tmp_path, 1, 2, 3, 4, 5, 6)
+    assert drop_oldest(log, 2, lambda path: not path.name.endswith("02")) == 5
+    assert names(tmp_path) == ["0.log", "02", "03", "04", "05", "06"]
 
 
 def test_a_crash_in_the_middle_of_compressing_leaves_no_half_file(tmp_path: Path):
@@ -50,8 +67,9 @@ def test_files_of_others_are_left_alone(tmp_path: Path):
 def test_logs_of_old_restarts_go_with_their_rotated_files(tmp_path: Path):
     for name in ("0.log", "0.log.20261123-045101.gz", "1.log", "2.log", "2.log.20261123-045101", "10.log", "notes"):
         (tmp_path / name).write_bytes(b"")
-    drop_restarts(tmp_path, newest=3, keep=2)
+    drop_restarts(tmp_path, newest=3, keep=2, collected=lambda path: path.name != "1.log")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "1.log",
         "10.log",
         "2.log",
         "2.log.20261123-045101",

@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -247,6 +248,25 @@ async def test_while_the_disk_is_full_the_process_waits_and_nothing_is_lost(tmp_
     tally = Tally()
     tally.feed(run.raw("web.1"))
     tally.check({"w": count})
+
+
+async def test_while_nobody_collects_the_process_waits_and_nothing_is_deleted(tmp_path: Path):
+    count = 50_000
+    writer = python(WRITER.format(count=count, padding="x" * 100))
+    reached = threading.Event()
+    options = {"rotate_bytes": 200_000, "keep_rotated": 2, "collected": lambda _: reached.is_set()}
+    async with running(tmp_path, f"web: {writer}; exec sleep 1000", **options) as run:
+        await run.heard("web.1", "Can't write to the log: too much waits to be collected: the process waits")
+        log = run.folder("web.1") / "0.log"
+        await until(lambda: all(path.suffix == ".gz" for path in rotated_files(log)[:-1]), what="all compressed")
+        tally = Tally()
+        tally.feed(run.raw("web.1"))
+        tally.check({"w": tally.lines})
+        assert tally.lines < count
+        reached.set()
+        await run.wrote("web.1", f"seq={count - 1} ".encode())
+        await until(lambda: len(rotated_files(log)) == 2)
+    assert run.said.count(("web.1", "Can't write to the log: too much waits to be collected: the process waits")) < 5
 
 
 async def test_processes_see_their_surroundings(tmp_path: Path, monkeypatch):
