@@ -21,11 +21,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
 
+from logsvc import metrics
 from logsvc.bus.journal import Append, Batch, Fence, Journal
 from logsvc.bus.local_readers import LocalGroup, LocalLive
 from logsvc.bus.protocol import Bounds, Fetched
 from logsvc.bus.records import FENCE, MAX_KEY, MAX_ORIGIN, PARTIAL
-from logsvc.bus.segment import Segment
+from logsvc.bus.segment import Segment, SegmentGone
 from logsvc.bus.watermarks import Watermarks
 from logsvc.errors import BusError, ConfigError, OutOfRange
 from logsvc.model import MAX_CHUNK, Chunk, Cursor, Origin, Stream
@@ -74,6 +75,7 @@ class LocalBus:
         self._settings = settings
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        # As many as there are callers: each waits for its own.
         self._pending: deque[tuple[Append, asyncio.Future[Cursor]]] = deque()
         self._pending_bytes = 0  # what is being written included
         self._idle = asyncio.Event()
@@ -143,7 +145,7 @@ class LocalBus:
 
     async def fence(self, partition: int) -> int:
         """See `Bus.fence`. Raises BusError; a journal that is full still takes it."""
-        self._check(partition)
+        self.check(partition)
         return (await self._submit(Append(None, b"", partition, b"", b"", FENCE))).offset
 
     def _is_full(self, size: int) -> bool:
@@ -181,6 +183,7 @@ class LocalBus:
             taken.append(pending.popleft())
         batch = self.journal.batch([append for append, _ in taken], int(self._clock() * 1000))
         waiting = [done for _, done in taken]
+        began = time.perf_counter()
 
         def write() -> None:
             try:
@@ -188,12 +191,16 @@ class LocalBus:
             except (OSError, BusError) as error:
                 self._loop.call_soon_threadsafe(self._failed, batch, waiting, error)
             else:
-                self._loop.call_soon_threadsafe(self._written, batch, waiting)
+                self._loop.call_soon_threadsafe(self._written, batch, waiting, began)
 
         self._writer.submit(write)
 
-    def _written(self, batch: Batch, waiting: Sequence[asyncio.Future[Cursor]]) -> None:
+    def _written(self, batch: Batch, waiting: Sequence[asyncio.Future[Cursor]], began: float) -> None:
         cursors = self.journal.land(batch)
+        metrics.bus_append_seconds.observe(time.perf_counter() - began)
+        metrics.bus_appends.inc(len(cursors))
+        metrics.bus_append_bytes.inc(sum(len(append.value) for append in batch.appends))
+        metrics.bus_journal_bytes.set(self.journal.size)
         for append, done, cursor in zip(batch.appends, waiting, cursors, strict=True):
             self._pending_bytes -= append.size
             if not done.done():
@@ -211,6 +218,7 @@ class LocalBus:
     def _failed(self, batch: Batch, waiting: Iterable[asyncio.Future[Cursor]], error: OSError | BusError) -> None:
         """Refuse what was in the batch, and all that waits behind it: their order would be broken else."""
         self.journal.begun(batch)
+        metrics.bus_errors.labels("append").inc()
         if isinstance(error, BusError):
             reason = self._broken = f"{error}: start again once the disk is sound"
         elif error.errno in _NO_SPACE:
@@ -243,6 +251,7 @@ class LocalBus:
         self._syncer.submit(sync)
 
     def _break(self, error: OSError) -> None:
+        metrics.bus_errors.labels("sync").inc()
         # After a failed sync the kernel forgets what it couldn't write: nothing that follows could be trusted.
         self._broken = (
             f"the disk refused what was written to the journal in {self._folder} ({error.strerror}): "
@@ -269,12 +278,12 @@ class LocalBus:
 
     async def bounds(self, partition: int) -> Bounds:
         """See `Bus.bounds`."""
-        self._check(partition)
+        self.check(partition)
         return Bounds(self.journal.start(partition), self.journal.next[partition])
 
     async def watermark(self, partition: int) -> int:
         """See `Bus.watermark`."""
-        self._check(partition)
+        self.check(partition)
         return self.watermarks()[partition]
 
     def watermarks(self) -> list[int]:
@@ -282,7 +291,7 @@ class LocalBus:
 
     async def read(self, partition: int, offset: int, max_bytes: int) -> Fetched:
         """See `Bus.read`; at most MAX_READ bytes at once. Raises OutOfRange; BusError where the journal is damaged."""
-        self._check(partition)
+        self.check(partition)
         recent = self.journal.recent(partition, offset, min(max_bytes, MAX_READ))
         if recent is not None:
             await asyncio.sleep(0)  # a turn for the others: nothing else here gives them one
@@ -298,9 +307,13 @@ class LocalBus:
         recent = self.journal.recent_sequence(serial, max_bytes)
         if recent is not None:
             return recent
-        return await self._loop.run_in_executor(self._pool, self.journal.sequence(serial, max_bytes))
+        try:
+            return await self._loop.run_in_executor(self._pool, self.journal.sequence(serial, max_bytes))
+        except SegmentGone:  # committed and deleted meanwhile
+            return []
 
-    def _check(self, partition: int) -> None:
+    def check(self, partition: int) -> None:
+        """Raises ValueError where there is no such partition."""
         if not 0 <= partition < self.partitions:
             raise ValueError(f"partition {partition} of {self.partitions}")
 
@@ -329,7 +342,7 @@ class LocalBus:
     async def commit(self, offsets: Mapping[int, int]) -> None:
         """Set watermarks (they never go back), then delete what is below all of them. See `GroupReader.commit`."""
         for partition, offset in offsets.items():
-            self._check(partition)
+            self.check(partition)
             if offset > self.journal.next[partition]:
                 raise OutOfRange(partition, offset, self.journal.start(partition), self.journal.next[partition])
         async with self._commits:
@@ -339,6 +352,7 @@ class LocalBus:
             try:
                 await self._loop.run_in_executor(self._pool, self._watermarks.write, marks)
             except OSError as error:
+                metrics.bus_errors.labels("commit").inc()
                 raise BusError(f"the watermarks in {self._folder} can't be written: {error}") from error
         self._drop()
 
@@ -349,6 +363,7 @@ class LocalBus:
         newest = self._clock() - (0 if full else self._settings.hold_back)
         gone = self.journal.drop(self.watermarks(), newest * 1000)
         if gone:
+            metrics.bus_journal_bytes.set(self.journal.size)
             self._pool.submit(_unlink, gone)
 
 

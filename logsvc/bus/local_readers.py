@@ -41,6 +41,7 @@ class LocalLive:
 
     def watch(self, partition: int, offset: int) -> None:
         """See `LiveReader.watch`. An offset that isn't there is an error of the next `fetch`."""
+        self._bus.check(partition)
         self.unwatch(partition)
         self._positions[partition] = offset
         if offset != self._bus.journal.next[partition]:
