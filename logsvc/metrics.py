@@ -8,6 +8,7 @@ counted often keeps the labelled child: `sent = metrics.delivered_bytes.labels("
 docs/operations.md says what to watch and why.
 """
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final
 
@@ -56,15 +57,15 @@ build.info({"version": version("logsvc")})
 collected_chunks = _counter("collected_chunks", "Chunks that a source read and the bus took.", "source")
 collected_bytes = _counter("collected_bytes", "Bytes of the chunks that a source read and the bus took.", "source")
 collect_waiting_bytes = _gauge("collect_waiting_bytes", "Bytes in log files that the bus has not taken yet.")
-collect_files = _gauge("collect_files", "Log files held open.")
+collect_files = _gauge("collect_files", "Containers of which log files are read.")
 collect_deleted_bytes = _gauge("collect_deleted_bytes", "Bytes of deleted files that are held open to be read out.")
 collect_recoveries = _counter("collect_recoveries", "Times a source found its place again, at start or after an error.")
 
 # Bus
 
-bus_appends = _counter("bus_appends", "Chunks appended to the bus.")
+bus_appends = _counter("bus_appends", "Records appended to the bus: chunks and fences.")
 bus_append_bytes = _counter("bus_append_bytes", "Bytes of values appended to the bus.")
-bus_append_seconds = _histogram("bus_append_seconds", "Time until the bus said that a batch of chunks is durable.")
+bus_append_seconds = _histogram("bus_append_seconds", "Time that a write to the bus took.")
 bus_errors = _counter("bus_errors", "Operations that the bus refused or failed.", "operation")
 bus_journal_bytes = _gauge("bus_journal_bytes", "Size of the local bus's segments on disk.")
 
@@ -102,10 +103,20 @@ push_bytes = _counter("push_bytes", "Bytes of posted bodies, decompressed.")
 
 http_requests = _counter("http_requests", "Requests answered, by route pattern.", "method", "route", "status")
 http_request_seconds = _histogram("http_request_seconds", "Time to answer a request that is not a tail.", "route")
-http_connections = _gauge("http_connections", "Connections that are open.")
+
+
+_followed: dict[Counter, Callable[[], float]] = {}
+
+
+def follow(counter: Counter, count: Callable[[], float]) -> None:
+    """Have `counter` show what `count` gives, for what a room counts for itself. Gauges have `set_function`."""
+    _followed[counter] = count
 
 
 def render(accept: str | None = None) -> tuple[bytes, str]:
     """All metrics in the text format that the header `Accept` asks for; with the value of `Content-Type`."""
+    for counter, count in _followed.items():
+        counter.reset()
+        counter.inc(count())
     encode, content_type = choose_encoder(accept or "")
     return encode(REGISTRY), content_type

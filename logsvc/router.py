@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from logsvc import metrics
 from logsvc.bus.protocol import Bus, LiveReader
 from logsvc.model import AppId
 from logsvc.window import Feed, Window
@@ -111,6 +112,7 @@ class Router:
                     continue
                 before = window.size
                 window.extend(fetched.chunks, fetched.next)
+                metrics.window_chunks.inc(len(fetched.chunks))
                 self._size += window.size - before
             self._make_room()
             # One turn for whoever was woken, however much there is to read.
@@ -124,6 +126,7 @@ class Router:
             while len(largest) and self._size > self._budget - spare:
                 before = largest.size
                 largest.drop_oldest()
+                metrics.window_dropped.inc()
                 self._size -= before - largest.size
 
     async def _beat(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from logsvc import telemetry
 from logsvc.api.context import LOCAL_TENANT, Context
 from logsvc.api.server import listening
 from logsvc.bus.local import LocalBus, LocalSettings
@@ -101,8 +102,12 @@ async def _core(settings: Settings) -> AsyncIterator[_Core]:
         )
         stack.push_async_callback(router.close)
         push = await PushSource.open(bus, store)
+        writer = StoreLoop(bus.group(), store, bus.epoch)
+        telemetry.follow_bus(bus)
+        telemetry.follow_store(writer)
+        telemetry.follow_router(router)
         context = Context(Tiers(bus, store, router), push, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
-        yield _Core(bus, store, StoreLoop(bus.group(), store, bus.epoch), router, context)
+        yield _Core(bus, store, writer, router, context)
 
 
 async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | None) -> int:
@@ -118,6 +123,7 @@ async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | Non
             ProcfileIdentity(data / "identity"),
             stored_origins=core.store.origins,
         )
+        telemetry.follow_files(source)
         timeline = Timeline(AppId(LOCAL_TENANT, asked.app), core.context.tiers)
         screening = Screening()
         async with asyncio.TaskGroup() as group:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
+from logsvc import metrics
 from logsvc.api.context import Context
 from logsvc.api.query import Query
 from logsvc.formats.representations import Representation
@@ -96,6 +97,7 @@ class Delivery:
             await timeline.check(query.after)
             self.start = self.at = query.after
             if text := await timeline.forgotten(query.after):
+                metrics.notices.labels("retention").inc()
                 self._notices.append(text)
         elif query.num is not None:
             await self._prepare_last(query.num, end)
@@ -103,6 +105,7 @@ class Delivery:
     async def _prepare_last(self, num: int, end: Cursor) -> None:
         self.start = self.at = end
         if self._query.tail and await self._timeline.cold():
+            metrics.notices.labels("cold").inc()
             self._notices.append("Older lines are still being stored and left out here; ask with since= to have them")
         elif num > LAST_LINES:
             self.start = self.at = await self._timeline.place_of_last(num, self._matcher, end)
@@ -143,9 +146,11 @@ class Delivery:
             if shared is not None:
                 return shared
         step = await self._timeline.read(at, self._matcher, self._end)
+        metrics.reads.labels(step.tier).inc()
         selections = step.selections if left is None else _first(step.selections, left)
         frame = self._frame(selections, step.at)
         if step.lost is not None:
+            metrics.notices.labels("lost").inc()
             return Frame(self.form.notice(step.lost, step.at, _now()), 0, step.at)
         if step.tier == "window" and self._feed is not None and left is None:
             self._feed.remember(key, frame)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from logsvc import metrics
 from logsvc.bus.protocol import GroupReader
 from logsvc.errors import BusError, StoreError
 from logsvc.model import Chunk
@@ -118,8 +119,10 @@ class StoreLoop:
         pause = FIRST_PAUSE
         while pieces:
             try:
-                await self._store.insert(pieces[0])
+                with metrics.store_insert_seconds.time():
+                    await self._store.insert(pieces[0])
             except StoreError as error:
+                metrics.store_errors.labels("insert").inc()
                 self.state.error = str(error)
                 self.state.failures += 1
                 await self._pause(pause)
@@ -131,6 +134,8 @@ class StoreLoop:
                 self.state.error = None
         self.state.chunks += len(batch.chunks)
         self.state.size += batch.size
+        metrics.store_chunks.inc(len(batch.chunks))
+        metrics.store_bytes.inc(batch.size)
 
     async def _commit(self) -> None:
         """Commit and record; what fails is tried again after the next batch, which says the same and more."""
@@ -143,6 +148,7 @@ class StoreLoop:
                 await self._store.record(self._epoch, self._unrecorded)
                 self._unrecorded = {}
         except (BusError, StoreError) as error:
+            metrics.store_errors.labels("commit").inc()
             self.state.error = str(error)
             self.state.failures += 1
         else:

@@ -1,0 +1,35 @@
+"""Metrics of what the rooms count for themselves, read when somebody asks for them."""
+
+import time
+
+from logsvc import metrics
+from logsvc.bus.local import LocalBus
+from logsvc.router import Router
+from logsvc.sources.kubernetes.files import FilesSource
+from logsvc.store.writer import StoreLoop
+
+
+def follow_bus(bus: LocalBus) -> None:
+    """How much of the journal the store doesn't have."""
+    metrics.store_lag_records.set_function(lambda: sum(bus.journal.next) - sum(bus.watermarks()))
+
+
+def follow_store(loop: StoreLoop) -> None:
+    """How far the store is behind."""
+    metrics.store_lag_seconds.set_function(lambda: loop.state.lag(time.time()))
+
+
+def follow_router(router: Router) -> None:
+    """What is watched."""
+    metrics.watched_partitions.set_function(lambda: router.watched)
+    metrics.window_bytes.set_function(lambda: router.window_bytes)
+
+
+def follow_files(source: FilesSource) -> None:
+    """What was collected from files, and what wasn't yet."""
+    metrics.follow(metrics.collected_chunks.labels("files"), lambda: source.collector.chunks)
+    metrics.follow(metrics.collected_bytes.labels("files"), lambda: source.collector.bytes)
+    metrics.follow(metrics.collect_recoveries, lambda: source.state.recoveries)
+    metrics.collect_files.set_function(lambda: len(source.lanes))
+    metrics.collect_waiting_bytes.set_function(lambda: source.state.waiting_bytes)
+    metrics.collect_deleted_bytes.set_function(lambda: source.state.deleted_bytes)
