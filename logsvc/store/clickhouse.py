@@ -1,7 +1,7 @@
 """The store on ClickHouse: the protocol's reads and writes as statements on an engine."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
 from typing import Any, Final
@@ -14,6 +14,9 @@ from logsvc.store.protocol import AppSummary, Bucket, Page
 DAY: Final = 86_400
 """Seconds."""
 
+_BEYOND: Final = 1 << 62
+"""An offset behind all others."""
+
 _MIGRATION = re.compile(r"(\d{4})_\w+\.sql", re.ASCII)
 
 
@@ -23,18 +26,56 @@ class ClickHouseStore:
     def __init__(self, engine: Engine, keep: Mapping[int, int] | None = None) -> None:
         self._engine = engine
         self._keep = dict(keep or {})
+        self._older_epochs: dict[int, Sequence[int]] = {}
 
     # reading
 
     async def after(self, app: AppId, after: Cursor, below: int, wanted: Filter, lines: int) -> Page:
         """See StoreReader. A page of very long lines is cut at about `sql.PAGE_BYTES`, then it isn't done."""
-        columns = await self._query(sql.after_query(app, after, below, wanted, lines + 1))
-        return _page(app, columns, lines, newest_first=False)
+        columns, done = await self._rows(lines, lambda rows: sql.after_query(app, after, below, wanted, rows))
+        return Page(sql.decode_rows(after.epoch, after.partition, columns), done)
 
     async def before(self, app: AppId, before: Cursor, wanted: Filter, lines: int) -> Page:
         """See StoreReader. A page of very long lines is cut at about `sql.PAGE_BYTES`, then it isn't done."""
-        columns = await self._query(sql.before_query(app, before, wanted, lines + 1))
-        return _page(app, columns, lines, newest_first=True)
+        page = await self._before(app, before, wanted, lines)
+        for epoch in await self._epochs(before.epoch) if page.done else ():
+            first = await self.first(app, epoch)
+            if first is None:
+                continue
+            left = lines - sum(len(chunk.numbers) for chunk in page.chunks)
+            if left == 0:
+                return page._replace(done=False)
+            older = await self._before(app, first._replace(offset=_BEYOND), wanted, left)
+            page = Page(older.chunks + page.chunks, older.done)
+            if not page.done:
+                break
+        return page
+
+    async def _before(self, app: AppId, before: Cursor, wanted: Filter, lines: int) -> Page:
+        columns, done = await self._rows(lines, lambda rows: sql.before_query(app, before, wanted, rows))
+        oldest_first = [column[::-1] for column in columns]
+        return Page(sql.decode_rows(before.epoch, before.partition, oldest_first), done)
+
+    async def _rows(self, lines: int, query: Callable[[int], sql.Query]) -> tuple[Sequence[Sequence[Any]], bool]:
+        """The first `lines` rows of a query for n rows, and whether that is all there are."""
+        ask = lines + 1
+        while True:
+            columns = await self._query(query(ask))
+            found = len(columns[0]) if columns else 0
+            columns = sql.once(columns)
+            rows = len(columns[0]) if columns else 0
+            cut = found < ask and rows > 0 and sum(map(len, columns[-1])) >= sql.PAGE_BYTES
+            if rows > lines or found < ask:
+                return [column[:lines] for column in columns], rows <= lines and not cut
+            ask *= 2  # some came twice
+
+    async def _epochs(self, before: int) -> Sequence[int]:
+        """Older epochs, newest first. They are sealed, so what was found once stays."""
+        epochs = self._older_epochs.get(before)
+        if epochs is None:
+            columns = await self._query(sql.epochs_query(before))
+            epochs = self._older_epochs[before] = list(columns[0]) if columns else []
+        return epochs
 
     async def first(self, app: AppId, epoch: int) -> Cursor | None:
         columns = await self._query(sql.first_query(app, epoch))
@@ -111,19 +152,6 @@ class ClickHouseStore:
 
     async def _query(self, query: sql.Query) -> Sequence[Sequence[Any]]:
         return await self._engine.query(query.sql, query.parameters)
-
-
-def _page(app: AppId, columns: Sequence[Sequence[Any]], lines: int, *, newest_first: bool) -> Page:
-    """A page of up to `lines` of the rows; one row more was asked for, to know whether there is more."""
-    if not columns:
-        return Page([], done=True)
-    rows = len(columns[0])
-    cut = sum(map(len, columns[-1])) >= sql.PAGE_BYTES
-    if rows > lines:
-        columns = [column[:lines] for column in columns]
-    if newest_first:
-        columns = [column[::-1] for column in columns]
-    return Page(sql.decode_chunks(app, columns), done=rows <= lines and not cut)
 
 
 def _migrations() -> list[tuple[int, str]]:

@@ -49,7 +49,7 @@ CHUNK_COLUMNS: Final = (
     "process",
     "dyno",
     "source",
-    "incarnation",
+    "key",
     "retention",
     "epoch",
     "partition",
@@ -79,8 +79,8 @@ def _string(data: bytes) -> bytes:
 
 @lru_cache(maxsize=1 << 14)
 def _names(stream: Stream) -> bytes:
-    names = (stream.tenant, stream.app, stream.process, stream.dyno, stream.source, stream.incarnation)
-    return b"".join(_string(name.encode()) for name in names)
+    names = (stream.tenant, stream.app, stream.process, stream.dyno, stream.source)
+    return b"".join(map(_string, (*(name.encode() for name in names), stream.key())))
 
 
 def encode_chunks(chunks: Iterable[Chunk]) -> bytes:
@@ -129,7 +129,7 @@ def forget_apps(before: int) -> str:
 # --- reading -------------------------------------------------------------------------------------------------------
 
 _ROW: Final = """
-    epoch, partition, offset, line, appended, retention, process, dyno, source, incarnation, partial,
+    offset, line, appended, key, partial,
     concat(
         replaceOne(toString(fromUnixTimestamp64Nano(time, 'UTC')), ' ', 'T'), 'Z ', toString(stream),
         if(partial, ' P ', ' F '), message, '\\n'
@@ -139,8 +139,12 @@ _IN_FRONT: Final = """epoch <= {epoch:UInt32} AND (epoch < {epoch:UInt32}
     OR offset < {offset:UInt64} OR (offset = {offset:UInt64} AND line < {line:Int64}))"""
 
 
-def after_query(app: AppId, after: Cursor, below: int, wanted: Filter, lines: int) -> Query:
-    """The first `lines` rows behind `after` in its partition, below offset `below`, in timeline order."""
+def after_query(app: AppId, after: Cursor, below: int, wanted: Filter, rows: int) -> Query:
+    """The first rows behind `after` in its partition, below offset `below`, oldest first.
+
+    Not FINAL, which reads all of the app to return a few rows: a row that was inserted twice comes twice, side by
+    side (see `decode_rows`).
+    """
     condition, values = filter_condition(wanted)
     sql = _lines(
         "SELECT",
@@ -152,32 +156,26 @@ def after_query(app: AppId, after: Cursor, below: int, wanted: Filter, lines: in
         "AND (offset > {offset:UInt64} OR line > {line:Int64})",
         "AND",
         condition,
-        "ORDER BY offset, line LIMIT 1 BY offset, line LIMIT {lines:UInt64}",
+        "ORDER BY offset, line LIMIT {rows:UInt64}",
     )
-    place = {"epoch": after.epoch, "partition": after.partition, "offset": after.offset, "line": after.line}
-    return Query(sql, {**app._asdict(), **place, "below": below, "lines": lines, **values})
+    return Query(sql, {**app._asdict(), **after._asdict(), "below": below, "rows": rows, **values})
 
 
-def before_query(app: AppId, before: Cursor, wanted: Filter, lines: int) -> Query:
-    """The last `lines` rows in front of `before`, newest first, older epochs included."""
+def before_query(app: AppId, before: Cursor, wanted: Filter, rows: int) -> Query:
+    """The last rows in front of `before` in its partition, newest first; what `after_query` says holds here too."""
     condition, values = filter_condition(wanted)
     sql = _lines(
         "SELECT",
         _ROW,
         "FROM lines WHERE",
         _APP,
-        "AND",
-        _IN_FRONT,
+        "AND epoch = {epoch:UInt32} AND partition = {partition:UInt16}",
+        "AND offset <= {offset:UInt64} AND (offset < {offset:UInt64} OR line < {line:Int64})",
         "AND",
         condition,
-        "ORDER BY epoch DESC, partition DESC, offset DESC, line DESC",
-        "LIMIT 1 BY epoch, partition, offset, line LIMIT {lines:UInt64}",
+        "ORDER BY offset DESC, line DESC LIMIT {rows:UInt64}",
     )
-    return Query(sql, {**app._asdict(), **_in_front(before), "lines": lines, **values})
-
-
-def _in_front(cursor: Cursor) -> dict[str, object]:
-    return {"epoch": cursor.epoch, "offset": cursor.offset, "line": cursor.line}
+    return Query(sql, {**app._asdict(), **before._asdict(), "rows": rows, **values})
 
 
 def first_query(app: AppId, epoch: int) -> Query:
@@ -204,7 +202,7 @@ def volume_query(app: AppId, below: Cursor, wanted: Filter, step: int) -> Query:
         "GROUP BY start, process, stream ORDER BY start, process, stream",
         "SETTINGS do_not_merge_across_partitions_select_final = 1",  # a key's rows are all of one day
     )
-    return Query(sql, {**app._asdict(), **_in_front(below), "step": step, **values})
+    return Query(sql, {**app._asdict(), **below._asdict(), "step": step, **values})
 
 
 def apps_query(tenant: str) -> Query:
@@ -230,6 +228,12 @@ def origins_query(node: str, files: Sequence[str]) -> Query:
         "GROUP BY file",
     )
     return Query(sql, {"node": node, "files": list(files)} if files else {"node": node})
+
+
+def epochs_query(before: int) -> Query:
+    """Column epoch: those that writers recorded, older than `before`, newest first."""
+    sql = "SELECT DISTINCT epoch FROM watermarks WHERE epoch < {epoch:UInt32} ORDER BY epoch DESC"
+    return Query(sql, {"epoch": before})
 
 
 def watermarks_query(epoch: int) -> Query:
@@ -261,12 +265,16 @@ def filter_condition(wanted: Filter) -> tuple[str, dict[str, object]]:
     if terms:
         terms = [f"((source = 'platform' AND process = 'logsvc') OR ({' AND '.join(terms)}))"]
     if wanted.since is not None:
-        values["since"] = wanted.since
+        values["since"] = _int64(wanted.since)
         terms.append("time >= {since:Int64}")
     if wanted.until is not None:
-        values["until"] = wanted.until
+        values["until"] = _int64(wanted.until)
         terms.append("time < {until:Int64}")
     return " AND ".join(terms) or "1", values
+
+
+def _int64(number: int) -> int:
+    return max(-(1 << 63), min(number, (1 << 63) - 1))
 
 
 def _texts(name: str, texts: Sequence[str], values: dict[str, object], *, literal: bool, fold: bool) -> list[str]:
@@ -283,27 +291,30 @@ def _texts(name: str, texts: Sequence[str], values: dict[str, object], *, litera
     return terms
 
 
-@lru_cache(maxsize=1 << 14)
-def _stream(app: AppId, names: tuple[bytes, bytes, bytes, bytes], retention: int) -> Stream:
-    process, dyno, source, incarnation = (name.decode() for name in names)
-    stream = Stream(app.tenant, app.app, process, dyno, source, incarnation, retention)
-    return Stream.of(stream.key())  # the interned one
+def once(columns: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+    """The columns of `_ROW` without the repetitions of rows that were inserted twice: they stand side by side."""
+    if not columns:
+        return columns
+    places = list(zip(columns[0], columns[1], strict=True))
+    if len(set(places)) == len(places):
+        return columns
+    firsts = [at for at, place in enumerate(places) if at == 0 or places[at - 1] != place]
+    return [[column[at] for at in firsts] for column in columns]
 
 
-def decode_chunks(app: AppId, columns: Sequence[Sequence[Any]]) -> list[Chunk]:
-    """Columns of `_ROW`, in timeline order, as chunks with the lines that came of each."""
+def decode_rows(epoch: int, partition: int, columns: Sequence[Sequence[Any]]) -> list[Chunk]:
+    """Columns of `_ROW`, oldest first and each row once, as chunks with the lines that came of each."""
     if not columns:
         return []
-    epochs, partitions, offsets, lines, appended, retentions, *names, partial, text = columns
-    places = list(zip(epochs, offsets, strict=True))
-    starts = [0, *(at for at, (a, b) in enumerate(pairwise(places), 1) if a != b), len(places)]
+    offsets, lines, appended, keys, partial, text = columns
+    starts = [0, *(at for at, (a, b) in enumerate(pairwise(offsets), 1) if a != b), len(offsets)]
     return [
         Chunk(
-            epoch=epochs[at],
-            partition=partitions[at],
+            epoch=epoch,
+            partition=partition,
             offset=offsets[at],
             appended=appended[at],
-            stream=_stream(app, tuple(name[at] for name in names), retentions[at]),
+            stream=Stream.of(keys[at]),
             value=b"".join(text[at:end]),
             partial=any(partial[at:end]),
             indices=list(lines[at:end]),

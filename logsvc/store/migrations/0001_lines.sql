@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS chunks (
     process String,
     dyno String,
     source String,
-    incarnation String,
+    key String COMMENT 'the whole stream, as the record''s key has it: canonical JSON',
     retention UInt8,
     epoch UInt32,
     partition UInt16,
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS lines (
     process LowCardinality(String),
     dyno LowCardinality(String),
     source LowCardinality(String),
-    incarnation LowCardinality(String),
+    key LowCardinality(String) COMMENT 'the stream',
     time Int64 CODEC(DoubleDelta, ZSTD(1)) COMMENT 'Unix ns, the line''s own',
     stream Enum8('stdout' = 1, 'stderr' = 2),
     partial Bool COMMENT 'tag P: goes on in the next line of the stream',
@@ -45,19 +45,19 @@ ORDER BY (tenant, app, epoch, partition, offset, line)
 PARTITION BY (toDate(fromUnixTimestamp64Milli(appended, 'UTC')), retention)
 SETTINGS index_granularity = 2048, max_suspicious_broken_parts = 0;
 
--- One line is `<RFC 3339 time> <stdout|stderr> <F|P> <message>`. Whatever is not becomes the message of a line that
--- was written when the bus took it: a line that can't be read must be seen, and must not stop the others.
+-- One line is `<RFC 3339 time> <stdout|stderr> <F|P> <message>`. Whatever is not becomes a message as a whole. A time
+-- that no calendar has, or that is not between 1900 and 2262, becomes the time when the bus took the chunk. So a line
+-- that can't be read is seen, and does not stop the others.
 CREATE MATERIALIZED VIEW IF NOT EXISTS lines_of_chunks TO lines AS
 WITH
     position(raw, ' ') AS space,
     substring(raw, space + 1, 9) AS tags,
-    parseDateTime64BestEffortOrNull(substring(raw, 1, space - 1), 9, 'UTC') AS stamp,
-    tags IN ('stdout F ', 'stdout P ', 'stderr F ', 'stderr P ')
-        AND space BETWEEN 21 AND 36 AND substring(raw, 11, 1) = 'T' AND stamp IS NOT NULL AS readable
+    tags IN ('stdout F ', 'stdout P ', 'stderr F ', 'stderr P ') AS readable,
+    toUnixTimestamp64Nano(parseDateTime64BestEffortOrZero(substring(raw, 1, space - 1), 9, 'UTC')) AS stamp
 SELECT
     tenant, app, epoch, partition, offset, toUInt32(number - 1) AS line, appended, retention,
-    process, dyno, source, incarnation,
-    if(readable, toUnixTimestamp64Nano(assumeNotNull(stamp)), appended * 1000000) AS time,
+    process, dyno, source, key,
+    if(readable AND stamp != 0 AND stamp >= -2208988800000000000, stamp, appended * 1000000) AS time,
     if(readable AND startsWith(tags, 'stderr'), 'stderr', 'stdout') AS stream,
     readable AND endsWith(tags, ' P ') AS partial,
     if(readable, substring(raw, space + 10), raw) AS message
