@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import lru_cache
@@ -153,6 +154,8 @@ class Lane:
                 new.append(entry)
             else:
                 file.name = entry.name
+                if file.fd < 0:
+                    file.inode = entry.inode
                 file.deleted = False
                 present.add(id(file))
         for file in [file for file in self.files if id(file) not in present]:
@@ -231,7 +234,8 @@ class Lane:
         if not known or not self.files or any(file.id == known[-1] for file in self.files):
             return
         origin = self._shop.collector.positions[known[-1]]
-        if origin.check != CLOSED:
+        told = any(loss.file == origin.file for loss, _, _ in self._losses)
+        if origin.check != CLOSED and not told:
             restart = int(known[-1].removeprefix(self.prefix).partition("@")[0])
             text = "Lines may be missing here: a log file was deleted while it was not being read"
             self._losses.append((origin._replace(check=CLOSED, held=()), restart, text))
@@ -245,23 +249,39 @@ class Lane:
             logger.warning("%s: the beginning of a line is lost with its file", self.name)
             return
         for file in placed[names.index(first) :]:
-            await self._unpack(file)
-            if file.fd < 0:
+            finished = file.finished
+            if not await self._reopen(file):
                 continue
             stop = origin.end if file is last else file.size()
             self._enter(file, at)
             await self._replay(file, at, stop)
-            if file is not last:
-                file.place(stop, file.before(stop))
+            file.place(stop, file.before(stop))
+            if finished:
+                self._finish(file)
             at = 0
         self._assembler.retain(origin.held)
 
+    async def _reopen(self, file: LogFile) -> bool:
+        """Make a file readable that may be finished; whether that can be done."""
+        if file.fd < 0:
+            with suppress(FileNotFoundError), folder(self._shop.root, self.pod_folder, self.container) as fd:
+                again = open_log(fd, Entry(file.name, file.inode, 0))
+                if again is not None:
+                    file.fd, file.compressed = again.fd, again.compressed
+            file.finished = False
+        await self._unpack(file)
+        return file.fd >= 0
+
     async def _replay(self, file: LogFile, at: int, stop: int) -> None:
+        more = 0
         while at < stop:
-            data = file.read_at(at, min(TURN, stop - at))
+            data = file.read_at(at, min(TURN, stop - at + more))
             _, taken = self._assembler.feed(file.id, at, data)
             if taken == at:
-                break
+                if more:
+                    break
+                # That a line is longer than SEGMENT shows one byte behind it.
+                more = 1
             at = taken
             await asyncio.sleep(0)
 
@@ -304,7 +324,6 @@ class Lane:
         if not pieces or pieces[-1].end < end:
             self._shop.collector.moved(self._origin(file, start, end, data, self._assembler.held))
         file.moved(end, data, begin + end - start)
-        file.seen = max(file.seen, start + len(data) - begin)
         if len(data) - begin == TURN:
             file.seen = max(file.seen, file.size())
         return Turn.MORE
@@ -352,6 +371,7 @@ class Lane:
         except Rewritten:
             self._begin_anew(file)
             return None
+        file.seen = max(file.seen, file.position + len(data) - len(file.tail))
         if len(data) <= len(file.tail) + file.incomplete:
             if file.damaged:
                 text = "Lines may be missing here: a compressed log file is damaged"
@@ -418,7 +438,8 @@ class Lane:
         file.fd = fd
         file.compressed = False
         file.damaged = not whole
-        self._place(file)
+        if not file.position:
+            self._place(file)
 
     # ---- what is lost
 
@@ -514,7 +535,8 @@ class Lane:
         for file in list(self.files):
             if not self.gone and (file is self.files[-1] or file is self._current):
                 continue
-            if file.fd >= 0 and not (file.compressed or file.changed() or file.position < file.size()):
+            held = any(file.id == name for name, _ in self._assembler.held)
+            if file.fd >= 0 and not (held or file.compressed or file.changed() or file.position < file.size()):
                 self._finish(file)
                 if file.deleted and not self.gone:
                     self.files.remove(file)

@@ -7,14 +7,13 @@
 Source: kubernetes/pkg/kubelet/logs/container_log_manager.go. Nothing here waits but the disk.
 """
 
-import gzip
 import os
 import re
 import stat
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,6 +22,7 @@ CHECKED: Final = 64
 """Bytes before a position that tell a file that was written anew from one that grew."""
 
 _HEAD: Final = 1024
+_BLOCK: Final = 1 << 20
 
 _NAME: Final = re.compile(r"(\d{1,9})\.log(?:\.(\d{8}-\d{6})(?:[.-](\d{1,9}))?)?(\.gz)?", re.ASCII)
 
@@ -198,12 +198,10 @@ class LogFile:
 
     def identify(self) -> str:
         """A hash of the first line (of its first KiB where it is longer), or nothing while it isn't whole."""
+        head = b""
         if self.compressed:
-            try:
-                with _unpacked(self.fd) as file:
-                    head = file.read(_HEAD)
-            except (OSError, EOFError, zlib.error):
-                return ""
+            with suppress(Damaged):
+                head = next(unpack(self.fd), b"")[:_HEAD]
         else:
             head = os.pread(self.fd, _HEAD, 0)
         end = head.find(b"\n") + 1
@@ -270,12 +268,34 @@ def unpacked_size(fd: int) -> int:
     return int.from_bytes(os.pread(fd, 4, max(size - 4, 0)), "little")
 
 
-@contextmanager
-def _unpacked(fd: int) -> Iterator[gzip.GzipFile]:
-    # A copy of a descriptor shares its place in the file.
-    os.lseek(fd, 0, os.SEEK_SET)
-    with os.fdopen(os.dup(fd), "rb") as packed, gzip.GzipFile(fileobj=packed, mode="rb") as file:
-        yield file
+class Damaged(Exception):
+    """Not gzip, or gzip that ends early or fails its check."""
+
+
+def unpack(fd: int) -> Iterator[bytes]:
+    """The content of a gzip file, in pieces of up to 1 MiB, as much of it as there is. Raises Damaged behind that."""
+    at = 0
+    unpacker = zlib.decompressobj(31)
+    packed = b""
+    while True:
+        if not packed:
+            packed = os.pread(fd, _BLOCK, at)
+            at += len(packed)
+            if not packed:
+                raise Damaged
+        try:
+            data = unpacker.decompress(packed, _BLOCK)
+        except zlib.error as error:
+            raise Damaged from error
+        if data:
+            yield data
+        packed = unpacker.unconsumed_tail
+        if unpacker.eof:
+            packed = unpacker.unused_data or os.pread(fd, _BLOCK, at)
+            at += 0 if unpacker.unused_data else len(packed)
+            if not packed:
+                return
+            unpacker = zlib.decompressobj(31)
 
 
 def expand(fd: int, scratch: Path) -> tuple[int, bool]:
@@ -284,16 +304,12 @@ def expand(fd: int, scratch: Path) -> tuple[int, bool]:
     Takes as long as it takes: for a thread. Raises OSError where the disk refuses.
     """
     whole = True
-    with tempfile.TemporaryFile(dir=scratch) as plain:
-        with _unpacked(fd) as packed:
-            while True:
-                try:
-                    data = packed.read(1 << 20)
-                except (EOFError, gzip.BadGzipFile, zlib.error):
-                    whole = False
-                    break
-                if not data:
-                    break
-                plain.write(data)
-        plain.flush()
+    with tempfile.TemporaryFile(dir=scratch, buffering=0) as plain:
+        try:
+            for data in unpack(fd):
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[plain.write(rest) :]
+        except Damaged:
+            whole = False
         return os.dup(plain.fileno()), whole
