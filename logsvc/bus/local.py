@@ -26,7 +26,7 @@ from logsvc.bus.journal import Append, Batch, Fence, Journal
 from logsvc.bus.local_readers import LocalGroup, LocalLive
 from logsvc.bus.protocol import Bounds, Fetched
 from logsvc.bus.records import FENCE, MAX_KEY, MAX_ORIGIN, PARTIAL
-from logsvc.bus.segment import Segment, SegmentGone
+from logsvc.bus.segment import Segment, SegmentGone, sync_folder
 from logsvc.bus.watermarks import Watermarks
 from logsvc.errors import BusError, ConfigError, OutOfRange
 from logsvc.model import MAX_CHUNK, Chunk, Cursor, Origin, Stream
@@ -284,7 +284,7 @@ class LocalBus:
     async def watermark(self, partition: int) -> int:
         """See `Bus.watermark`."""
         self.check(partition)
-        return self.watermarks()[partition]
+        return max(self._watermarks.offsets[partition], self.journal.start(partition))
 
     def watermarks(self) -> list[int]:
         return [max(mark, self.journal.start(p)) for p, mark in enumerate(self._watermarks.offsets)]
@@ -427,10 +427,6 @@ def _running(folder: Path) -> Iterator[None]:
         file.write(_boot())
         file.flush()
         os.fsync(file.fileno())
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_folder(folder)
     yield
     note.unlink(missing_ok=True)

@@ -120,7 +120,7 @@ def encode(record: Record, seed: int) -> bytes:
 
 def decode(buffer: bytes, start: int, end: int, seed: int) -> Record | None:
     """The record that fills `buffer` from `start` to `end`; None where it is damaged."""
-    if end - start < OVERHEAD:
+    if len(buffer) < end:
         return None
     magic, check, length, offset, appended, key, origin, partition, flags = _RECORD.unpack_from(buffer, start)
     at_key = start + OVERHEAD

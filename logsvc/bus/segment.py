@@ -173,6 +173,8 @@ class Segment:
                 os.fdatasync(fd)
         except SegmentGone:
             return
+        if not self.synced:
+            sync_folder(self.path.parent)
         self.synced = True
 
     def unlink(self) -> None:
@@ -204,6 +206,15 @@ class Segment:
 def files(folder: Path) -> list[Path]:
     """The journal's files, oldest first."""
     return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring to the disk which files there are. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _write_all(fd: int, pieces: Sequence[bytes], at: int) -> int:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from logsvc.bus.local import LocalBus, LocalSettings
-from tests.contract.bus import APPS, PARTITIONS, partition_of, read_all, stream
+from tests.support.bus import APPS, PARTITIONS, partition_of, read_all, stream
 
 SETTINGS = LocalSettings(segment_bytes=200_000, sync_interval=0.05)
 WRITERS = {f"web.{number}": APPS[number % len(APPS)] for number in range(20)}

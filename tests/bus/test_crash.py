@@ -7,8 +7,9 @@ from pathlib import Path
 
 from logsvc.bus.local import LocalBus
 from tests.bus.appender import SETTINGS, WRITERS
-from tests.contract.bus import APPS, DEADLINE, PARTITIONS, partition_of, read_all
+from tests.support.bus import APPS, PARTITIONS, partition_of, read_all
 from tests.support.tally import Tally
+from tests.support.wait import DEADLINE
 
 ROUNDS = 20
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,9 @@ from logsvc.bus.records import GAP
 from logsvc.bus.segment import Segment
 from logsvc.errors import BusError, ConfigError, OutOfRange
 from logsvc.model import Cursor
-from tests.contract.bus import DEADLINE, group_fetches, partition_of, read_all, stream, values
-from tests.support.wait import until
+from tests.contract.bus import group_fetches
+from tests.support.bus import partition_of, read_all, stream, values
+from tests.support.wait import DEADLINE, until
 
 PARTITION = partition_of("app")
 SMALL = LocalSettings(segment_bytes=2000, max_bytes=20_000, hold_back=0, sync_interval=0.01)
@@ -238,6 +239,35 @@ async def test_a_full_disk_refuses_and_takes_again_once_there_is_space(tmp_path:
         assert await numbers(bus) == list(range(40))
 
 
+async def test_without_space_for_a_new_segment_none_is_left_behind(tmp_path: Path):
+    async with LocalBus.open(tmp_path, partitions=8, settings=LocalSettings(segment_bytes=300)) as bus:
+        await append(bus, range(5), size=300)
+        before = files(tmp_path)
+        with files_at_most(100), pytest.raises(BusError, match="no space left"):
+            await append(bus, range(5, 6))
+        assert files(tmp_path) == before
+        await append(bus, range(5, 10))
+        assert await numbers(bus) == list(range(10))
+
+
+async def test_a_segment_that_cannot_be_brought_back_stops_the_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def failing(_fd: int, _size: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with LocalBus.open(tmp_path, partitions=8) as bus:
+        await append(bus, range(5))
+        with monkeypatch.context() as patch, files_at_most(1500):
+            patch.setattr(os, "ftruncate", failing)
+            with pytest.raises(BusError, match="can't be brought back"):
+                await append(bus, range(5, 6), size=2000)
+        with pytest.raises(BusError, match="start again once the disk is sound"):
+            await append(bus, range(5, 6))
+    async with LocalBus.open(tmp_path, partitions=8) as bus:
+        assert await numbers(bus) == list(range(5))
+        await append(bus, range(5, 10))
+        assert await numbers(bus) == list(range(10))
+
+
 async def test_a_commit_needs_no_space(tmp_path: Path):
     async with LocalBus.open(tmp_path, partitions=8) as bus:
         await append(bus, range(10))
@@ -270,6 +300,21 @@ async def test_a_watermark_cut_short_leaves_the_one_before(tmp_path: Path, slot:
         file.write(b"\xff" * 64)
     async with LocalBus.open(tmp_path, partitions=8) as bus:
         assert await bus.watermark(PARTITION) == (6, 7)[slot]  # they are written in turn
+
+
+async def test_unreadable_watermarks_are_told_and_the_store_begins_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    async with LocalBus.open(tmp_path, partitions=8) as bus:
+        await append(bus, range(10))
+        await bus.commit({PARTITION: 6})
+    (tmp_path / "watermarks").write_bytes(bytes(8192))
+    async with LocalBus.open(tmp_path, partitions=8) as bus:
+        assert "the watermarks in" in caplog.text
+        assert await bus.watermark(PARTITION) == 0
+        await bus.commit({PARTITION: 7})
+    async with LocalBus.open(tmp_path, partitions=8) as bus:
+        assert await bus.watermark(PARTITION) == 7
 
 
 async def test_a_disk_that_loses_what_it_took_stops_the_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -13,7 +13,7 @@ from logsvc.bus.journal import Append, Journal
 from logsvc.bus.records import GAP
 from logsvc.errors import BusError, ConfigError
 from logsvc.model import Chunk
-from tests.contract.bus import stream
+from tests.support.bus import stream
 
 PARTITIONS = 3
 STREAM = stream()

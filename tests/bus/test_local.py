@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from logsvc.bus.local import LocalBus, LocalSettings
-from tests.contract.bus import PARTITIONS, BusContract, Opener
+from tests.contract.bus import BusContract, Opener
+from tests.support.bus import PARTITIONS
 
 
 class TestLocalBus(BusContract):

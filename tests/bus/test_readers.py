@@ -11,8 +11,9 @@ import pytest
 from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.bus.segment import Segment
 from logsvc.errors import BusError, OutOfRange
-from tests.contract.bus import DEADLINE, partition_of, read_all, stream, values
-from tests.support.wait import until
+from tests.contract.bus import live_chunks
+from tests.support.bus import APPS, partition_of, read_all, stream, values
+from tests.support.wait import DEADLINE, until
 
 PARTITION = partition_of("app")
 OTHER = stream("another app")
@@ -99,6 +100,15 @@ async def test_what_is_being_read_when_its_partition_is_left_is_not_returned(
         assert values(fetched.chunks) == ([b"other\n"] if again is None else [b"1\n", b"2\n"])
 
 
+async def test_many_partitions_that_are_behind_all_get_their_turn(tmp_path: Path):
+    async with LocalBus.open(tmp_path, partitions=8, settings=FILES) as bus:
+        reader = bus.live()
+        for app in APPS:
+            await bus.append(stream(app), app.encode())
+            reader.watch(partition_of(app), 0)
+        assert sorted(values(await live_chunks(reader, len(APPS)))) == sorted(app.encode() for app in APPS)
+
+
 async def test_an_offset_that_was_never_there_is_told_once_and_others_go_on(tmp_path: Path):
     async with LocalBus.open(tmp_path, partitions=8) as bus:
         await bus.append(stream(), b"0\n")
@@ -150,6 +160,10 @@ async def test_a_journal_damaged_after_it_was_opened_is_named_to_whoever_reads_i
             await reader.fetch()
         with pytest.raises(BusError, match=path.name):
             await bus.group().fetch(1, 1)
+        with path.open("r+b") as file:
+            file.truncate(10)
+        with pytest.raises(BusError, match=path.name):
+            await bus.read(PARTITION, 0, 1)
 
 
 async def test_the_group_has_one_member_here(tmp_path: Path):

@@ -5,7 +5,7 @@ Offsets may have holes on some buses, so nothing in here counts with neighbourin
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
@@ -13,34 +13,12 @@ import pytest
 from logsvc.bus.protocol import Bus, Fetched, GroupReader, LiveReader
 from logsvc.errors import OutOfRange
 from logsvc.model import MAX_CHUNK, Chunk, Cursor, Origin, Stream
+from tests.support.bus import APPS, partition_of, read_all, stream, values
+from tests.support.wait import DEADLINE
 
 Opener = Callable[[], AbstractAsyncContextManager[Bus]]
-PARTITIONS = 8
-DEADLINE = 20.0
 SILENCE = 0.05
 """Seconds after which a group reader that has nothing to read says so."""
-
-
-def stream(app: str = "app", dyno: str = "web.1") -> Stream:
-    return Stream("tenant", app, "web", dyno, "app", "uid-0")
-
-
-def partition_of(app: str) -> int:
-    return stream(app).app_id.partition(PARTITIONS)
-
-
-def apps_by_partition() -> dict[int, str]:
-    """An app for each partition."""
-    apps: dict[int, str] = {}
-    number = 0
-    while len(apps) < PARTITIONS:
-        apps.setdefault(partition_of(f"app-{number}"), f"app-{number}")
-        number += 1
-    return apps
-
-
-APPS = list(apps_by_partition().values())
-"""Apps in partitions that differ."""
 
 
 async def live_chunks(reader: LiveReader, count: int) -> list[Chunk]:
@@ -59,22 +37,6 @@ async def group_fetches(reader: GroupReader, count: int, max_bytes: int = 1 << 2
         while sum(len(fetched.chunks) for fetched in all_fetched) < count:
             all_fetched += await reader.fetch(max_bytes, DEADLINE)
     return all_fetched
-
-
-async def read_all(bus: Bus, partition: int, max_bytes: int = 1 << 20) -> list[Chunk]:
-    start, end = await bus.bounds(partition)
-    chunks: list[Chunk] = []
-    while start < end:
-        fetched = await bus.read(partition, start, max_bytes)
-        assert fetched.next > start, "a read that doesn't get on"
-        chunks += fetched.chunks
-        start = fetched.next
-    assert start == end
-    return chunks
-
-
-def values(chunks: Sequence[Chunk]) -> list[bytes]:
-    return [chunk.value for chunk in chunks]
 
 
 class BusContract:
