@@ -369,9 +369,10 @@ class FilesSource:
                 del self._pods[name]
                 self._watched.discard(name)
             for number, name in enumerate(names):
-                mtime = os.stat(name, dir_fd=self._shop.root, follow_symlinks=False).st_mtime_ns
-                if self._pods.get(name) != mtime:
-                    await self._discover_pod(name)
+                with suppress(FileNotFoundError):  # deleted since it was listed
+                    mtime = os.stat(name, dir_fd=self._shop.root, follow_symlinks=False).st_mtime_ns
+                    if self._pods.get(name) != mtime:
+                        await self._discover_pod(name)
                 if number % _SLICE == 0:
                     await asyncio.sleep(0)
 
