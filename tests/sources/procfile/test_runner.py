@@ -39,6 +39,10 @@ def alive(pid: int) -> bool:
         return False
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().split()[3])
+
+
 async def pids(run: Run, dyno: str, count: int) -> list[int]:
     """The first `count` numbers that a dyno wrote, each on a line of its own."""
 
@@ -181,6 +185,16 @@ asyncio.run(ProcfileRunner(parse_procfile(procfile), settings, directory=folder)
     other.kill()
     await other.wait()
     await until(lambda: not any(map(alive, family)), what="the end of the whole family")
+
+
+async def test_a_process_does_not_outlive_its_shim(tmp_path: Path):
+    async with running(tmp_path, "web: echo $$; exec sleep 1000", backoff_first=60, backoff_most=60) as run:
+        await run.wrote("web.1", b"State changed")
+        (process,) = await pids(run, "web.1", 1)
+        shim = parent(process)
+        os.kill(shim, signal.SIGKILL)
+        await run.heard("web.1", "Process exited with status 137")
+        assert not alive(process)
 
 
 async def test_cancelling_the_runner_kills_what_runs(tmp_path: Path):
