@@ -8,6 +8,7 @@ import logging
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 CHUNK_COST: Final = 256
 """About how many bytes a chunk takes in memory besides its value."""
+
+TURN: Final = 4096
+"""Most records of all partitions read at once: many small ones must not hold up the event loop for long."""
 
 
 class Fence(NamedTuple):
@@ -131,6 +135,12 @@ class Journal:
         names = sorted(path.name for path in self._folder.glob("[0-9]" * 12 + f"{SUFFIX}*"))
         given_up = {int(name[:12]) for name in names if name.endswith(DAMAGED)}
         found = [name for name in names if name.endswith(SUFFIX)]
+        if given_up:
+            logger.warning(
+                "the journal in %s goes on without %d segments that were given up", self._folder, len(given_up)
+            )
+        if lost_power:
+            logger.warning("the machine went down while %s was in use: its last lines may be missing", self._folder)
         for name in found:
             segment = Segment.load(self._folder / name, self.serial, last=name == found[-1])
             if segment is None:
@@ -306,7 +316,8 @@ class Journal:
         items: list[Chunk | Fence] = []
         size = 0
         held = self._recent.items
-        for number in range(serial - self._recent.base, len(held)):
+        begin = serial - self._recent.base
+        for number in range(begin, min(len(held), begin + TURN)):
             item = held[number]
             assert item is not None
             items.append(item)
@@ -320,9 +331,10 @@ class Journal:
         """A job, for any thread, that reads from the files what `recent_sequence` doesn't have. It raises BusError."""
         segment = self.segments[bisect_right(self.segments, serial, key=lambda segment: segment.first) - 1]
         begin = serial - segment.first
-        limit = segment.span(begin)[0] + max_bytes
+        limit = segment.starts[begin] + max_bytes
         end = len(segment.starts) if segment.size <= limit else bisect_right(segment.starts, limit, begin) - 1
-        spans = [segment.span(number) for number in range(begin, max(begin + 1, end))]
+        last = max(begin, min(end, begin + TURN) - 1)
+        spans = list(pairwise([*segment.starts[begin : last + 1], segment.span(last)[1]]))
         return lambda: [self._item(record) for record in segment.read(spans)]
 
     def first_unread(self, watermarks: Sequence[int]) -> int:
