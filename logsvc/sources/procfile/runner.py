@@ -117,7 +117,7 @@ class ProcfileRunner:
             raise ConfigError(f"{error.filename}: can't be written to: {error.strerror}") from error
 
     async def _run(self) -> int | None:
-        if self._release is not None:
+        if self._release is not None and not self._stopping.is_set():
             status = await self._release.run_once()
             if status and not self._stopping.is_set():
                 return status
