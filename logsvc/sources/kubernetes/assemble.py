@@ -112,8 +112,9 @@ class Assembler:
     def feed(self, file: str, at: int, data: bytes, begin: int = 0) -> tuple[list[Piece], int]:
         """Take `data[begin:]`, which stands at `at` in `file`; return pieces and the position up to which it is taken.
 
-        At most MAX_CHUNK bytes at once, as whole lines become one chunk. What is left over is the beginning of a line; give it again with more behind it. It is also left over where
-        a piece's worth of output was reached by lines that grow: then there is at least one piece.
+        At most MAX_CHUNK bytes at once, as whole lines become one chunk. What is left over is the beginning of a
+        line; give it again with more behind it. It is also left over where a piece's worth of output was reached by
+        lines that grow: then there is at least one piece.
         """
         out = _Output(at)
         origin = at - begin

@@ -437,10 +437,10 @@ class FilesSource:
             if lane.stale():
                 lane.scan()
             if lane.changed():
+                waiting += lane.waiting()
                 self.wake(lane)
-            elif not lane.gone:
+            elif len(lane.files) > 1 and not lane.gone:
                 await self._sweep(lane)
-            waiting += lane.waiting()
             deleted += lane.deleted_bytes()
             if number % _SLICE == 0:
                 await asyncio.sleep(0)

@@ -503,7 +503,7 @@ class Lane:
         return False
 
     def deleted_bytes(self) -> int:
-        return sum(file.size() for file in self.files if file.held_deleted)
+        return sum([file.size() for file in self.files if file.held_deleted])
 
     def stale(self) -> bool:
         """Whether the folder has changed since it was listed."""

@@ -1,0 +1,165 @@
+"""Collecting: files of containers to the bus of one machine, lines per CPU-second of the process that does it.
+
+    python -m benchmarks.collect [--lines N] [--rate N] [--seconds N] [--runs N]
+
+The files are written before (backlog) or by a process of its own at `--rate` lines per second (live).
+"""
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from itertools import islice
+from pathlib import Path
+
+import uvloop
+
+from benchmarks.loghub import cri_lines
+from benchmarks.report import Report, median
+from logsvc.bus.local import LocalBus, LocalSettings
+from logsvc.model import Stream
+from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
+
+Figures = dict[str, float]
+
+
+class Identity:
+    """Ten containers to an app."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, Stream] = {}
+
+    def stream(self, namespace: str, pod: str, uid: str, container: str, restart: int) -> Stream | None:
+        stream = self._streams.get(uid)
+        if stream is None:
+            app = f"app-{int(uid[1:]) // 10}"
+            stream = self._streams[uid] = Stream(namespace, app, container, pod, "app", f"{uid}-{restart}")
+        return stream
+
+
+def make_files(root: Path, files: int, lines: int) -> list[Path]:
+    """`files` logs of `lines` lines each."""
+    text = b"".join(islice(cri_lines(time.time_ns()), lines))
+    paths = []
+    for number in range(files):
+        folder = root / f"bench_web-{number}_u{number}" / "web"
+        folder.mkdir(parents=True)
+        paths.append(folder / "0.log")
+        paths[-1].write_bytes(text)
+    return paths
+
+
+@asynccontextmanager
+async def collecting(folder: Path) -> AsyncIterator[FilesSource]:
+    """A source at work on `folder`."""
+    settings = LocalSettings(max_bytes=8 << 30)
+    async with LocalBus.open(folder / "bus", settings=settings) as bus:
+        source = FilesSource(FilesSettings(folder / "pods", folder / "collector", "bench"), bus, Identity())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(source.run())
+            yield source
+            source.stop()
+
+
+class Meter:
+    """Figures of what a source does from here on."""
+
+    def __init__(self, source: FilesSource) -> None:
+        self._source = source
+        self._chunks, self._bytes = source.collector.chunks, source.collector.bytes
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+
+    def figures(self, lines: int) -> Figures:
+        cpu, wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
+        chunks, size = self._source.collector.chunks - self._chunks, self._source.collector.bytes - self._bytes
+        return {
+            "lines_per_cpu_s": lines / cpu,
+            "lines_per_s": lines / wall,
+            "us_per_line": cpu / lines * 1e6,
+            "lines_per_chunk": lines / chunks,
+            "bytes_per_line": size / lines,
+        }
+
+
+async def backlog(folder: Path, files: int, lines: int) -> Figures:
+    """Read files that are there already."""
+    make_files(folder / "pods", files, lines // files)
+    async with collecting(folder) as source:
+        meter = Meter(source)
+        await source.drained()
+        return meter.figures(lines // files * files)
+
+
+async def live(folder: Path, files: int, writing: int, rate: int, seconds: int) -> Figures:
+    """Follow `writing` of `files` files while another process writes to them."""
+    paths = make_files(folder / "pods", files, 1)[:writing]
+    command = [sys.executable, "-m", "benchmarks.collect", "--write", str(rate), str(seconds), *map(str, paths)]
+    async with collecting(folder) as source:
+        await source.drained()
+        meter = Meter(source)
+        writer = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+        out, _ = await writer.communicate()
+        await source.drained()
+        return meter.figures(int(out))
+
+
+async def idle(folder: Path, files: int, seconds: int) -> Figures:
+    """Watch files that nobody writes to, after the first rush."""
+    make_files(folder / "pods", files, 1)
+    async with collecting(folder) as source:
+        await source.drained()
+        await asyncio.sleep(1)
+        cpu = time.process_time()
+        await asyncio.sleep(seconds)
+        return {"percent_of_a_core": (time.process_time() - cpu) / seconds * 100}
+
+
+def write(rate: int, seconds: int, paths: list[str]) -> None:
+    """Append lines to all files in turn, a hundredth of a second's worth at a time; print how many."""
+    lines = cri_lines(time.time_ns())
+    share = max(rate // 100 // len(paths), 1)
+    blocks = [b"".join(islice(lines, share)) for _ in range(20)]
+    files = [Path(path).open("ab", buffering=0) for path in paths]  # noqa: SIM115 - as long as the process
+    begin = time.monotonic()
+    for number in range(seconds * 100):
+        for file in files:
+            file.write(blocks[number % 20])
+        time.sleep(max(0, begin + (number + 1) / 100 - time.monotonic()))
+    print(seconds * 100 * share * len(paths))
+
+
+def measure(runs: int, case: Callable[[Path], Coroutine[None, None, Figures]]) -> Figures:
+    def run() -> Figures:
+        with tempfile.TemporaryDirectory() as folder:
+            return uvloop.run(case(Path(folder)))
+
+    return median([run() for _ in range(runs)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lines", type=int, default=2_000_000)
+    parser.add_argument("--rate", type=int, default=200_000)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--write", nargs="+", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.write:
+        write(int(asked.write[0]), int(asked.write[1]), asked.write[2:])
+        return
+    report = Report("collect")
+    report.add("backlog of 20 files", measure(asked.runs, lambda at: backlog(at, 20, asked.lines)))
+    for files in (20, 1000):
+        case = f"{asked.rate} lines/s into 20 of {files} files"
+        report.add(case, measure(asked.runs, lambda at, files=files: live(at, files, 20, asked.rate, asked.seconds)))
+    for files in (2_000, 10_000):
+        report.add(f"{files} idle files", measure(1, lambda at, files=files: idle(at, files, 20)))
+    report.write()
+
+
+if __name__ == "__main__":
+    main()
