@@ -159,7 +159,7 @@ class Journal:
         if not self.segments or following != self.segments[-1].ends(self.partitions):
             self.next = following
             sequence = max([last, *given_up]) + 1
-            head = new_head(sequence, self.epoch, following, self._appended, jumps=True)
+            head = new_head(sequence, self.epoch, following, self._appended, jumps=bool(sequence))
             self._add(Segment.create(self._folder, head, self.serial))
 
     def _check(self, segment: Segment, given_up: set[int]) -> None:

@@ -35,7 +35,7 @@ class LocalLive:
         # Partitions that may have records behind their position, in the order in which they are served.
         self._ready: dict[int, None] = {}
         self._reading: dict[int, asyncio.Future[Fetched]] = {}
-        self._error: BusError | None = None
+        self._errors: dict[int, BusError] = {}
         self._wake = asyncio.Event()
         self._closed = False
 
@@ -53,6 +53,7 @@ class LocalLive:
         self._positions.pop(partition, None)
         self._ready.pop(partition, None)
         self._reading.pop(partition, None)
+        self._errors.pop(partition, None)
 
     def landed(self, partitions: Collection[int]) -> None:
         """The bus has new records in these."""
@@ -71,9 +72,8 @@ class LocalLive:
             fetched = self._take_read() + self._take_recent()
             if fetched:
                 return fetched
-            if self._error is not None:
-                error, self._error = self._error, None
-                raise error
+            if self._errors:
+                raise self._errors.popitem()[1]
             await self._wake.wait()
 
     def _take_read(self) -> list[Fetched]:
@@ -125,7 +125,7 @@ class LocalLive:
 
     def _fail(self, partition: int, error: BusError) -> None:
         self.unwatch(partition)
-        self._error = error
+        self._errors[partition] = error
 
     async def close(self) -> None:
         self._closed = True

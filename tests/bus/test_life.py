@@ -9,6 +9,7 @@ from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.bus.protocol import Fetched, GroupReader, LiveReader
 from logsvc.errors import OutOfRange
 from tests.support.bus import APPS, PARTITIONS, partition_of, stream
+from tests.support.wait import until
 
 SETTINGS = LocalSettings(segment_bytes=3000, recent_bytes=2000, hold_back=0, sync_interval=0.001)
 STEPS = 120
@@ -49,7 +50,7 @@ class Life:
         try:
             self.check(await bus.read(partition, offset, self.chance.choice((1, 1000, 1 << 20))), offset)
         except OutOfRange as gone:
-            assert offset < gone.start  # deleted while it was read
+            self.check_gone(gone, offset)
 
     async def watch(self, bus: LocalBus, live: LiveReader) -> None:
         partition = self.chance.randrange(PARTITIONS)
@@ -68,7 +69,7 @@ class Life:
                     self.check(fetched, self.live[fetched.partition])
                     self.live[fetched.partition] = fetched.next
             except OutOfRange as gone:
-                assert self.live[gone.partition] < gone.start <= self.committed[gone.partition]
+                self.check_gone(gone, self.live[gone.partition])
                 self.live[gone.partition] = gone.start
                 live.watch(gone.partition, gone.start)
 
@@ -84,6 +85,10 @@ class Life:
         for partition in range(PARTITIONS):
             assert await bus.watermark(partition) == self.committed[partition]
 
+    def check_gone(self, gone: OutOfRange, offset: int) -> None:
+        """That what can't be read was deleted, and rightly."""
+        assert offset < gone.start <= self.committed[gone.partition]
+
     def check(self, fetched: Fetched, offset: int) -> None:
         """That what was fetched is what was appended from `offset` on."""
         span = range(offset, fetched.next)
@@ -93,7 +98,7 @@ class Life:
         self.seen += len(found)
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(8))
 async def test_all_that_is_read_is_what_was_appended(tmp_path: Path, seed: int):
     life = Life(seed)
     for _ in range(RESTARTS):
@@ -116,5 +121,11 @@ async def test_all_that_is_read_is_what_was_appended(tmp_path: Path, seed: int):
                         await life.store(group)
                     case 7:
                         await life.commit(bus, group)
+    async with LocalBus.open(tmp_path, partitions=PARTITIONS, settings=SETTINGS) as bus:
+        group = bus.group()
+        life.stored = list(life.committed)
+        while life.stored != [len(records) for records in life.records]:
+            await life.store(group)
+        await life.commit(bus, group)
+        await until(lambda: len(bus.journal.segments) == 1, what="all deleted but the newest segment")
     assert life.seen > STEPS
-    assert bus.journal.segments[0].head.sequence > 0, "nothing was ever deleted"
