@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from logsvc.model import AppId, Chunk, Cursor, Filter, Origin
 from logsvc.store import sql
-from logsvc.store.engine import Engine
+from logsvc.store.engine import Engine, TooMuch
 from logsvc.store.protocol import AppSummary, Bucket, Page
 
 DAY: Final = 86_400
@@ -26,17 +26,16 @@ class ClickHouseStore:
     def __init__(self, engine: Engine, keep: Mapping[int, int] | None = None) -> None:
         self._engine = engine
         self._keep = dict(keep or {})
-        self._older_epochs: dict[int, Sequence[int]] = {}
 
     # reading
 
     async def after(self, app: AppId, after: Cursor, below: int, wanted: Filter, lines: int) -> Page:
-        """See StoreReader. A page of very long lines is cut at about `sql.PAGE_BYTES`, then it isn't done."""
+        """See StoreReader. A page of very long lines holds fewer of them, then it isn't done."""
         columns, done = await self._rows(lines, lambda rows: sql.after_query(app, after, below, wanted, rows))
         return Page(sql.decode_rows(after.epoch, after.partition, columns), done)
 
     async def before(self, app: AppId, before: Cursor, wanted: Filter, lines: int) -> Page:
-        """See StoreReader. A page of very long lines is cut at about `sql.PAGE_BYTES`, then it isn't done."""
+        """See StoreReader. A page of very long lines holds fewer of them, then it isn't done."""
         page = await self._before(app, before, wanted, lines)
         for epoch in await self._epochs(before.epoch) if page.done else ():
             first = await self.first(app, epoch)
@@ -57,25 +56,27 @@ class ClickHouseStore:
         return Page(sql.decode_rows(before.epoch, before.partition, oldest_first), done)
 
     async def _rows(self, lines: int, query: Callable[[int], sql.Query]) -> tuple[Sequence[Sequence[Any]], bool]:
-        """The first `lines` rows of a query for n rows, and whether that is all there are."""
+        """The first `lines` rows of a query for n rows, fewer where they are long, and whether that is all there is."""
         ask = lines + 1
         while True:
-            columns = await self._query(query(ask))
+            try:
+                columns = await self._query(query(ask))
+            except TooMuch:
+                if ask == 1:
+                    raise
+                ask = lines = max(1, ask // 8)
+                continue
             found = len(columns[0]) if columns else 0
             columns = sql.once(columns)
             rows = len(columns[0]) if columns else 0
-            cut = found < ask and rows > 0 and sum(map(len, columns[-1])) >= sql.PAGE_BYTES
-            if rows > lines or found < ask:
-                return [column[:lines] for column in columns], rows <= lines and not cut
+            if rows >= lines or found < ask:
+                return [column[:lines] for column in columns], found < ask and rows <= lines
             ask *= 2  # some came twice
 
     async def _epochs(self, before: int) -> Sequence[int]:
-        """Older epochs, newest first. They are sealed, so what was found once stays."""
-        epochs = self._older_epochs.get(before)
-        if epochs is None:
-            columns = await self._query(sql.epochs_query(before))
-            epochs = self._older_epochs[before] = list(columns[0]) if columns else []
-        return epochs
+        """Older epochs, newest first."""
+        columns = await self._query(sql.epochs_query(before))
+        return columns[0] if columns else ()
 
     async def first(self, app: AppId, epoch: int) -> Cursor | None:
         columns = await self._query(sql.first_query(app, epoch))

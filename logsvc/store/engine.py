@@ -24,6 +24,10 @@ class Engine(Protocol):
     async def close(self) -> None: ...
 
 
+class TooMuch(StoreError):
+    """The result is larger, or needs more memory, than a read may take."""
+
+
 DISK_FULL: Final = "the disk of the store is full: lines wait in the bus until there is space"
 DAMAGED: Final = "the store's data folder is damaged: restore it from a copy, or move it away to start an empty store"
 
@@ -33,7 +37,6 @@ _REFUSED: Final = {
     81: "the store has no such database: its schema is not up to date",  # UNKNOWN_DATABASE
     117: "the store refused a value as malformed",  # INCORRECT_DATA
     159: "the query took too long: narrow it by time, process or dyno",  # TIMEOUT_EXCEEDED
-    241: "the query needs too much memory: narrow it by time, process or dyno",  # MEMORY_LIMIT_EXCEEDED
     243: DISK_FULL,  # NOT_ENOUGH_SPACE
     246: DAMAGED,  # CORRUPTED_DATA
     226: DAMAGED,  # NO_FILE_IN_DATA_PART
@@ -64,6 +67,8 @@ def explain(error: Exception) -> StoreError:
         return StoreAway(_AWAY[code])
     if _no_space(str(error)):
         return StoreError(DISK_FULL)
+    if code in {241, 396}:  # MEMORY_LIMIT_EXCEEDED, TOO_MANY_ROWS_OR_BYTES
+        return TooMuch("the query needs too much memory: narrow it by time, process or dyno")
     if code in _REFUSED:
         return StoreError(_REFUSED[code])
     if isinstance(error, OperationalError):

@@ -58,7 +58,10 @@ class StoreReader(Protocol):
     async def exists(self, app: AppId) -> bool: ...
 
     async def origins(self, node: str, files: Sequence[str] = ()) -> Mapping[str, Origin]:
-        """The newest origin stored of each file of a node (of `files` only, where given)."""
+        """The newest origin stored of each file of a node (of `files` only, where given).
+
+        In the order in which the bus took them: the file that something came of last is last.
+        """
 
     async def watermarks(self, epoch: int) -> Mapping[int, int]:
         """The watermarks that writers recorded, by partition."""

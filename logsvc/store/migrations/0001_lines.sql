@@ -43,7 +43,16 @@ CREATE TABLE IF NOT EXISTS lines (
 ) ENGINE = ReplacingMergeTree
 ORDER BY (tenant, app, epoch, partition, offset, line)
 PARTITION BY (toDate(fromUnixTimestamp64Milli(appended, 'UTC')), retention)
-SETTINGS index_granularity = 2048, max_suspicious_broken_parts = 0;
+SETTINGS
+    index_granularity = 2048,
+    -- A day that is over becomes one part: reads open few files.
+    min_age_to_force_merge_seconds = 7200,
+    min_age_to_force_merge_on_partition_only = 1,
+    -- Stop with an error rather than set damaged parts aside and go on without their lines.
+    max_suspicious_broken_parts = 0,
+    max_suspicious_broken_parts_bytes = 0,
+    -- Merges need room: stop inserting, which loses nothing, before the disk is full to the last byte.
+    min_free_disk_bytes_to_perform_insert = 67108864;
 
 -- One line is `<RFC 3339 time> <stdout|stderr> <F|P> <message>`. Whatever is not becomes a message as a whole. A time
 -- that no calendar has, or that is not between 1900 and 2262, becomes the time when the bus took the chunk. So a line
