@@ -73,6 +73,10 @@ def _parts(line: str) -> _Parts:
 
 def _odd(line: str, names: str) -> str:
     """A line whose time isn't written with nine digits and Z: containerd trims zeros, CRI-O writes an offset."""
+    space = line.index(" ")
+    if line[space - 1] == "Z" and space > 21:
+        time = line[: space - 1]
+        return f'{_HEAD}{time:0<29}{names}{line[space + 1 : space + 7]}{_MESSAGE}{line[space + 10 :]}"}}'
     time, stream, _, message = _parts(line)
     return f'{_HEAD}{time}{names}{stream}{_MESSAGE}{message}"}}'
 

@@ -1,0 +1,115 @@
+"""The whole path in one process: CRI files to a tail and into history, and how long a line takes to the terminal.
+
+    python -m benchmarks.path [--rates 10000,100000,300000] [--seconds N] [--files N] [--runs N] [--client sse|paas]
+
+The writer, the service and the client share the machine. A line's latency is the time from its CRI time, which the
+writer takes just before it writes, to when the client has read it.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from benchmarks.report import Report, cpu_seconds, median, peak_memory, percentile
+from benchmarks.service import Service, make_pod, running
+
+_SEQUENCE = re.compile(rb"seq=(\d+) file=(\d+) ")
+_TIME = re.compile(rb'"time":"([^"]{29})Z"')
+
+
+class Client(threading.Thread):
+    """Reads one tail to the end: counts its lines, checks their sequence, samples their latency."""
+
+    def __init__(self, service: Service, app: str) -> None:
+        super().__init__(daemon=True)
+        address = urlsplit(service.url)
+        import socket
+
+        self._socket = socket.create_connection((address.hostname, address.port))
+        self._socket.sendall(
+            f"GET /v1/apps/{app}/logs?tail=1&num=0&process=web HTTP/1.1\r\nHost: {address.netloc}\r\n"
+            "Accept: text/event-stream\r\n\r\n".encode()
+        )
+        self._socket.recv(4096)
+        self.lines = 0
+        self.faults = 0
+        self.latencies: list[float] = []
+        self._next: dict[bytes, int] = {}
+
+    def run(self) -> None:
+        rest = b""
+        while data := self._socket.recv(1 << 20):
+            now = time.time()
+            data = rest + data
+            cut = data.rfind(b"\n") + 1
+            data, rest = data[:cut], data[cut:]
+            for number, file in _SEQUENCE.findall(data):
+                self.faults += int(number) != self._next.get(file, 0)
+                self._next[file] = int(number) + 1
+                self.lines += 1
+            if stamps := _TIME.findall(data)[:: max(1, len(data) // 4000)]:
+                self.latencies += [now - _seconds(stamp) for stamp in stamps]
+
+
+def _seconds(stamp: bytes) -> float:
+    return datetime.fromisoformat(stamp[:26].decode() + "+00:00").timestamp()
+
+
+def measure(rate: int, seconds: float, files: int) -> dict[str, float]:
+    with running() as service:
+        idle = peak_memory(service.pid)
+        logs = [make_pod(service.data, "bench", number) for number in range(files)]
+        for log in logs:
+            log.write_bytes(b"2026-01-01T00:00:00Z stdout F hello\n")
+        while b'"bench"' not in service.get("/v1/apps"):
+            time.sleep(0.05)
+        client = Client(service, "bench")
+        client.start()
+        cpu = cpu_seconds(service.pid)
+        begun = time.perf_counter()
+        command = [sys.executable, "-m", "benchmarks.writer", str(rate), str(seconds), *map(str, logs)]
+        written = int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        ended = time.perf_counter()
+        while client.lines < written and time.perf_counter() - ended < 60:
+            time.sleep(0.005)
+        tail_done = time.perf_counter()
+        service.wait_stored("bench", written + files)
+        stored = time.perf_counter()
+        cpu = cpu_seconds(service.pid) - cpu
+        assert client.lines == written, f"{written - client.lines} of {written} lines are missing in the tail"
+        assert not client.faults, f"{client.faults} lines out of order"
+        return {
+            "lines_per_s": written / (tail_done - begun),
+            "lines_per_cpu_s": written / cpu,
+            "p50_ms": percentile(client.latencies, 0.5) * 1000,
+            "p99_ms": percentile(client.latencies, 0.99) * 1000,
+            "tail_behind_s": tail_done - ended,
+            "history_behind_s": stored - ended,
+            "idle_mb": idle,
+            "peak_mb": peak_memory(service.pid),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rates", default="1000,10000,100000,300000")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--files", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=3)
+    asked = parser.parse_args()
+    report = Report("path")
+    for rate in map(int, asked.rates.split(",")):
+        runs = [measure(rate, asked.seconds, asked.files) for _ in range(asked.runs)]
+        report.add(f"{rate} lines/s, {asked.files} files", median(runs))
+    report.write()
+
+
+if __name__ == "__main__":
+    main()
