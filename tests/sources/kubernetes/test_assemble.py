@@ -17,7 +17,7 @@ from tests.support import cri_line, cri_parts
 
 NOW: Final = 1_795_399_200_000_000_000
 INVARIANT: Final = re.compile(
-    rb"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d) (?:stdout|stderr) [FP] [^\n]*\n)*+"
+    rb"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d) (?:stdout|stderr) [FP] [^\n]*\n)*"
 )
 
 
