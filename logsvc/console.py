@@ -1,6 +1,7 @@
 """What `logsvc dev` shows of an app while it runs: its lines, as local runners show them."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,7 +26,15 @@ class Screening:
 
 
 async def show(timeline: Timeline, router: Router, out: BinaryIO, screening: Screening) -> None:
-    """Write an app's lines to `out` as they come, until it is over; whoever ends it wakes the router."""
+    """Write an app's lines to `out` as they come, until it is over; whoever ends it wakes the router.
+
+    It ends as well where nobody reads `out` any more: the service goes on without.
+    """
+    with contextlib.suppress(BrokenPipeError):
+        await _show(timeline, router, out, screening)
+
+
+async def _show(timeline: Timeline, router: Router, out: BinaryIO, screening: Screening) -> None:
     console = Console(colours=out.isatty())
     matcher = Matcher(EVERYTHING)
     async with router.watch(timeline.app) as feed:

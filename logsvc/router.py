@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from logsvc import metrics
-from logsvc.bus.protocol import Bus, LiveReader
+from logsvc.bus.protocol import Bus, Fetched, LiveReader
+from logsvc.errors import OutOfRange
 from logsvc.model import AppId
 from logsvc.window import Feed, Window
 
@@ -71,12 +72,13 @@ class Router:
                 timer.cancel()
             if partition not in self._windows:
                 await self._open(partition)
-            feed = self._windows[partition].feed(app)
+            window = self._windows[partition]
+            feed = window.feed(app)
             feed.watchers += 1
             try:
                 yield feed
             finally:
-                feed.watchers -= 1
+                window.leave(app)
         finally:
             self._watchers[partition] -= 1
             if not self._watchers[partition] and partition in self._windows:
@@ -91,11 +93,21 @@ class Router:
 
     async def _starting_point(self, partition: int) -> int:
         """The watermark; where the store is far behind, the end: live lines first, older ones for those who ask."""
-        watermark = await self._bus.watermark(partition)
-        oldest = (await self._bus.read(partition, watermark, 1)).chunks
-        if oldest and self._now() - oldest[0].appended / 1000 > self._cold_lag:
+        if await self._lagging(partition):
             return (await self._bus.bounds(partition)).end
-        return watermark
+        return await self._bus.watermark(partition)
+
+    async def cold(self, partition: int) -> bool:
+        """Whether there are lines that are neither stored nor in the window, and the store is far behind."""
+        window = self._windows.get(partition)
+        if window is None or window.first <= await self._bus.watermark(partition):
+            return False
+        return await self._lagging(partition)
+
+    async def _lagging(self, partition: int) -> bool:
+        """Whether what the store doesn't have yet is older than `cold_lag`."""
+        oldest = (await self._bus.read(partition, await self._bus.watermark(partition), 1)).chunks
+        return bool(oldest) and self._now() - oldest[0].appended / 1000 > self._cold_lag
 
     def _close(self, partition: int) -> None:
         del self._idle[partition]
@@ -106,7 +118,7 @@ class Router:
 
     async def _read(self) -> None:
         while True:
-            for fetched in await self._live.fetch():
+            for fetched in await self._fetch():
                 window = self._windows.get(fetched.partition)
                 if window is None:
                     continue
@@ -117,6 +129,21 @@ class Router:
             self._make_room()
             # One turn for whoever was woken, however much there is to read.
             await asyncio.sleep(0)
+
+    async def _fetch(self) -> list[Fetched]:
+        """What is new. A partition that was left behind until the bus deleted its place begins again further on."""
+        try:
+            return await self._live.fetch()
+        except OutOfRange as error:
+            window = self._windows.get(error.partition)
+            if window is None:
+                return []
+            if error.start <= window.next:  # nothing was deleted: the bus has lost its end
+                raise
+            self._size -= window.size
+            window.restart(error.start)
+            self._live.watch(error.partition, error.start)
+            return []
 
     def _make_room(self) -> None:
         """Drop the oldest chunks of the largest window: a flood costs its own partition's memory first."""

@@ -34,6 +34,12 @@ STEP_LINES = 2000
 LAST_LINES = 5000
 """Most lines that are read backwards, and so held, at once."""
 
+LAST_BYTES = 4 * 1024 * 1024
+"""About as many bytes of them at most, however long the lines."""
+
+STRETCH = 64
+"""How many records of the bus are looked at first to find the last lines; then twice as many, and so on."""
+
 Tier = Literal["store", "bus", "window"]
 
 
@@ -46,6 +52,14 @@ class Step(NamedTuple):
     tier: Tier
     lost: str | None = None
     """A sentence, where something that should be here is gone."""
+
+
+class Last(NamedTuple):
+    """The newest lines in front of a place, oldest first."""
+
+    selections: list[Selection]
+    done: bool
+    """Whether these are all that were asked for; else they are the newest of them, and there may be more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,59 +121,73 @@ class Timeline:
                     return Step([], self._place(error.start), "bus", lost)
                 # Stored and deleted while we looked: the store has it now.
 
-    async def last(self, count: int, matcher: Matcher, upto: Cursor) -> list[Selection]:
-        """The last `count` lines up to the place `upto` that pass, oldest first."""
-        newest: deque[Selection] = deque()
+    async def last(self, count: int, matcher: Matcher, upto: Cursor) -> Last:
+        """The last `count` lines up to the place `upto` that pass; fewer where they are many bytes."""
+        newest = _Newest(min(count, LAST_LINES))
+        place = await self._last_unstored(newest, matcher, upto)
+        while newest.missing:
+            before = place._replace(line=place.line + 1)
+            page = await self._store.before(self.app, before, matcher.wanted, newest.missing)
+            newest.prepend(map(_whole, page.chunks))
+            if page.done or not page.chunks:
+                return Last(newest.selections(), done=newest.missing > 0 or newest.lines == count)
+            place = page.chunks[0].cursor(page.chunks[0].numbers[0] - 1)
+        return Last(newest.selections(), done=newest.lines >= count)
+
+    async def _last_unstored(self, newest: "_Newest", matcher: Matcher, upto: Cursor) -> Cursor:
+        """Take what window and bus have up to `upto`, newest first; return the place up to which the store goes on."""
+        watermark = self._place(await self._bus.watermark(self.partition))
         window = self._router.window(self.partition)
-        watermark = await self._bus.watermark(self.partition)
         floor = upto
-        if window is not None and window.first < upto.offset:
+        if window is not None and self._place(window.first) < upto:
             chunks, floor = window.chunks_before(self.app, upto.offset + 1), self._place(window.first)
-            if window.next < upto.offset:
-                newest.extend(await self._collect(self._place(window.next), upto, matcher, count))
+            await self._backwards(newest, matcher, self._place(window.next), upto)
             for chunk in reversed(chunks):
-                if _lines(newest) >= count:
+                if not newest.missing:
                     break
                 if selection := _clip(matcher.select(chunk), upto):
-                    newest.appendleft(selection)
-        if _lines(newest) < count and watermark < floor.offset:
-            unstored = await self._collect(self._place(watermark), floor, matcher, count - _lines(newest))
-            newest.extendleft(reversed(unstored))
-        place = min(floor, self._place(watermark))
-        while (missing := count - _lines(newest)) > 0:
-            page = await self._store.before(self.app, place._replace(line=place.line + 1), matcher.wanted, missing)
-            newest.extendleft(_whole(chunk) for chunk in reversed(page.chunks))
-            if page.done or not page.chunks:
-                break
-            place = page.chunks[0].cursor(page.chunks[0].numbers[0] - 1)
-        return _trim(newest, count)
+                    newest.prepend([selection])
+        await self._backwards(newest, matcher, watermark, floor)
+        return min(floor, watermark)
+
+    async def _backwards(self, newest: "_Newest", matcher: Matcher, at: Cursor, end: Cursor) -> None:
+        """Take the last lines between two places, reading stretch by stretch from the end."""
+        stretch = STRETCH
+        while newest.missing and at < end:
+            begin = max(at, self._place(max(0, end.offset - stretch)))
+            part = _Newest(newest.missing)
+            async for selection in self.between(begin, end, matcher):
+                part.append(selection)
+            newest.prepend(part.selections())
+            end, stretch = begin, stretch * 2
 
     async def place_of_last(self, count: int, matcher: Matcher, upto: Cursor) -> Cursor:
         """The place behind which exactly the last `count` lines up to `upto` that pass are (all, if fewer)."""
         while count > 0:
-            page = await self.last(min(count, LAST_LINES), matcher, upto)
-            if not page:
+            selections, done = await self.last(count, matcher, upto)
+            if selections:
+                upto = before(selections)
+                count -= _lines(selections)
+            if done:
                 break
-            upto = page[0].chunk.cursor(page[0].numbers[0] - 1)
-            count -= _lines(page)
         return upto
 
     async def forgotten(self, at: Cursor) -> str | None:
-        """What to tell a reader whose cursor names a line that isn't kept any more; None where nothing is missing."""
-        if at.line < 0 or at.offset >= await self._bus.watermark(self.partition):
+        """What to tell a reader whose cursor is older than what is kept; None where nothing can be missing."""
+        if at == self.start or at.offset >= await self._bus.watermark(self.partition):
             return None
         oldest = await self._store.first(self.app, at.epoch)
-        if oldest is not None and oldest <= at:
+        if oldest is not None and oldest.offset <= at.offset:
             return None
-        page = await self._store.after(self.app, at, at.offset + 1, EVERYTHING, 1) if oldest is None else None
-        if page is not None and page.chunks:
-            return None
-        return "Lines after this cursor are past their retention and no longer kept"
+        until = ""
+        if oldest is not None:
+            for chunk in (await self._store.after(self.app, at, oldest.offset + 1, EVERYTHING, 1)).chunks:
+                until = f" and up to {cri.format_time(chunk.appended * 1_000_000)[:19].decode()}Z"
+        return f"Lines behind this cursor{until} may be missing: they are past their retention"
 
     async def cold(self) -> bool:
-        """Whether the window began so far behind the watermark that the lines between aren't at hand."""
-        window = self._router.window(self.partition)
-        return window is not None and window.first > await self._bus.watermark(self.partition) and not len(window)
+        """Whether the newest lines can't be had at once: the store is far behind, and the window doesn't reach back."""
+        return await self._router.cold(self.partition)
 
     async def exists(self) -> bool:
         """Whether the app has any line."""
@@ -168,8 +196,11 @@ class Timeline:
             return True
         if await self._store.exists(self.app):
             return True
-        at, end = self._place(await self._bus.watermark(self.partition)), await self.end()
-        return bool(await self._collect(at, end, Matcher(EVERYTHING), 1))
+        newest = _Newest(1)
+        await self._backwards(
+            newest, Matcher(EVERYTHING), self._place(await self._bus.watermark(self.partition)), await self.end()
+        )
+        return not newest.missing
 
     async def volume(self, wanted: Filter, step: int) -> list[Bucket]:
         """Lines by bucket of `step` ns of line time, process and stream: rows, and what isn't stored yet."""
@@ -194,17 +225,6 @@ class Timeline:
             at = step.at
             for selection in step.selections:
                 yield selection
-
-    async def _collect(self, at: Cursor, end: Cursor, matcher: Matcher, count: int) -> list[Selection]:
-        """The last `count` lines between two places, read forward."""
-        newest: deque[Selection] = deque()
-        lines = 0
-        async for selection in self.between(at, end, matcher):
-            newest.append(selection)
-            lines += len(selection.numbers)
-            while lines - len(newest[0].numbers) >= count:
-                lines -= len(newest.popleft().numbers)
-        return list(newest)
 
     def _from_window(self, window: Window, at: Cursor, matcher: Matcher, end: Cursor | None) -> Step:
         feed = window.feeds.get(self.app)
@@ -266,12 +286,50 @@ def _clip(selection: Selection | None, upto: Cursor) -> Selection | None:
     return first(selection, count) if count else None
 
 
-def _trim(newest: deque[Selection], count: int) -> list[Selection]:
-    """Leave out the oldest lines beyond `count`."""
-    surplus = _lines(newest) - count
-    while surplus > 0:
-        oldest = newest.popleft()
-        if len(oldest.numbers) > surplus:
-            newest.appendleft(last(oldest, len(oldest.numbers) - surplus))
-        surplus -= len(oldest.numbers)
-    return list(newest)
+class _Newest:
+    """The newest `count` lines of those that are put in, at most about LAST_BYTES of them."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._size = 0
+        self._selections: deque[Selection] = deque()
+        self.lines = 0
+
+    @property
+    def missing(self) -> int:
+        """How many more there is room for in front."""
+        return 0 if self._size >= LAST_BYTES else max(0, self._count - self.lines)
+
+    def append(self, selection: Selection) -> None:
+        """Put in lines that are newer than those here, and let go of the oldest that are too many."""
+        self._selections.append(selection)
+        self._add(selection, 1)
+        while True:
+            oldest = self._selections[0]
+            if self.lines - len(oldest.numbers) < self._count and self._size - len(oldest.value) < LAST_BYTES:
+                break
+            self._selections.popleft()
+            self._add(oldest, -1)
+
+    def prepend(self, older: Iterable[Selection]) -> None:
+        """Put in lines that are older than those here, as many of the newest of them as there is room for."""
+        for selection in reversed(list(older)):
+            if not (missing := self.missing):
+                return
+            kept = last(selection, missing)
+            self._selections.appendleft(kept)
+            self._add(kept, 1)
+
+    def selections(self) -> list[Selection]:
+        """Oldest first."""
+        return list(self._selections)
+
+    def _add(self, selection: Selection, sign: int) -> None:
+        self.lines += sign * len(selection.numbers)
+        self._size += sign * len(selection.value)
+
+
+def before(selections: Sequence[Selection]) -> Cursor:
+    """The place in front of the first line."""
+    oldest = selections[0]
+    return oldest.chunk.cursor(oldest.numbers[0] - 1)

@@ -44,7 +44,9 @@ class Feed:
     def append(self, chunk: Chunk) -> None:
         self._chunks.append(chunk)
         self._offsets.append(chunk.offset)
-        if self.watchers and self._timer is None:
+        if not self.watchers:
+            self.frames.clear()  # no wake-up will, and the next watcher must not be told that nothing is new
+        elif self._timer is None:
             self._schedule()
 
     def drop_oldest(self) -> None:
@@ -76,7 +78,9 @@ class Feed:
 
     def wake(self) -> None:
         """Let everyone who waits look again."""
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._woken = asyncio.get_running_loop().time()
         self.frames.clear()
         changed, self._changed = self._changed, asyncio.Event()
@@ -92,9 +96,9 @@ class Feed:
         pause = min(self._slowest, self._pace + self.watchers * 20e-6)
         self._timer = loop.call_at(max(loop.time(), self._woken + pause), self.wake)
 
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def clear(self) -> None:
+        """Forget all chunks; who waits goes on elsewhere."""
+        self._chunks, self._offsets, self._start = [], [], 0
         self.wake()
 
 
@@ -137,6 +141,21 @@ class Window:
         if not len(feed) and not feed.watchers:
             del self.feeds[chunk.stream.app_id]
 
+    def restart(self, offset: int) -> None:
+        """Forget everything and begin again at `offset`; the feeds and those who wait on them stay."""
+        self._chunks.clear()
+        self.first = self.next = offset
+        self.size = 0
+        for feed in self.feeds.values():
+            feed.clear()
+
+    def leave(self, app: AppId) -> None:
+        """Somebody doesn't watch the app any more."""
+        feed = self.feeds[app]
+        feed.watchers -= 1
+        if not feed.watchers and not len(feed):
+            del self.feeds[app]
+
     def __len__(self) -> int:
         return len(self._chunks)
 
@@ -147,4 +166,4 @@ class Window:
 
     def close(self) -> None:
         for feed in self.feeds.values():
-            feed.close()
+            feed.wake()

@@ -1,11 +1,12 @@
 """The aiohttp application: routes, errors as problem documents, and who may call without a token."""
 
+import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from yarl import URL
 
 from logsvc import metrics
 from logsvc.api.context import CONTEXT, Context
@@ -19,7 +20,10 @@ log = logging.getLogger(__name__)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOOPBACK = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
+
+_CLIENT_GONE = 499
+"""Stands in metrics for requests whose client went before the answer's end."""
 
 
 def make_app(context: Context) -> web.Application:
@@ -48,6 +52,9 @@ async def count_requests(request: web.Request, handler: _Handler) -> web.StreamR
         status = response.status
     except web.HTTPException as error:
         status = error.status
+        raise
+    except (asyncio.CancelledError, ConnectionResetError):
+        status = _CLIENT_GONE
         raise
     finally:
         metrics.http_requests.labels(request.method, pattern, status).inc()
@@ -92,9 +99,9 @@ async def only_local(request: web.Request, handler: _Handler) -> web.StreamRespo
 
     A rebound DNS name shows in Host, another site's page in Origin.
     """
-    if URL(f"http://{request.host}").host not in _LOOPBACK:
+    if not _LOOPBACK.fullmatch(request.headers.get("Host", "")):
         raise Problem(403, "Without tokens this service answers only to localhost.")
-    origin = request.headers.get("Origin")
-    if origin is not None and URL(origin).host not in _LOOPBACK:
+    scheme, _, host = request.headers.get("Origin", "http://localhost").partition("://")
+    if scheme not in {"http", "https"} or not _LOOPBACK.fullmatch(host):
         raise Problem(403, "Without tokens this service answers only pages of localhost.")
     return await handler(request)

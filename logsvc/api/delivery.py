@@ -12,12 +12,18 @@ from typing import NamedTuple
 
 from logsvc import metrics
 from logsvc.api.context import Context
+from logsvc.api.problems import bad_parameter
 from logsvc.api.query import Query
+from logsvc.errors import BadCursor, StoreAway
 from logsvc.formats.representations import Representation
 from logsvc.model import Cursor, Selection
 from logsvc.selection import first
-from logsvc.timeline import LAST_LINES, Timeline
+from logsvc.timeline import Timeline, before
 from logsvc.window import Feed
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 2.0
+"""Seconds between tries of a tail to reach the store; each is twice the one before."""
 
 
 class Frame(NamedTuple):
@@ -26,6 +32,23 @@ class Frame(NamedTuple):
     data: bytes
     lines: int
     at: Cursor
+
+
+class _Pulse:
+    """Tells when a client has been sent nothing for a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._time = asyncio.get_running_loop().time
+        self.beat()
+
+    def beat(self) -> None:
+        """Something is sent."""
+        self._sent = self._time()
+
+    @property
+    def due(self) -> bool:
+        return self._time() - self._sent >= self._seconds
 
 
 class _Shape:
@@ -54,15 +77,13 @@ class Delivery:
         self._notices: list[str] = []
         self._end: Cursor | None = None
         self.start = self.at = timeline.start
-        self.lines = 0
-        """Lines delivered so far."""
         self.complete = False
         """Whether everything asked for was delivered; not so where the service stops meanwhile."""
 
     async def open(self) -> None:
         """Find the place to start from, with the app watched already where the answer goes on live.
 
-        Raises BadCursor, StoreAway.
+        Raises Problem, StoreAway.
         """
         if self._query.tail:
             self._feed = await self._resources.enter_async_context(self._context.tiers.router.watch(self._timeline.app))
@@ -72,18 +93,14 @@ class Delivery:
         await self._resources.aclose()
 
     async def frames(self) -> AsyncIterator[Frame]:
-        """Every frame of the answer. A tail's never end."""
+        """Every frame of the answer; a tail's end where the service stops. Raises StoreAway, but not in a tail."""
         for text in self._notices:
-            yield Frame(self.form.notice(text, self.at, _now()), 0, self.at)
+            yield self._notice(text, self.at)
         if self._backlog:
             frame, self._backlog = self._frame(self._backlog, self.at), []
-            self.lines += frame.lines
             yield frame
         async for frame in self._forward():
-            self.lines += frame.lines
-            self.at = frame.at
             yield frame
-        self.complete = not self._query.tail
 
     async def _prepare(self) -> None:
         query, timeline = self._query, self._timeline
@@ -91,52 +108,92 @@ class Delivery:
         if not query.tail:
             self._end = end
         if query.before is not None:
-            await timeline.check(query.before)
-            self._end = end = query.before._replace(line=query.before.line - 1)
+            await self._check("before", query.before)
+            self._end = end = query.before._replace(line=max(-1, query.before.line - 1))
         if query.after is not None:
-            await timeline.check(query.after)
+            await self._check("Last-Event-ID" if query.resumed else "after", query.after)
             self.start = self.at = query.after
             if text := await timeline.forgotten(query.after):
-                metrics.notices.labels("retention").inc()
-                self._notices.append(text)
+                self._add_notice("retention", text)
         elif query.num is not None:
             await self._prepare_last(query.num, end)
 
+    async def _check(self, parameter: str, cursor: Cursor) -> None:
+        try:
+            await self._timeline.check(cursor)
+        except BadCursor as error:
+            raise bad_parameter(parameter, str(error)) from error
+
     async def _prepare_last(self, num: int, end: Cursor) -> None:
+        """Find the last lines. They are held where they are few, else read again from their first one on."""
         self.start = self.at = end
+        if not num:
+            return
         if self._query.tail and await self._timeline.cold():
-            metrics.notices.labels("cold").inc()
-            self._notices.append("Older lines are still being stored and left out here; ask with since= to have them")
-        elif num > LAST_LINES:
-            self.start = self.at = await self._timeline.place_of_last(num, self._matcher, end)
-        elif num:
-            self._backlog = await self._timeline.last(num, self._matcher, end)
-            if self._backlog:
-                oldest = self._backlog[0]
-                self.start = oldest.chunk.cursor(oldest.numbers[0] - 1)
+            self._add_notice(
+                "cold", "Older lines are still being stored and left out here; ask with since= to have them"
+            )
+            return
+        newest, done = await self._timeline.last(num, self._matcher, end)
+        if not newest:
+            return
+        self.start = before(newest)
+        if done:
+            self._backlog = newest
+        else:
+            missing = num - sum(len(selection.numbers) for selection in newest)
+            self.start = self.at = await self._timeline.place_of_last(missing, self._matcher, self.start)
 
     async def _forward(self) -> AsyncIterator[Frame]:
         """From `at` on, up to the end or for ever."""
         left = self._query.num if self._query.after is not None else None
-        loop = asyncio.get_running_loop()
-        sent = loop.time()
+        pulse = _Pulse(self._heartbeat)
+        pause = 0.0
         at = self.at
         while (self._end is None or at < self._end) and left != 0:
-            frame = await self._next(at, left)
-            if frame.at == at:
-                if self._feed is None or self._context.stopping.is_set():
+            try:
+                frame = await self._next(at, left)
+            except StoreAway:
+                if self._feed is None:
+                    raise
+                if not pause:
+                    yield self._notice("The store is away: older lines come when it is back", at, "store")
+                if await self._stopping_within(pause := min(2 * pause or FIRST_PAUSE, LONGEST_PAUSE)):
                     return
-                if loop.time() - sent >= self._heartbeat:
-                    sent = loop.time()
-                    yield Frame(self.form.heartbeat(at), 0, at)
-                await self._feed.changed()
                 continue
-            at = frame.at
-            if left is not None:
-                left -= frame.lines
-            if frame.data:
-                sent = loop.time()
-            yield frame
+            pause = 0.0
+            moved, at = frame.at != at, frame.at
+            if moved:
+                left = None if left is None else left - frame.lines
+                if frame.data:
+                    pulse.beat()
+                yield frame
+            elif self._feed is None or self._context.stopping.is_set():
+                return
+            if self._feed is None:
+                continue
+            if pulse.due:
+                pulse.beat()
+                yield Frame(self.form.heartbeat(at), 0, at)  # then look again: lines may have come meanwhile
+            elif not moved:
+                await self._feed.changed()
+        self.complete = True
+
+    async def _stopping_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._context.stopping.wait()
+        except TimeoutError:
+            return False
+
+    def _add_notice(self, reason: str, text: str) -> None:
+        metrics.notices.labels(reason).inc()
+        self._notices.append(text)
+
+    def _notice(self, text: str, at: Cursor, reason: str | None = None) -> Frame:
+        if reason is not None:
+            metrics.notices.labels(reason).inc()
+        return Frame(self.form.notice(text, at, _now()), 0, at)
 
     async def _next(self, at: Cursor, left: int | None) -> Frame:
         """The next step's frame, made once for all who read the same from the same place."""
@@ -150,8 +207,7 @@ class Delivery:
         selections = step.selections if left is None else _first(step.selections, left)
         frame = self._frame(selections, step.at)
         if step.lost is not None:
-            metrics.notices.labels("lost").inc()
-            return Frame(self.form.notice(step.lost, step.at, _now()), 0, step.at)
+            return self._notice(step.lost, step.at, "lost")
         if step.tier == "window" and self._feed is not None and left is None:
             self._feed.remember(key, frame)
         return frame

@@ -1,7 +1,8 @@
 """`POST /v1/apps/{app}/logs`: lines from anywhere. The answer comes when they are durable."""
 
+import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError, TransferEncodingError
@@ -11,7 +12,7 @@ from logsvc.api.context import CONTEXT, tenant_of
 from logsvc.api.problems import Problem, bad_parameter
 from logsvc.api.query import check_names, read_name
 from logsvc.errors import BadLine, BusError, StoreAway
-from logsvc.formats.pushed import JsonReader, Labels, Reader, TextReader
+from logsvc.formats.pushed import JsonReader, Labels, Pushed, Reader, TextReader
 from logsvc.model import AppId
 from logsvc.sources.push import KeyInUse, OtherBody, Post
 
@@ -20,6 +21,7 @@ _READERS: dict[str, type[JsonReader | TextReader]] = {
     "application/json": JsonReader,
     "text/plain": TextReader,
 }
+_KEY = re.compile(r"[ -~]{1,255}", re.ASCII)
 _CODINGS = frozenset({"", "identity", "gzip", "deflate", "zstd"})
 
 
@@ -27,8 +29,8 @@ async def post_logs(request: web.Request) -> web.Response:
     """Take lines; `{"lines": N}` says how many were new."""
     app = AppId(tenant_of(request), read_name("app", request.match_info["app"]))
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not 0 < len(key) <= 255:
-        raise bad_parameter("Idempotency-Key", "has 1 to 255 characters")
+    if key is not None and not _KEY.fullmatch(key):
+        raise bad_parameter("Idempotency-Key", "has 1 to 255 characters of ASCII")
     reader_type, labels, stream = _read_head(request)
     outcome = "failed"
     try:
@@ -54,7 +56,7 @@ async def post_logs(request: web.Request) -> web.Response:
 
 
 def _read_head(request: web.Request) -> tuple[type[JsonReader | TextReader], Labels, bytes]:
-    check_names(request.query, {"process", "dyno", "stream"})
+    check_names(request.query, {"process", "dyno", "stream"}, many=())
     reader: type[JsonReader | TextReader] | None = _READERS.get(request.content_type)
     if reader is None:
         raise Problem(415, "Post application/x-ndjson or text/plain.")
@@ -74,13 +76,24 @@ async def _take(post: Post, reader: Reader, pieces: AsyncIterator[bytes]) -> int
     async for data in pieces:
         metrics.push_bytes.inc(len(data))
         if new := post.take(data):
-            lines = list(reader.feed(new))
-            await post.send(lines)
-            count += len(lines)
-    rest = list(reader.finish())
-    await post.send(rest)
-    metrics.push_lines.inc(count + len(rest))
-    return count + len(rest)
+            count += await _send(post, reader, reader.feed(new))
+    post.finish()
+    return count + await _send(post, reader, reader.finish())
+
+
+async def _send(post: Post, reader: Reader, pushed: Iterator[Pushed]) -> int:
+    """Append lines, up to one that can't be read where there is one. Raises BadLine, BusError."""
+    lines: list[Pushed] = []
+    bad = None
+    try:
+        lines.extend(pushed)
+    except BadLine as error:
+        bad = error
+    await post.send(lines, reader.at)
+    metrics.push_lines.inc(len(lines))
+    if bad is not None:
+        raise bad
+    return len(lines)
 
 
 async def _pieces(request: web.Request) -> AsyncIterator[bytes]:

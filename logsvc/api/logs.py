@@ -1,19 +1,20 @@
 """`GET /v1/apps/{app}/logs`: an app's lines, past and present, in the representation the client asks for."""
 
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from logsvc.api.compression import encoder_for
+from logsvc.api.compression import Encoder, encoder_for
 from logsvc.api.context import CONTEXT, Context, Delivered, tenant_of
 from logsvc.api.delivery import Delivery
-from logsvc.api.problems import Problem, bad_parameter, no_such_app
+from logsvc.api.problems import Problem, no_such_app
 from logsvc.api.query import Query, read_name, read_query
 from logsvc.api.websocket import serve_websocket
-from logsvc.errors import BadCursor
+from logsvc.errors import LogsvcError
 from logsvc.formats.representations import (
     NewlineDelimitedJson,
     PlainText,
@@ -24,7 +25,13 @@ from logsvc.formats.representations import (
 from logsvc.model import AppId
 from logsvc.timeline import Timeline
 
-_FORMS = {form.content_type.partition(";")[0]: form for form in (PlainText, NewlineDelimitedJson, ServerSentEvents)}
+log = logging.getLogger(__name__)
+
+_Form = type[PlainText | NewlineDelimitedJson | ServerSentEvents]
+_FORMS: dict[str, _Form] = {
+    form.content_type.partition(";")[0]: form for form in (PlainText, NewlineDelimitedJson, ServerSentEvents)
+}
+_RANGES: dict[str, _Form] = {"*/*": PlainText, "text/*": PlainText, "application/*": NewlineDelimitedJson}
 
 
 async def get_logs(request: web.Request) -> web.StreamResponse:
@@ -33,7 +40,7 @@ async def get_logs(request: web.Request) -> web.StreamResponse:
     timeline = await known_timeline(request, context)
     query = read_query(request.query, last_event_id=request.headers.get("Last-Event-ID"), now=time.time_ns())
     upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
-    form = WebSocketMessages if upgrade else choose_form(request.headers.get("Accept", "*/*"))
+    form = WebSocketMessages if upgrade else choose_form(", ".join(request.headers.getall("Accept", [])))
     with context.admit_tail(form.name) if query.tail else contextlib.nullcontext():
         async with _opened(timeline, context, query, form(cursors=query.cursors)) as delivery:
             send = serve_websocket if upgrade else _stream
@@ -57,8 +64,6 @@ async def _opened(timeline: Timeline, context: Context, query: Query, form: Repr
     try:
         await delivery.open()
         yield delivery
-    except BadCursor as error:
-        raise bad_parameter("before" if query.before else "after", str(error)) from error
     finally:
         await delivery.close()
 
@@ -74,11 +79,24 @@ async def _stream(request: web.Request, delivery: Delivery) -> web.StreamRespons
             "X-Accel-Buffering": "no",
         }
     )
-    encoder = encoder_for(request.headers.get("Accept-Encoding", ""))
+    encoder = encoder_for(", ".join(request.headers.getall("Accept-Encoding", [])))
     if encoder is not None:
         response.headers["Content-Encoding"] = encoder.name
     await response.prepare(request)
-    delivered = Delivered(form.name)
+    if request.method == "HEAD":
+        return response
+    try:
+        await _write(response, delivery, encoder)
+    except LogsvcError as error:
+        # The answer has begun, so it can't become an error: a client sees that it is cut, and comes again.
+        log.warning("an answer was cut: %s", error)
+        if request.transport is not None:
+            request.transport.close()
+    return response
+
+
+async def _write(response: web.StreamResponse, delivery: Delivery, encoder: Encoder | None) -> None:
+    delivered = Delivered(delivery.form.name)
     try:
         async for frame in delivery.frames():
             if frame.data:
@@ -86,17 +104,18 @@ async def _stream(request: web.Request, delivery: Delivery) -> web.StreamRespons
                 delivered.add(frame.lines, len(frame.data))
     finally:
         delivered.flush()
-    closing = form.end() if delivery.complete else form.farewell()
+    closing = delivery.form.end() if delivery.complete else delivery.form.farewell()
     await response.write_eof(closing if encoder is None else encoder.encode(closing) + encoder.finish())
-    return response
 
 
-def choose_form(accept: str) -> type[PlainText | NewlineDelimitedJson | ServerSentEvents]:
+def choose_form(accept: str) -> _Form:
     """The representation that `Accept` prefers (RFC 9110 §12.5.1); text for whoever doesn't say."""
+    if not accept.strip():
+        return PlainText
     best, weight = None, 0.0
     for choice in accept.lower().split(","):
         kind, _, rest = choice.partition(";")
-        form = _FORMS.get(kind.strip()) or (PlainText if kind.strip() in {"*/*", "text/*"} else None)
+        form = _FORMS.get(kind.strip()) or _RANGES.get(kind.strip())
         quality = _quality(rest)
         if form is not None and quality > weight:
             best, weight = form, quality

@@ -22,6 +22,8 @@ _STREAMS = frozenset({"stdout", "stderr"})
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _DURATION = re.compile(r"(?:\d{1,7}[smhdw]){1,5}", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = 2**63 - 1
+"""Unix ns that a line's time can have at most: in the year 2262."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -36,6 +38,8 @@ class Query:
     before: Cursor | None
     cursors: bool
     """Whether each line is to carry its cursor."""
+    resumed: bool = False
+    """Whether `after` is the header Last-Event-ID."""
 
 
 def read_query(query: MultiMapping[str], *, last_event_id: str | None, now: int) -> Query:
@@ -53,9 +57,8 @@ def read_query(query: MultiMapping[str], *, last_event_id: str | None, now: int)
         num, after, wanted = None, _parse_cursor("Last-Event-ID", last_event_id), replace(wanted, since=None)
     elif num is None and not {"since", "until", "after", "before"} & set(query):
         num = DEFAULT_NUM
-    if after is not None and before is not None:
-        raise bad_parameter("before", "goes with `after` in no order; leave one of them out")
-    return Query(read_matcher(wanted), tail, num, after, before, read_flag(query, "cursor"))
+    cursors = read_flag(query, "cursor")
+    return Query(read_matcher(wanted), tail, num, after, before, cursors, resumed=last_event_id is not None)
 
 
 def read_matcher(wanted: Filter) -> Matcher:
@@ -94,7 +97,7 @@ def read_filter(query: MultiMapping[str], *, now: int) -> Filter:
 def read_step(query: MultiMapping[str]) -> int:
     """`step` of a volume in ns: `15s`, `1m`, `1h`, …; a minute where it isn't given."""
     text = query.get("step", "1m")
-    if not _DURATION.fullmatch(text) or not (step := _duration(text)):
+    if not _DURATION.fullmatch(text) or not 0 < (step := _duration(text)) <= _LATEST:
         raise bad_parameter("step", "is a length of time such as 15s, 1m or 1h")
     return step
 
@@ -117,12 +120,12 @@ def read_flag(query: MultiMapping[str], parameter: str) -> bool:
     raise bad_parameter(parameter, "is true or false")
 
 
-def check_names(query: MultiMapping[str], known: Collection[str]) -> None:
-    """Refuse names that mean nothing here, for a typo would widen what is read, and repeated ones that can't be."""
+def check_names(query: MultiMapping[str], known: Collection[str], many: Collection[str] = _MANY) -> None:
+    """Refuse names that mean nothing here, for a typo would widen what is read, and repeated ones not of `many`."""
     for name in query:
         if name not in known:
             raise bad_parameter(name, "there is no such parameter")
-        if name not in _MANY and len(query.getall(name)) > 1:
+        if name not in many and len(query.getall(name)) > 1:
             raise bad_parameter(name, "is given more than once")
 
 
@@ -157,7 +160,7 @@ def _time(query: MultiMapping[str], parameter: str, now: int) -> int | None:
     if text is None:
         return None
     if _DURATION.fullmatch(text):
-        return now - _duration(text)
+        return max(0, now - _duration(text))
     match = _TIME.fullmatch(text.replace(" ", "+") if text.count(" ") == 1 and "T" in text.upper() else text)
     if match is not None:
         date, clock, fraction, offset = match.groups()
@@ -167,7 +170,7 @@ def _time(query: MultiMapping[str], parameter: str, now: int) -> int | None:
         except (ValueError, OverflowError):
             seconds = -1
         if seconds >= 0:
-            return seconds * 10**9 + int((fraction or "").ljust(9, "0"))
+            return min(seconds * 10**9 + int((fraction or "").ljust(9, "0")), _LATEST)
     raise bad_parameter(parameter, "is an RFC 3339 time such as 2026-11-23T02:00:00Z, or a length of time such as 15m")
 
 

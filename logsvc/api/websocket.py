@@ -1,11 +1,15 @@
 """Lines over a WebSocket: one JSON message a chunk. docs/formats.md has the messages and close codes."""
 
 import asyncio
+import logging
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from logsvc.api.context import Delivered
 from logsvc.api.delivery import Delivery
+from logsvc.errors import LogsvcError
+
+log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 64 * 1024
 """Most bytes a client may send in one message."""
@@ -20,12 +24,22 @@ async def serve_websocket(request: web.Request, delivery: Delivery) -> web.WebSo
     socket.headers["Logsvc-Cursor"] = str(delivery.start)
     await socket.prepare(request)
     async with asyncio.TaskGroup() as group:
-        sending = group.create_task(_send(socket, delivery))
+        sending = group.create_task(_send_all(socket, delivery))
         async for message in socket:  # ends when the socket is closed; what a client says means nothing yet
             if message.type is WSMsgType.ERROR:
                 break
         sending.cancel()
     return socket
+
+
+async def _send_all(socket: web.WebSocketResponse, delivery: Delivery) -> None:
+    try:
+        await _send(socket, delivery)
+    except ConnectionResetError:
+        pass  # the client has gone
+    except LogsvcError as error:
+        log.warning("a WebSocket was closed early: %s", error)
+        await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"come back with your cursor")
 
 
 async def _send(socket: web.WebSocketResponse, delivery: Delivery) -> None:

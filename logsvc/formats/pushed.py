@@ -6,6 +6,7 @@ a post that is repeated can go on where the first one was cut.
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -17,7 +18,12 @@ from logsvc.model import MAX_LINE
 MAX_OBJECT = 16 * 1024 * 1024
 """Most bytes in one line of NDJSON, which has to be held whole."""
 
-_TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)")
+MAX_NEWLINES = 100_000
+"""Most newlines in one message: each makes a line, and costs more than its byte."""
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 4, 11, tzinfo=UTC)
+"""Between these a time in Unix ns is a positive Int64."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 
@@ -42,6 +48,9 @@ class Pushed(NamedTuple):
 class Reader(Protocol):
     """Turns the pieces of a body into lines. Raises BadLine."""
 
+    at: int
+    """Place in the body up to which it is read."""
+
     def feed(self, data: bytes) -> Iterator[Pushed]: ...
 
     def finish(self) -> Iterator[Pushed]:
@@ -54,31 +63,31 @@ class TextReader:
     def __init__(self, labels: Labels, stream: bytes, clock: Callable[[], int], start: int = 0) -> None:
         self._labels, self._stream, self._clock = labels, stream, clock
         self._rest = bytearray()
-        self._at = start
+        self.at = start
 
     def feed(self, data: bytes) -> Iterator[Pushed]:
-        self._rest += data
-        lines = self._rest.split(b"\n")
-        self._rest = lines.pop()
+        lines, self._rest = _split(self._rest, data)
         time = cri.format_time(self._clock())
         for line in lines:
-            self._at += len(line) + 1
-            yield self._pushed(time, bytes(line))
-        while len(self._rest) > MAX_LINE:
-            part = bytes(self._rest[:MAX_LINE])
-            del self._rest[:MAX_LINE]
-            self._at += MAX_LINE
-            value = cri.format_line(cri.format_time(self._clock()), self._stream, part, partial=True)
-            yield Pushed(self._labels, value, partial=True, end=self._at)
+            yield from self._parts(time, line)
+            yield self._pushed(time, line, newline=1)
+        yield from self._parts(time, self._rest)
 
     def finish(self) -> Iterator[Pushed]:
         if self._rest:
-            self._at += len(self._rest)
-            yield self._pushed(cri.format_time(self._clock()), bytes(self._rest))
+            yield self._pushed(cri.format_time(self._clock()), self._rest, newline=0)
 
-    def _pushed(self, time: bytes, line: bytes) -> Pushed:
-        value, partial = _cut(time, self._stream, line)
-        return Pushed(self._labels, value, partial, self._at)
+    def _parts(self, time: bytes, line: bytearray) -> Iterator[Pushed]:
+        """Take what is too much for one line from the front of `line`; a place of its own behind each part."""
+        while len(line) > MAX_LINE:
+            self.at += MAX_LINE
+            value = cri.format_line(time, self._stream, bytes(line[:MAX_LINE]), partial=True)
+            yield Pushed(self._labels, value, partial=True, end=self.at)
+            del line[:MAX_LINE]
+
+    def _pushed(self, time: bytes, line: bytearray, *, newline: int) -> Pushed:
+        self.at += len(line) + newline
+        return Pushed(self._labels, cri.format_line(time, self._stream, bytes(line)), partial=False, end=self.at)
 
 
 class JsonReader:
@@ -91,28 +100,30 @@ class JsonReader:
     def __init__(self, labels: Labels, stream: bytes, clock: Callable[[], int], start: int = 0) -> None:
         self._labels, self._stream, self._clock = labels, stream, clock
         self._rest = bytearray()
-        self._at = start
+        self.at = start
         self._number = 0
 
     def feed(self, data: bytes) -> Iterator[Pushed]:
-        self._rest += data
-        lines = self._rest.split(b"\n")
-        rest = lines.pop()
-        if len(rest) > MAX_OBJECT:
-            raise BadLine(self._number + len(lines) + 1, f"longer than {MAX_OBJECT} bytes")
-        self._rest = rest
+        lines, self._rest = _split(self._rest, data)
         for line in lines:
-            self._at += len(line) + 1
-            yield from self._read(line)
+            yield from self._read(line, newline=1)
+        if len(self._rest) > MAX_OBJECT:
+            raise BadLine(self._number + 1, f"longer than {MAX_OBJECT} bytes")
 
     def finish(self) -> Iterator[Pushed]:
-        self._at += len(self._rest)
-        yield from self._read(self._rest)
+        yield from self._read(self._rest, newline=0)
 
-    def _read(self, line: bytearray) -> Iterator[Pushed]:
+    def _read(self, line: bytearray, *, newline: int) -> Iterator[Pushed]:
         self._number += 1
+        if pushed := self._pushed(line, self.at + len(line) + newline):
+            yield pushed
+        self.at += len(line) + newline
+
+    def _pushed(self, line: bytearray, end: int) -> Pushed | None:
+        if len(line) > MAX_OBJECT:
+            raise BadLine(self._number, f"longer than {MAX_OBJECT} bytes")
         if not line.strip():
-            return
+            return None
         try:
             fields = orjson.loads(line)
         except orjson.JSONDecodeError as error:
@@ -125,8 +136,10 @@ class JsonReader:
         process = self._name(fields, "process", self._labels.process)
         default = self._labels.dyno if process == self._labels.process else f"{process}.1"
         labels = Labels(process, self._name(fields, "dyno", default))
+        if message.count("\n") > MAX_NEWLINES:
+            raise BadLine(self._number, f"`message` has more than {MAX_NEWLINES} newlines")
         value, partial = _cut(self._time(fields), self._stream_of(fields), message.encode())
-        yield Pushed(labels, value, partial, self._at)
+        return Pushed(labels, value, partial, end)
 
     def _name(self, fields: dict[str, Any], name: str, default: str) -> str:
         text = fields.get(name, default)
@@ -138,7 +151,7 @@ class JsonReader:
         text = fields.get("time")
         if text is None:
             return cri.format_time(self._clock())
-        if not isinstance(text, str) or not _TIME.fullmatch(text.encode()):
+        if not isinstance(text, str) or not _is_time(text):
             raise BadLine(self._number, "`time` isn't an RFC 3339 time")
         return text.encode()
 
@@ -147,16 +160,42 @@ class JsonReader:
         if source != "app":
             raise BadLine(self._number, "`source` is always app for lines that are posted")
         stream = fields.get("stream")
-        if stream not in {None, "stdout", "stderr"}:
+        if stream is None:
+            return self._stream
+        if not isinstance(stream, str) or stream not in {"stdout", "stderr"}:
             raise BadLine(self._number, "`stream` is stdout or stderr")
-        return self._stream if stream is None else str(stream).encode()
+        return stream.encode()
+
+
+def _split(rest: bytearray, data: bytes) -> tuple[list[bytearray], bytearray]:
+    """The whole lines of `rest` and `data` together, and what is left; looks at `data` alone."""
+    if b"\n" not in data:
+        rest += data
+        return [], rest
+    lines = bytearray(data).split(b"\n")
+    lines[0] = rest + lines[0]
+    left = lines.pop()
+    return lines, left
+
+
+def _is_time(text: str) -> bool:
+    """Whether it is a time of RFC 3339 that calendars have and Unix ns can say."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return False
+    try:
+        at = datetime.fromisoformat(match[1] + match[2])
+    except ValueError:
+        return False
+    return _FIRST <= at < _LAST
 
 
 def _cut(time: bytes, stream: bytes, message: bytes) -> tuple[bytes, bool]:
     """A message as lines of a chunk: one for each line in it, and further ones where one is too long."""
+    lines = message.split(b"\n")
     value = b"".join(
         cri.format_line(time, stream, line[at : at + MAX_LINE], partial=at + MAX_LINE < len(line))
-        for line in message.split(b"\n")
+        for line in lines
         for at in range(0, len(line) or 1, MAX_LINE)
     )
-    return value, len(message) > MAX_LINE
+    return value, max(map(len, lines)) > MAX_LINE

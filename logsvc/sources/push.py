@@ -6,15 +6,13 @@ a post that is repeated with its key goes on where the bus has it already, whate
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import groupby
-from operator import attrgetter
 from typing import NamedTuple, Self
 from zlib import crc32
 
 from logsvc.bus.protocol import Bus
-from logsvc.errors import LogsvcError
+from logsvc.errors import BusError, LogsvcError
 from logsvc.formats.pushed import Labels, Pushed
 from logsvc.model import MAX_CHUNK, AppId, Origin, Stream
 from logsvc.store.protocol import StoreReader
@@ -25,6 +23,7 @@ NODE = "push"
 CHECKED = 64
 """Bytes of the body before a position that must be the same when a post is repeated."""
 
+_OTHER = "This Idempotency-Key was used for a post with another body."
 _REMEMBERED = 100_000
 _READ = 1024 * 1024
 
@@ -96,52 +95,84 @@ class Post:
         self._bus, self._app = bus, app
         self.name = name
         self.known = known
-        """How far the bus has it."""
+        """How far the bus has it. `held` counts the lines of the chunk that it has of the posted line behind `end`."""
         self.start = 0 if known is None else known.end
         """Place in the body from which on lines are new."""
+        self._place = self.start
+        self._inside = known.held[0][1] if known is not None and known.held else 0
         self._check = None if known is None else known.check
         self._body = bytearray()
         self._seen = 0
+        self._refused = False
 
     def take(self, data: bytes) -> bytes:
         """Of the next piece of the body what is new. Raises OtherBody where it isn't the body of the first post."""
+        if self.name is None:
+            return data
         before, self._seen = self._seen, self._seen + len(data)
         self._body += data
         if self._seen < self.start:
-            del self._body[:-CHECKED]
+            self._forget(self._seen)
             return b""
         if self._check is not None:
             if self._crc(self.start) != self._check:
-                raise OtherBody("This Idempotency-Key was used for a post with another body.")
+                raise OtherBody(_OTHER)
             self._check = None
         return data[max(0, self.start - before) :]
 
-    async def send(self, lines: Iterable[Pushed]) -> None:
-        """Append lines in their order; they are durable then. Raises BusError, and the bus may have some of them."""
-        parcels = list(_parcels(lines))
-        if not parcels:
-            return
+    def finish(self) -> None:
+        """The body has ended. Raises OtherBody where that of the first post was longer."""
+        if self._check is not None:
+            raise OtherBody(_OTHER)
+
+    async def send(self, lines: Iterable[Pushed], upto: int) -> None:
+        """Append lines in their order; they are durable then. `upto`: the place in the body up to which it is read.
+
+        Raises BusError; `known` says then what the bus has. That holds as well where the caller is cancelled: what
+        was begun is waited for.
+        """
+        parcels = list(_parcels(lines, self._place, self._inside))
+        if parcels:
+            sending = asyncio.ensure_future(self._send(parcels))
+            try:
+                await asyncio.shield(sending)
+            except asyncio.CancelledError:
+                await asyncio.gather(sending, return_exceptions=True)
+                raise
+        self._forget(upto)
+
+    async def _send(self, parcels: Sequence["_Parcel"]) -> None:
         results = await asyncio.gather(*map(self._append, parcels), return_exceptions=True)
         for parcel, result in zip(parcels, results, strict=True):
             if isinstance(result, BaseException):
                 raise result
             self.known = self._origin(parcel)
-        del self._body[: max(0, len(self._body) - (self._seen - parcels[-1].end) - CHECKED)]
+            self._place, self._inside = parcel.end, parcel.inside
 
     async def _append(self, parcel: "_Parcel") -> None:
-        process, dyno = parcel.labels
-        stream = Stream(*self._app, process, dyno, "app", NODE)
-        await self._bus.append(stream, parcel.value, origin=self._origin(parcel), partial=parcel.partial)
+        if self._refused:
+            raise BusError("what came before was refused")  # it must not be overtaken
+        stream = Stream(*self._app, *parcel.labels, "app", NODE)
+        try:
+            await self._bus.append(stream, parcel.value, origin=self._origin(parcel), partial=parcel.partial)
+        except BaseException:
+            self._refused = True
+            raise
 
     def _origin(self, parcel: "_Parcel") -> Origin | None:
         if self.name is None:
             return None
-        return Origin(NODE, self.name, parcel.start, parcel.end, self._crc(parcel.end))
+        held = ((self.name, parcel.inside),) if parcel.inside else ()
+        return Origin(NODE, self.name, parcel.start, parcel.end, self._crc(parcel.end), held)
 
     def _crc(self, end: int) -> int:
         """Of the up to CHECKED bytes of the body before `end`."""
         at = len(self._body) - (self._seen - end)
         return crc32(self._body[max(0, at - CHECKED) : at])
+
+    def _forget(self, upto: int) -> None:
+        """Keep only what a check of a place from `upto` on needs."""
+        del self._body[: max(0, len(self._body) - (self._seen - upto) - CHECKED)]
 
 
 class _Parcel(NamedTuple):
@@ -152,23 +183,41 @@ class _Parcel(NamedTuple):
     partial: bool
     start: int
     end: int
+    """Place behind the last posted line that is whole in this chunk and those before."""
+    inside: int
+    """How many lines of the chunk of the posted line behind `end` are in this chunk and those before."""
 
 
-def _parcels(lines: Iterable[Pushed]) -> Iterator[_Parcel]:
-    """Join what follows one another and is filed alike, as far as a chunk holds it."""
-    for labels, group in groupby(lines, key=attrgetter("labels")):
-        values: list[bytes] = []
-        size, partial, start, end = 0, False, 0, 0
-        for pushed in group:
-            for piece in _pieces(pushed.value):
-                if values and size + len(piece) > MAX_CHUNK:
-                    yield _Parcel(labels, b"".join(values), partial, start, end)
-                    values, size, partial, start = [], 0, False, end
-                values.append(piece)
-                size += len(piece)
-                partial = partial or pushed.partial
-            end = pushed.end
-        yield _Parcel(labels, b"".join(values), partial, start, end)
+def _parcels(posted: Iterable[Pushed], place: int, skip: int) -> Iterator[_Parcel]:
+    """Join what follows one another and is filed alike, as far as a chunk holds it.
+
+    `place` is where the first line begins, and `skip` how many lines of the chunk are not to be taken of it.
+    """
+    values: list[bytes] = []
+    size, partial, start, labels = 0, False, place, Labels("", "")
+
+    def parcel(inside: int) -> _Parcel:
+        nonlocal size, partial, start
+        made = _Parcel(labels, b"".join(values), partial, start, place, inside)
+        values.clear()
+        size, partial, start = 0, False, place
+        return made
+
+    for pushed in posted:
+        if values and pushed.labels != labels:
+            yield parcel(0)
+        labels = pushed.labels
+        for number, piece in enumerate(_pieces(pushed.value)):
+            if number < skip:
+                continue
+            if values and size + len(piece) > MAX_CHUNK:
+                yield parcel(number)
+            values.append(piece)
+            size += len(piece)
+            partial = partial or pushed.partial
+        place, skip = pushed.end, 0
+    if values:
+        yield parcel(0)
 
 
 def _pieces(value: bytes) -> Iterable[bytes]:
