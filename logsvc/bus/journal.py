@@ -20,9 +20,6 @@ from logsvc.model import Chunk, Cursor, Stream
 
 logger = logging.getLogger(__name__)
 
-CHUNK_COST: Final = 256
-"""About how many bytes a chunk takes in memory besides its value."""
-
 TURN: Final = 4096
 """Most records of all partitions read at once: many small ones must not hold up the event loop for long."""
 
@@ -88,20 +85,25 @@ class Recent:
     def add(self, item: Chunk | Fence) -> None:
         self.items.append(item)
         if type(item) is Chunk:
-            self._size += len(item.value) + CHUNK_COST
+            self._size += _cost(item)
 
     def trim(self) -> None:
         items, base = self.items, self.base
         while self._size > self._bound:
             item = items[self.first - base]
             if type(item) is Chunk:
-                self._size -= len(item.value) + CHUNK_COST
+                self._size -= _cost(item)
             items[self.first - base] = None
             self.first += 1
         gone = self.first - base
         if gone > 1024 and gone * 2 > len(items):
             del items[:gone]
             self.base = self.first
+
+
+def _cost(chunk: Chunk) -> int:
+    """About how many bytes of memory it takes; the stream is shared."""
+    return len(chunk.value) + len(chunk.origin) + 256
 
 
 class Journal:

@@ -34,6 +34,9 @@ from logsvc.model import MAX_CHUNK, Chunk, Cursor, Origin, Stream
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """Most bytes in one write."""
 
+BATCH_RECORDS: Final = 1024
+"""Most records in one write: many small ones must not hold up the event loop for long."""
+
 MAX_READ: Final = 8 * 1024 * 1024
 """Most bytes of values that one read returns, whatever it asks for (or one record)."""
 
@@ -179,7 +182,7 @@ class LocalBus:
         room = self.journal.room(BATCH_BYTES)
         taken = [pending.popleft()]
         size = taken[0][0].size
-        while pending and (size := size + pending[0][0].size) <= room:
+        while pending and len(taken) < BATCH_RECORDS and (size := size + pending[0][0].size) <= room:
             taken.append(pending.popleft())
         batch = self.journal.batch([append for append, _ in taken], int(self._clock() * 1000))
         waiting = [done for _, done in taken]
@@ -428,5 +431,7 @@ def _running(folder: Path) -> Iterator[None]:
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder)
-    yield
-    note.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
