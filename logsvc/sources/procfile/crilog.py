@@ -122,9 +122,9 @@ class CriLog:
     """One container's log file, `<n>.log`, appended to in whole batches.
 
     What a full disk doesn't take stays owed: `flush` then says False, and the caller stops reading the process's pipes
-    until it says True. So nothing is lost, and memory holds one batch. `flush` says False as well while `crowded`:
-    whoever tidies up sets that while there are too many rotated files that nobody has collected. It doesn't hold back
-    the last bytes of a process that has ended (`ending`).
+    until it says True. So nothing is lost, and memory holds one batch. `flush` says False as well while more than
+    `most_rotated` rotated files wait; whoever deletes them sets `left` and calls `room`. That doesn't hold back the
+    last bytes of a process that has ended (`ending`).
     """
 
     def __init__(
@@ -133,16 +133,20 @@ class CriLog:
         *,
         rotate_bytes: int,
         rotated: Callable[["CriLog"], None],
+        most_rotated: int | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         """Creates the file. `rotated` is called after each rotation, and again at each flush while crowded."""
         self.path = path
         self.framer = CriFramer(clock)
         self.error: OSError | None = None
-        self.crowded = False
+        self.rotations = 0
+        self.left = 0
         self.ending = False
+        self.room: Callable[[], None] = lambda: None
         self._rotate_bytes = rotate_bytes
         self._rotated = rotated
+        self._most_rotated = most_rotated
         self._clock = clock
         self._stamp = 0
         self._owed = b""
@@ -169,6 +173,11 @@ class CriLog:
             self._rotated(self)
         return not self._owed and (self.ending or not self.crowded)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether too many rotated files wait."""
+        return self._most_rotated is not None and self.left > self._most_rotated
+
     def _rotate(self) -> None:
         # The kubelet's name has whole seconds. Under a flood it would repeat, so a name is at least a second above the
         # one before: names stay unique, and in the order of the files.
@@ -183,6 +192,8 @@ class CriLog:
             raise
         os.close(self._file)
         self._file, self._size = new, 0
+        self.rotations += 1
+        self.left += 1
         self._rotated(self)
 
     def close(self) -> None:

@@ -70,7 +70,7 @@ class Surroundings:
     """When the run began, Unix ns."""
     stopping: asyncio.Event
     rotated: Callable[[CriLog], None]
-    collected: Callable[[Path], bool]
+    collected: Callable[[Path], bool] | None
     tell: Callable[[ProcessEvent], None]
     clock: Callable[[], int] = time.time_ns
 
@@ -152,6 +152,7 @@ class DynoKeeper:
             self._folder / f"{restart}.log",
             rotate_bytes=around.settings.rotate_bytes,
             rotated=around.rotated,
+            most_rotated=None if around.collected is None else 2 * around.settings.keep_rotated,
             clock=around.clock,
         )
         try:

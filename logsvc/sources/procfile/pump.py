@@ -27,11 +27,12 @@ class Pump:
     """One process's pipes and log. Make it, give `stdout` and `stderr` to the process, call `started()`."""
 
     def __init__(self, log: CriLog, stalled: Callable[[str], None]) -> None:
-        """`stalled` is called with the reason when the log stops taking lines."""
+        """`stalled` is called with the reason when the log takes no lines for longer than a moment."""
         self._loop = asyncio.get_running_loop()
         self._log = log
         self._stalled = stalled
-        self._stalling = False
+        self._told = False
+        log.room = self._room
         self._retry: asyncio.TimerHandle | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._done = asyncio.Event()
@@ -72,6 +73,7 @@ class Pump:
         for timer in (self._retry, self._rest):
             if timer is not None:
                 timer.cancel()
+        self._retry = None
         self._log.close()
 
     def _listen(self) -> None:
@@ -107,19 +109,27 @@ class Pump:
     def _write(self, framed: bytes) -> None:
         self._settle(taken=self._log.write(framed))
 
+    def _room(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._try_again()
+
     def _try_again(self) -> None:
         self._retry = None
-        if self._settle(taken=self._log.flush()) and self._rest is None:
+        taken = self._settle(taken=self._log.flush())
+        if taken and self._rest is None:
             self._listen()
-
-    def _settle(self, *, taken: bool) -> bool:
-        if not taken and self._retry is None:
-            self._pause()
-            self._retry = self._loop.call_later(_RETRY, self._try_again)
-        if not taken and not self._stalling:
+        if not taken and not self._told:
+            self._told = True
             error = self._log.error
             self._stalled((error and error.strerror) or "too much waits to be collected")
-        self._stalling = not taken
+
+    def _settle(self, *, taken: bool) -> bool:
+        if taken:
+            self._told = False
+        elif self._retry is None:
+            self._pause()
+            self._retry = self._loop.call_later(_RETRY, self._try_again)
         if taken and not self._open:
             self._done.set()
         else:

@@ -21,15 +21,15 @@ def rotated_files(log: Path) -> list[Path]:
     return sorted(path for path in log.parent.glob(f"{log.name}.*") if _ROTATED.fullmatch(path.name, len(log.name)))
 
 
-def drop_oldest(log: Path, keep: int, collected: Callable[[Path], bool]) -> int:
-    """Delete the oldest rotated files of `log` until `keep` are left, up to the first one that isn't collected.
+def drop_oldest(log: Path, keep: int, collected: Callable[[Path], bool] | None) -> int:
+    """Delete the oldest rotated files of `log` until `keep` are left, up to the first one that isn't `collected`.
 
     Returns how many are left.
     """
     files = rotated_files(log)
     left = len(files)
     for path in files[: max(0, len(files) - keep)]:
-        if not collected(path):
+        if collected is not None and not collected(path):
             break
         path.unlink()
         left -= 1
@@ -58,9 +58,11 @@ def _compress(path: Path) -> None:
     path.unlink()
 
 
-def drop_restarts(folder: Path, newest: int, keep: int, collected: Callable[[Path], bool]) -> None:
+def drop_restarts(folder: Path, newest: int, keep: int, collected: Callable[[Path], bool] | None) -> None:
     """Delete the collected logs of restarts of one container, the `keep` newest up to restart `newest` excepted."""
     for path in folder.iterdir():
         match = LOG_NAME.match(path.name)
-        if match is not None and int(match[1]) <= newest - keep and collected(path):
+        if match is None or int(match[1]) > newest - keep:
+            continue
+        if collected is None or collected(path):
             path.unlink(missing_ok=True)

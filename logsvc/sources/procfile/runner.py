@@ -29,7 +29,7 @@ class ProcfileRunner:
         directory: Path,
         variables: Mapping[str, str] | None = None,
         on_event: Callable[[ProcessEvent], None] = lambda _: None,
-        collected: Callable[[Path], bool] = lambda _: True,
+        collected: Callable[[Path], bool] | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         """`directory`: where commands run. `variables`: of `.env`. `on_event`: called with each platform line.
@@ -70,7 +70,7 @@ class ProcfileRunner:
         procfile: Path,
         settings: RunnerSettings,
         on_event: Callable[[ProcessEvent], None] = lambda _: None,
-        collected: Callable[[Path], bool] = lambda _: True,
+        collected: Callable[[Path], bool] | None = None,
     ) -> "ProcfileRunner":
         """A runner of a Procfile and the `.env` beside it. Raises ConfigError."""
         directory = procfile.resolve().parent
@@ -137,7 +137,7 @@ class ProcfileRunner:
 class _Janitor:
     """Compresses and deletes rotated files, one at a time, in a thread. What waits is at most each log once."""
 
-    def __init__(self, keep: int, collected: Callable[[Path], bool]) -> None:
+    def __init__(self, keep: int, collected: Callable[[Path], bool] | None) -> None:
         self._keep = keep
         self._collected = collected
         self._waiting: dict[CriLog, None] = {}
@@ -164,8 +164,12 @@ class _Janitor:
                     await self._tidy(log)
 
     async def _tidy(self, log: CriLog) -> None:
+        rotations = log.rotations
         left = await asyncio.to_thread(drop_oldest, log.path, self._keep, self._collected)
-        log.crowded = left > 2 * self._keep
+        # What was rotated meanwhile may be counted twice, until the next time.
+        log.left = left + log.rotations - rotations
+        if not log.crowded:
+            log.room()
         if await asyncio.to_thread(compress_one, log.path):
             # One file a turn: others wait no longer than that takes.
             self.rotated(log)

@@ -35,7 +35,7 @@ class Run:
         procfile: str,
         variables: dict[str, str] | None = None,
         directory: Path | None = None,
-        collected: Callable[[Path], bool] = lambda _: True,
+        collected: Callable[[Path], bool] | None = None,
         **settings,
     ) -> None:
         self.pods, self.identities = folder / "pods", folder / "identity"

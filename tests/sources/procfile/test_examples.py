@@ -5,13 +5,14 @@ from pathlib import Path
 
 from logsvc.sources.procfile.parse import read_procfile
 from tests.sources.procfile.support import Run
+from tests.support import free_port
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 async def test_the_shop_opens_sells_and_closes(tmp_path: Path):
     text = (EXAMPLES / "Procfile").read_text()
-    run = Run(tmp_path, text, directory=EXAMPLES)
+    run = Run(tmp_path, text, directory=EXAMPLES, base_port=free_port())
     assert [entry.name for entry in read_procfile(EXAMPLES / "Procfile")] == ["release", "web", "worker", "clock"]
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run.runner.run())
