@@ -177,6 +177,12 @@ def test_tests_wait_for_states_and_not_for_time() -> None:
     assert sleeping == []
 
 
+def test_no_pattern_has_what_debians_python_gets_wrong() -> None:
+    """CPython before 3.11.5 lets a possessive or atomic group match what it shouldn't (gh-106052)."""
+    possessive_group = re.compile(r"[)](?:[*+?]|[{][0-9,]+[}])[+]|[(][?]>")
+    assert [place for place, line in lines_of(".py") if possessive_group.search(line)] == []
+
+
 def test_a_check_that_is_switched_off_says_why() -> None:
     off = re.compile(r"# *(?:noqa\b|type: *ignore)")
     reason = re.compile(r"# *(?:noqa: [A-Z0-9, ]+|type: *ignore\[[a-z-, ]+\])\s+[-#] *\w+")
