@@ -1,6 +1,7 @@
 """The composition root: what a process of logsvc is made of, in which order it starts, and in which it stops."""
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -17,7 +18,7 @@ from logsvc.api.server import listening
 from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.config import Settings
 from logsvc.console import Screening, show
-from logsvc.errors import ConfigError
+from logsvc.errors import ConfigError, StoreError
 from logsvc.model import AppId
 from logsvc.router import Router
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
@@ -28,6 +29,8 @@ from logsvc.sources.push import PushSource
 from logsvc.store.embedded import EmbeddedStore
 from logsvc.store.writer import StoreLoop
 from logsvc.timeline import Tiers, Timeline
+
+log = logging.getLogger(__name__)
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _RETAIN_SECONDS: Final = 3600.0
@@ -162,7 +165,10 @@ async def _prune(source: FilesSource, data: Path) -> None:
 
 async def _retain(store: EmbeddedStore) -> None:
     while True:
-        await store.retain(int(time.time()))
+        try:
+            await store.retain(int(time.time()))
+        except StoreError as error:
+            log.warning("what is past its retention stays for now: %s", error)
         await asyncio.sleep(_RETAIN_SECONDS)
 
 
