@@ -7,6 +7,7 @@ own; the event loop never waits. A process holds one engine, so one data folder.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from logsvc.errors import ConfigError, StoreError
 from logsvc.store import sql
 from logsvc.store.clickhouse import ClickHouseStore
-from logsvc.store.engine import explain
+from logsvc.store.engine import DAMAGED, explain
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -66,12 +67,15 @@ class EmbeddedEngine:
         self._writer: Client | None = None
         self._readers: SimpleQueue[Client] = SimpleQueue()
         self._reader_count = readers
+        self._closed = False
 
     async def open(self) -> None:
         """Import the engine and open the folder. Raises ConfigError, StoreError."""
         await self._run(self._writes, self._open)
 
     def _open(self) -> None:
+        from clickhouse_connect.driver.exceptions import ProgrammingError  # noqa: PLC0415  # see _connect
+
         try:
             self._path.mkdir(parents=True, exist_ok=True)
             self._writer = _connect(self._path, WRITE_SETTINGS)
@@ -79,6 +83,12 @@ class EmbeddedEngine:
                 self._readers.put(_connect(self._path, READ_SETTINGS))
         except ImportError as error:
             raise ConfigError("the embedded store needs chdb: pip install 'logsvc[embedded]'") from error
+        except ProgrammingError as error:  # the engine writes its reason to stderr, and does not return it
+            if "already initialized" in str(error):
+                raise ConfigError("this process has a store open in another folder") from error
+            if _in_use(self._path):
+                raise ConfigError(f"another process uses the store in {self._path}") from error
+            raise StoreError(f"{DAMAGED} ({self._path})") from error
 
     async def query(self, sql: str, parameters: Mapping[str, object]) -> Sequence[Sequence[Any]]:
         return await self._run(self._reads, lambda: self._query(sql, dict(parameters)))
@@ -104,6 +114,8 @@ class EmbeddedEngine:
         return self._writer
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise StoreError("the store is not open")
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, work)
         except (StoreError, ConfigError):
@@ -113,6 +125,7 @@ class EmbeddedEngine:
 
     async def close(self) -> None:
         """Wait for what runs, then close the folder. Safe to call twice."""
+        self._closed = True
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
@@ -123,6 +136,18 @@ class EmbeddedEngine:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _in_use(path: Path) -> bool:
+    """Whether somebody holds the engine's lock on the folder."""
+    try:
+        with (path / "status").open("rb") as status:
+            flock(status, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _connect(path: Path, settings: Mapping[str, object]) -> "Client":

@@ -32,9 +32,12 @@ DISK_FULL: Final = "the disk of the store is full: lines wait in the bus until t
 DAMAGED: Final = "the store's data folder is damaged: restore it from a copy, or move it away to start an empty store"
 
 _REFUSED: Final = {
+    33: DAMAGED,  # CANNOT_READ_ALL_DATA
     40: DAMAGED,  # CHECKSUM_DOESNT_MATCH
     60: "the store has no such table: its schema is not up to date",  # UNKNOWN_TABLE
     81: "the store has no such database: its schema is not up to date",  # UNKNOWN_DATABASE
+    89: DAMAGED,  # UNKNOWN_COMPRESSION_METHOD
+    107: DAMAGED,  # FILE_DOESNT_EXIST
     117: "the store refused a value as malformed",  # INCORRECT_DATA
     159: "the query took too long: narrow it by time, process or dyno",  # TIMEOUT_EXCEEDED
     243: DISK_FULL,  # NOT_ENOUGH_SPACE
@@ -43,6 +46,7 @@ _REFUSED: Final = {
     228: DAMAGED,  # BAD_SIZE_OF_FILE_IN_DATA_PART
     231: DAMAGED,  # TOO_MANY_UNEXPECTED_DATA_PARTS
     271: DAMAGED,  # CANNOT_DECOMPRESS
+    432: DAMAGED,  # UNKNOWN_CODEC
     427: "a pattern can't be compiled",  # CANNOT_COMPILE_REGEXP
 }
 _AWAY: Final = {
