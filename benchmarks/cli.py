@@ -13,12 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
 from benchmarks.loghub import cri_lines
-from benchmarks.report import Report, median
+from benchmarks.report import Report, median, peak_memory
 from logsvc.formats.representations import ServerSentEvents
 from logsvc.model import Chunk, Selection, Stream
 
@@ -83,14 +83,16 @@ def reading(url: str, lines: int, arguments: list[str]) -> tuple[float, float, f
         stdout=subprocess.PIPE,
     )
     assert process.stdout
-    got = 0
+    got, peak = 0, 0.0
     while data := os.read(process.stdout.fileno(), 1 << 20):
         got += data.count(b"\n")
+        with suppress(LookupError):  # it may have ended by now
+            peak = max(peak, peak_memory(process.pid))
     process.stdout.close()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert (process.returncode, got) == (0, lines)
-    return usage.ru_utime + usage.ru_stime, time.perf_counter() - begin, usage.ru_maxrss / 1024
+    return usage.ru_utime + usage.ru_stime, time.perf_counter() - begin, peak
 
 
 def main() -> None:

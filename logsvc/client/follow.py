@@ -121,7 +121,7 @@ class Follow:
     def _printed(self, event: Event) -> bytes:
         """What an event prints. The cursor moves on with it."""
         text = b""
-        if event.data is not None:
+        if event.data:
             if event.type == "message":
                 text = self._lines(event.data)
             elif event.type == "notice":
@@ -130,17 +130,15 @@ class Follow:
             self._cursor = event.id
         return text
 
-    def _lines(self, data: bytes) -> bytes:
-        count = data.count(b"\n") + 1
+    def _lines(self, data: list[bytes]) -> bytes:
         if self._left is not None:
-            if count > self._left:
-                data, count = b"\n".join(data.split(b"\n")[: self._left]), self._left
-            self._left -= count
-            if not count:
-                return b""
+            data = data[: self._left]
+            self._left -= len(data)
+        if not data:
+            return b""
         text = self._render.lines(data)
         if self._progress:
-            self._progress.add(count, len(text))
+            self._progress.add(len(data), len(text))
         return text
 
     def _wait(self, error: Unavailable) -> None:

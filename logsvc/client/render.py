@@ -7,7 +7,7 @@ process wrote; for a terminal it is made safe and coloured. `--json` passes the 
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import orjson
 
@@ -22,11 +22,11 @@ _CACHED: Final = 8192
 class Render(Protocol):
     """Turns the data of one event into what is printed. Raises ClientError where it is not what it should be."""
 
-    def lines(self, data: bytes) -> bytes:
-        """JSON lines, joined with newlines, to printed lines; as many as there were."""
+    def lines(self, data: list[bytes]) -> bytes:
+        """JSON lines to as many printed ones."""
 
-    def notice(self, data: bytes) -> bytes:
-        """A notice, `{"notice":"…","cursor":"…"}`, to a printed line."""
+    def notice(self, data: list[bytes]) -> bytes:
+        """Notices, `{"notice":"…","cursor":"…"}`, to as many printed lines."""
 
 
 class JsonLines:
@@ -35,8 +35,9 @@ class JsonLines:
     def __init__(self, *, terminal: bool = False) -> None:
         self._terminal = terminal
 
-    def lines(self, data: bytes) -> bytes:
-        return (_escaped(data) if self._terminal else data) + b"\n"
+    def lines(self, data: list[bytes]) -> bytes:
+        text = b"\n".join([*data, b""])
+        return _escaped(text) if self._terminal else text
 
     notice = lines
 
@@ -47,7 +48,7 @@ class PlainText:
     def __init__(self, zone: tzinfo | None = UTC) -> None:
         self._stamp = stamper(zone)
 
-    def lines(self, data: bytes) -> bytes:
+    def lines(self, data: list[bytes]) -> bytes:
         stamp = self._stamp
         try:
             return "".join(
@@ -56,9 +57,9 @@ class PlainText:
         except (KeyError, TypeError, ValueError) as error:
             raise _unreadable() from error
 
-    def notice(self, data: bytes) -> bytes:
-        time, text = _notice(data)
-        return f"{self._stamp(time)} platform[logsvc]: {text}\n".encode()
+    def notice(self, data: list[bytes]) -> bytes:
+        stamp = self._stamp
+        return "".join([f"{stamp(time)} platform[logsvc]: {text}\n" for time, text in _notices(data)]).encode()
 
 
 class TerminalText:
@@ -70,16 +71,15 @@ class TerminalText:
         self._palette = Palette()
         self._names: dict[tuple[str, str, str], tuple[str, str, str]] = {}
 
-    def lines(self, data: bytes) -> bytes:
+    def lines(self, data: list[bytes]) -> bytes:
         try:
             return "".join(map(self._line, _objects(data))).encode()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise _unreadable() from error
 
-    def notice(self, data: bytes) -> bytes:
-        time, text = _notice(data)
-        told = {"time": time, "source": "platform", "process": "logsvc", "dyno": "logsvc", "message": text}
-        return self._line(told).encode()
+    def notice(self, data: list[bytes]) -> bytes:
+        names = {"source": "platform", "process": "logsvc", "dyno": "logsvc"}
+        return "".join([self._line({"time": time, "message": text, **names}) for time, text in _notices(data)]).encode()
 
     def _line(self, line: dict[str, str]) -> str:
         source, process, dyno = line["source"], line["process"], line["dyno"]
@@ -149,25 +149,21 @@ def _normal(time: str) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{match[2] or '0':0<9}Z"
 
 
-def _objects(data: bytes) -> list[dict[str, str]]:
-    """JSON lines as one array: one call for all of them. JSON holds no newline but between its lines."""
-    objects: list[dict[str, str]] = orjson.loads(b"[%b]" % data.replace(b"\n", b","))
-    if len(objects) != data.count(b"\n") + 1:
+def _objects(data: list[bytes]) -> list[dict[str, str]]:
+    """JSON lines as one array: one call for all of them."""
+    objects: list[dict[str, str]] = orjson.loads(b"[%b]" % b",".join(data))
+    if len(objects) != len(data):
         raise ValueError("not one JSON object a line")
     return objects
 
 
-def _notice(data: bytes) -> tuple[str, str]:
-    """Time and text; a notice without a time is of now."""
+def _notices(data: list[bytes]) -> list[tuple[str, str]]:
+    """Time and text of each; a notice without a time is of now."""
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z"
     try:
-        told: dict[str, Any] = orjson.loads(data)
-        text = told["notice"]
-        time = told.get("time")
+        return [(str(told.get("time") or now), str(told["notice"])) for told in _objects(data)]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _unreadable() from error
-    if time is None:
-        time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z"
-    return str(time), str(text)
 
 
 _RAW = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -46,12 +46,9 @@ class Answer:
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it comes, until it ends. Raises Unavailable where it breaks off or nothing comes for long."""
-        while True:
-            with _translated("the connection was lost"):
-                data = self._response.read1(_READ)
-            if not data:
-                return
-            yield data
+        with _translated("the connection was lost"):
+            while data := self._response.read1(_READ):
+                yield data
 
     def interrupt(self) -> None:
         """End `pieces`, from another thread."""

@@ -4,7 +4,7 @@ An event counts once the blank line after it has arrived; a cut one is never see
 is exact. Events of one shape, an `id` and then `data` lines, are taken apart in bulk.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from logsvc.errors import ClientError
 
@@ -12,6 +12,7 @@ MAX_EVENT = 64 * 1024 * 1024
 """Most bytes of one event; a chunk of lines is at most a few MiB of JSON."""
 
 _BOM = b"\xef\xbb\xbf"
+_LONG: Final = 2048
 
 
 class Event(NamedTuple):
@@ -22,8 +23,8 @@ class Event(NamedTuple):
 
     type: str
     """`message` where the stream names none."""
-    data: bytes | None
-    """The values of the `data` fields, joined with newlines; None where there was none."""
+    data: list[bytes]
+    """The values of the `data` fields: empty where there was none."""
     id: str
     """The last `id` of the stream so far, empty before the first."""
 
@@ -57,8 +58,15 @@ class Parser:
         self._rest = buffer if end < 0 else buffer[end + 2 :]
         if len(self._rest) > self._limit:
             raise ClientError(f"the service sent an event of more than {self._limit} bytes")
-        blocks = (block.strip(b"\n") for block in buffer[:end].split(b"\n\n")) if end >= 0 else ()
-        return [event for block in blocks if block and (event := self._event(block)) is not None]
+        return self._events(buffer[:end]) if end >= 0 else []
+
+    def _events(self, text: bytes) -> list[Event]:
+        """The events of whole blocks."""
+        # A long event most often comes alone, and looking for another one is a pass over all of it.
+        if text.find(b"\n\n", 0, _LONG) < 0 and (event := self._id_and_data(text)):
+            return [event]
+        blocks = (block.strip(b"\n") for block in text.split(b"\n\n"))
+        return [event for block in blocks if block and (event := self._id_and_data(block) or self._fields(block))]
 
     def _with_newlines(self, data: bytes) -> bytes:
         r"""`\r` and `\r\n` end lines too; a `\r` counts at once, and the `\n` that may come after it is dropped."""
@@ -69,18 +77,21 @@ class Parser:
             self._after_return = True
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _event(self, block: bytes) -> Event | None:
+    def _id_and_data(self, block: bytes) -> Event | None:
+        """A block of that shape, in bulk. None where it has another."""
         head, _, body = block.partition(b"\n")
-        if head.startswith(b"id: ") and body.startswith(b"data: ") and b"\0" not in head:
-            data = body[6:].replace(b"\ndata: ", b"\n")
-            if len(body) - 6 - len(data) == 6 * data.count(b"\n"):
-                self.id = head[4:].decode("utf-8", "replace")
-                return Event("message", data, self.id)
-        return self._fields(block)
+        if not (head.startswith(b"id: ") and body.startswith(b"data: ")) or b"\0" in head:
+            return None
+        data = body[6:].split(b"\ndata: ")
+        if b"\n" in b"".join(data):
+            return None
+        self.id = head[4:].decode("utf-8", "replace")
+        return Event("message", data, self.id)
 
     def _fields(self, block: bytes) -> Event | None:
         """Any block, line by line. None where it holds comments and `retry` only."""
-        kind, seen, data = "message", False, []
+        kind, seen = "message", False
+        data: list[bytes] = []
         for line in block.split(b"\n"):
             name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
@@ -97,4 +108,4 @@ class Parser:
                     pass
         if not data and not seen:
             return None
-        return Event(kind, b"\n".join(data) if data else None, self.id)
+        return Event(kind, data, self.id)

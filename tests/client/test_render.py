@@ -15,10 +15,14 @@ from logsvc.client.terminal import sanitized, without_sgr
 from logsvc.errors import ClientError
 
 
-def line(message: str, process: str = "web", dyno: str = "web.1", source: str = "app", time: str = "") -> bytes:
+def json_line(message: str, process: str = "web", dyno: str = "web.1", source: str = "app", time: str = "") -> bytes:
     time = time or "2026-11-23T02:00:00.123456789Z"
     told = {"time": time, "source": source, "process": process, "dyno": dyno, "stream": "stdout", "message": message}
     return orjson.dumps(told)
+
+
+def line(message: str, **names: str) -> list[bytes]:
+    return [json_line(message, **names)]
 
 
 HEAD = "2026-11-23T02:00:00.123456+00:00 app[web.1]:"
@@ -29,7 +33,7 @@ def test_a_line_is_herokus_line() -> None:
 
 
 def test_blank_lines_and_indentation_are_kept() -> None:
-    data = b"\n".join([line(""), line("  at Object.<anonymous>"), line("\tat main")])
+    data = [json_line(""), json_line("  at Object.<anonymous>"), json_line("\tat main")]
     for render in (PlainText(), TerminalText(colour=False)):
         assert render.lines(data).decode() == f"{HEAD} \n{HEAD}   at Object.<anonymous>\n{HEAD} \tat main\n"
 
@@ -59,11 +63,11 @@ def test_the_name_of_a_dyno_is_made_safe_too() -> None:
 
 
 def test_a_notice_is_a_line_of_the_platform() -> None:
-    told = orjson.dumps({"notice": "12 bytes are missing", "cursor": "1.2.3.4"})
+    told = [orjson.dumps({"notice": "12 bytes are missing", "cursor": "1.2.3.4"})]
     stamp = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00"
     assert re.fullmatch(stamp + rb" platform\[logsvc\]: 12 bytes are missing\n", PlainText().notice(told))
     assert b"12 bytes are missing" in TerminalText().notice(told)
-    timed = orjson.dumps({"notice": "gap", "time": "2026-11-23T02:00:00.000000001Z"})
+    timed = [orjson.dumps({"notice": "gap", "time": "2026-11-23T02:00:00.000000001Z"})]
     assert PlainText().notice(timed) == b"2026-11-23T02:00:00.000000+00:00 platform[logsvc]: gap\n"
 
 
@@ -97,21 +101,21 @@ def test_the_machines_own_zone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json_is_passed_on_as_it_came() -> None:
-    data = line("a\x7fb") + b"\n" + line("\u009b2J")
-    assert JsonLines().lines(data) == data + b"\n"
+    data = [json_line("a\x7fb"), json_line("\u009b2J")]
+    assert JsonLines().lines(data) == b"\n".join(data) + b"\n"
     shown = JsonLines(terminal=True).lines(data)
     assert b"\x7f" not in shown
     assert b"\xc2\x9b" not in shown
-    assert [orjson.loads(told) for told in shown.splitlines()] == [orjson.loads(told) for told in data.splitlines()]
+    assert [orjson.loads(told) for told in shown.splitlines()] == [orjson.loads(told) for told in data]
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b'{"time":1}', b'"text"', b"\xff", b""])
 def test_what_is_no_log_line_is_an_error_and_not_skipped(data: bytes) -> None:
     for render in (PlainText(), TerminalText()):
         with pytest.raises(ClientError, match="not a log line"):
-            assert render.lines(data) == b""
+            assert render.lines([data]) == b""
         with pytest.raises(ClientError, match="not a log line"):
-            render.notice(data)
+            render.notice([data])
 
 
 messages = st.one_of(

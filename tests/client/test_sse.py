@@ -24,7 +24,7 @@ def by_the_letter(stream: bytes) -> list[Event]:
     for line in text.split(b"\n")[:-1]:
         if not line:
             if data or seen:
-                events.append(Event(kind, b"\n".join(data) if data else None, last_id))
+                events.append(Event(kind, data, last_id))
             kind, data, seen = "message", [], False
             continue
         name, _, value = line.partition(b":")
@@ -74,19 +74,19 @@ def test_a_cut_stream_gives_whole_events_only(events: list[list[bytes]], data: s
     stream = b"".join(block + b"\n" for block in blocks)
     cut = data.draw(st.integers(0, len(stream)))
     got = parse(stream[:cut])
-    assert got == [Event("message", b"\n".join(lines), str(n)) for n, lines in enumerate(events)][: len(got)]
+    assert got == [Event("message", lines, str(n)) for n, lines in enumerate(events)][: len(got)]
     assert sum(len(block) + 1 for block in blocks[: len(got)]) <= cut
 
 
 def test_an_event_is_seen_as_soon_as_its_blank_line_is() -> None:
     parser = Parser()
     assert parser.feed(b"id: 1\r\ndata: x\r\n") == []
-    assert parser.feed(b"\r") == [Event("message", b"x", "1")]
-    assert parser.feed(b"\ndata: y\n\n") == [Event("message", b"y", "1")]
+    assert parser.feed(b"\r") == [Event("message", [b"x"], "1")]
+    assert parser.feed(b"\ndata: y\n\n") == [Event("message", [b"y"], "1")]
 
 
 def test_a_heartbeat_moves_the_id_on_and_has_no_data() -> None:
-    assert parse(b"id: 1.2.3.4\n\n: comment\n\n") == [Event("message", None, "1.2.3.4")]
+    assert parse(b"id: 1.2.3.4\n\n: comment\n\n") == [Event("message", [], "1.2.3.4")]
 
 
 def test_the_stream_says_how_long_to_wait_before_reconnecting() -> None:
@@ -101,3 +101,15 @@ def test_an_event_without_end_does_not_fill_the_memory() -> None:
         assert parser.feed(b"data: and so on\n") == []
     with pytest.raises(ClientError, match="more than 100 bytes"):
         parser.feed(b"data: and so on\n")
+
+
+def test_long_events_are_taken_apart_alike_alone_or_in_company() -> None:
+    lines = [b"{%d}" % n for n in range(2000)]
+    long = b"id: 1\n" + b"".join(b"data: %b\n" % line for line in lines) + b"\n"
+    other = b"event: notice\nid: 2\ndata: {}\n\n"
+    both = [Event("message", lines, "1"), Event("notice", [b"{}"], "2")]
+    assert parse(long) == both[:1]
+    assert parse(long, other) == both
+    assert parse(long + other) == both
+    assert parse(long + long + other) == both[:1] + both
+    assert parse(long[:-1] + b"data\n\n") == [Event("message", [*lines, b""], "1")]
