@@ -93,14 +93,16 @@ class Collector:
         partitions = range(self._bus.partitions)
         fences = await asyncio.gather(*(self._bus.fence(partition) for partition in partitions))
         starts = [(await self._bus.bounds(partition)).start for partition in partitions]
-        places = dict(self.positions)
+        # In the order of their age: which file was read last tells whether one is missing.
+        places: dict[str, Origin] = {}
         if self._stored_origins is not None and any(cursors.get(p, -1) < starts[p] for p in partitions):
             # Below the watermark the store has everything, and the bus may not have it any more.
             for p in partitions:
                 if p not in cursors:
                     starts[p] = max(starts[p], await self._bus.watermark(p))
-            for origin in (await self._stored_origins(self.node)).values():
-                _take_newer(places, origin)
+            places.update(await self._stored_origins(self.node))
+        for origin in self.positions.values():
+            _take_newer(places, origin)
         for partition in partitions:
             start = max(starts[partition], cursors.get(partition, 0))
             for origin in await self._origins(partition, start, fences[partition]):
@@ -160,6 +162,6 @@ class Collector:
 
 def _take_newer(places: dict[str, Origin], origin: Origin) -> None:
     known = places.get(origin.file)
-    if known is None or origin.end > known.end or origin.check == CLOSED:
+    if known is None or (known.check != CLOSED and (origin.check == CLOSED or origin.end > known.end)):
         places.pop(origin.file, None)
         places[origin.file] = origin
