@@ -3,11 +3,10 @@
 import asyncio
 import logging
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,6 +33,10 @@ log = logging.getLogger(__name__)
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _RETAIN_SECONDS: Final = 3600.0
+_DRAIN_SECONDS: Final = 5.0
+"""How long a stop waits for the bus to take the last lines. What it doesn't take is collected at the next start."""
+_NODE: Final = "local"
+"""Names the machine in origins. Not the host's name: that may change, and the files would be read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ async def _core(settings: Settings) -> AsyncIterator[_Core]:
         bus = await stack.enter_async_context(opened)
         store = await EmbeddedStore.open(data / "store", dict(enumerate(settings.store.retention_days)))
         stack.push_async_callback(store.close)
+        await _check_same_age(bus, store)
         router = Router(
             bus,
             window_bytes=tail.window_bytes,
@@ -113,6 +117,16 @@ async def _core(settings: Settings) -> AsyncIterator[_Core]:
         yield _Core(bus, store, writer, router, context)
 
 
+async def _check_same_age(bus: LocalBus, store: EmbeddedStore) -> None:
+    """Offsets must never be given out twice: lines would take the places of others in history."""
+    for partition, stored in (await store.watermarks(bus.epoch)).items():
+        if stored > (await bus.bounds(partition)).end:
+            raise ConfigError(
+                "the store holds lines of a journal that is not here: bus/ and store/ in the data folder are one. "
+                "Put back the one that is missing, or move the whole data folder away to start anew"
+            )
+
+
 async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | None) -> int:
     """Run the processes and collect what they write, until a signal or the end of the release step."""
     with _signals() as stop:
@@ -121,7 +135,7 @@ async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | Non
             return 0
         data = asked.settings.data.dir
         source = FilesSource(
-            FilesSettings(root=data / "pods", data=data / "collector", node=socket.gethostname()),
+            FilesSettings(root=data / "pods", data=data / "collector", node=_NODE),
             core.bus,
             ProcfileIdentity(data / "identity"),
             stored_origins=core.store.origins,
@@ -136,7 +150,9 @@ async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | Non
             pruning = group.create_task(_prune(source, data), name="prune")
             status = await _run_processes(runner, stop)
             pruning.cancel()
-            await source.drained()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_DRAIN_SECONDS):
+                    await source.drained()
             source.stop()
             await asyncio.wait([collecting])
             screening.over.set()
