@@ -1,15 +1,15 @@
 """Colours of a log on a terminal, as `heroku logs` gives them (heroku/cli, src/lib/run/colorize.ts).
 
 The head of a line has the colour of its process: Heroku's own processes have theirs, every other takes the next of
-ten when it is first seen. In bodies, router lines are coloured by key and by status, the platform's lines about
-dynos by what happened, and access logs of `web` like router lines. Nothing but SGR is added: without it the
-message is what it was, spaces included.
+ten when it is first seen. In bodies, router lines (and whatever is written like them, `at=info method=GET …`) are
+coloured by key and by status, the platform's lines about dynos by what happened, and access logs of `web` like router
+lines. Nothing but SGR is added: without it the message is what it was, spaces included.
 """
 
 import re
 from typing import Final
 
-from logsvc.client.terminal import RESET
+from logsvc.client.terminal import RESET, left_on
 
 Style = tuple[str, str]
 """What switches a style on and off."""
@@ -62,8 +62,8 @@ class Palette:
     def body(self, source: str, process: str, message: str) -> str:
         """The message in its colours; one that brings its own keeps them, and they end with the line."""
         if "\x1b" in message:
-            return message if message.endswith((RESET, "\x1b[m")) else message + RESET
-        if process == "router":
+            return message + RESET if left_on(message) else message
+        if process == "router" or message.startswith("at="):
             return self._router(message)
         if source != "app":
             return _platform(message)

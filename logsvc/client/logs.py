@@ -73,7 +73,7 @@ class Asked:
 
 @click.command("logs")
 @app_option
-@click.option("-n", "--num", type=click.IntRange(min=0), metavar="N", help="The last N lines.  [default: 100]")
+@click.option("-n", "--num", type=click.IntRange(0, 999_999_999), metavar="N", help="The last N lines.  [default: 100]")
 @click.option("-t", "--tail", is_flag=True, help="Go on with new lines as they come.")
 @click.option("-p", "--process-type", multiple=True, metavar="NAME", help="Only this process type, such as web.")
 @click.option("-d", "--dyno-name", "--dyno", multiple=True, metavar="NAME", help="Only this dyno, such as web.1.")

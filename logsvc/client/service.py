@@ -154,8 +154,9 @@ def _refusal(response: urllib3.BaseHTTPResponse) -> ClientError:
     """What an answer that is not 2xx means, in one line (RFC 9457 where the service says more)."""
     status = response.status
     said = _problem(response) or f"the service answers {status} {plain(response.reason or '')}".rstrip()
-    if status == 429 or status >= 500:
-        return Unavailable(said, retry_after=_retry_after(response.headers.get("Retry-After")))
+    wait = _retry_after(response.headers.get("Retry-After"))
+    if status >= 500 or status in {408, 425, 429} or (status == 409 and wait is not None):
+        return Unavailable(said, retry_after=wait)
     if 300 <= status < 400:
         return Refused(f"the service is at {plain(response.headers.get('Location', 'another place'))}; set PAAS_URL")
     if status == 401:
@@ -171,12 +172,11 @@ def _problem(response: urllib3.BaseHTTPResponse) -> str | None:
         return None
     if not isinstance(problem, dict):
         return None
-    said = plain(": ".join(str(problem[name]) for name in ("title", "detail") if problem.get(name)))
-    parameter = problem.get("parameter")
-    if said and parameter:
-        name = str(parameter)
-        said = f"{said} ({_FLAGS.get(name, plain(name))})"
-    return said or None
+    said = str(problem.get("detail") or problem.get("title") or "")
+    parameter = str(problem.get("parameter") or "")
+    if parameter:
+        said = f"{_FLAGS.get(parameter, parameter)}: {said.removeprefix(f'{parameter}: ')}"
+    return plain(said) or None
 
 
 def _retry_after(header: str | None) -> float | None:

@@ -30,6 +30,12 @@ def sanitized(text: str) -> str:
     return _CONTROL.sub(lambda match: match["sgr"] or "", text)
 
 
+def left_on(text: str) -> bool:
+    """Whether colours of `text` would go on behind it: its last SGR is not a reset."""
+    found = _SGR.findall(text)
+    return bool(found) and found[-1] not in {RESET, "\x1b[m"}
+
+
 def without_sgr(text: str) -> str:
     """`text` without colours."""
     return _SGR.sub("", text) if "\x1b" in text else text

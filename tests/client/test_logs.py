@@ -222,9 +222,10 @@ def test_a_long_answer_into_a_file_shows_progress_on_the_terminal(tmp_path: Path
     ("answer", "complaint"),
     [
         (
-            problem(400, title="Bad filter", detail="missing )", parameter="grep_re"),
-            "paas: Bad filter: missing ) (--grep-re)\n",
+            problem(400, title="Bad Request", detail="grep_re: missing )", parameter="grep_re"),
+            "paas: --grep-re: missing )\n",
         ),
+        (problem(400, title="Bad Request", detail="is empty", parameter="other"), "paas: other: is empty\n"),
         (problem(404, title="There is no app demo"), "paas: There is no app demo\n"),
         (problem(401, title="Not allowed\n\x1b[2J"), "paas: Not allowed (set PAAS_TOKEN)\n"),
         (web.Response(status=403, text="<html>"), "paas: the service answers 403 Forbidden\n"),
@@ -254,7 +255,7 @@ def test_an_answer_that_is_no_log_is_an_error() -> None:
     assert b"answers with text/html, not with a log" in done.stderr
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [409, 429, 503])
 def test_a_busy_service_is_asked_again(status: int) -> None:
     async def busy(request: web.Request, number: int) -> web.StreamResponse | None:  # noqa: ARG001
         answer = problem(status, title="Busy")

@@ -154,10 +154,10 @@ def test_it_needs_an_app_and_a_process(arguments: list[str]) -> None:
 
 def test_a_refusal_ends_it_with_one_line() -> None:
     async def refuse(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001
-        return problem(400, title="Bad name", detail="a process is lower case", parameter="process")
+        return problem(400, title="Bad Request", detail="process: begins with a letter", parameter="process")
 
     with flaky(treatment=refuse) as server:
-        done = paas("logs:push", "-a", "demo", "-p", "Build", url=server.url, stdin=text(30_000))
+        done = paas("logs:push", "-a", "demo", "-p", "-build", url=server.url, stdin=text(30_000))
         assert len(server.requests) == 1
     assert done.returncode == 1
-    assert done.stderr == b"paas: Bad name: a process is lower case (--process-type)\n"
+    assert done.stderr == b"paas: --process-type: begins with a letter\n"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from logsvc.client.colours import Palette
 from logsvc.client.render import JsonLines, PlainText, TerminalText, stamper
-from logsvc.client.terminal import sanitized, without_sgr
+from logsvc.client.terminal import left_on, sanitized, without_sgr
 from logsvc.errors import ClientError
 
 
@@ -51,6 +51,7 @@ def test_on_a_terminal_it_is_safe() -> None:
 def test_colours_of_a_message_end_with_its_line() -> None:
     assert TerminalText().lines(line("\x1b[31mred")).decode().endswith(" \x1b[31mred\x1b[0m\n")
     assert TerminalText().lines(line("\x1b[31mred\x1b[0m")).decode().endswith(" \x1b[31mred\x1b[0m\n")
+    assert TerminalText().lines(line("\x1b[31mred\x1b[m ok")).decode().endswith(" \x1b[31mred\x1b[m ok\n")
 
 
 def test_no_colour_means_none() -> None:
@@ -162,6 +163,7 @@ def test_colours_add_nothing_but_colours(message: str, process: str, source: str
     shown = Palette().body(source, process, safe)
     assert without_sgr(shown) == without_sgr(safe)
     assert sanitized(shown) == shown
+    assert "\x1b" not in safe or not left_on(shown)
 
 
 def test_herokus_processes_have_their_colours_and_others_take_turns() -> None:
