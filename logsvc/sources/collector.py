@@ -162,6 +162,7 @@ class Collector:
 
 def _take_newer(places: dict[str, Origin], origin: Origin) -> None:
     known = places.get(origin.file)
-    if known is None or (known.check != CLOSED and (origin.check == CLOSED or origin.end > known.end)):
+    # Of two with the same end the later one holds less: a line that was cut ended there, and a part of it was sent.
+    if known is None or origin.end >= known.end or origin.check == CLOSED:
         places.pop(origin.file, None)
         places[origin.file] = origin

@@ -43,6 +43,9 @@ class MemoryBus:
         self.fail_at: dict[int, bool] = {}
         """Number of an append that fails: whether its chunk is there all the same."""
         self.full = False
+        self.goal = -1
+        """Number of the append at which `reached` is set."""
+        self.reached = asyncio.Event()
 
     async def append(
         self, stream: Stream, value: bytes, *, origin: Origin | None = None, partial: bool = False
@@ -51,6 +54,9 @@ class MemoryBus:
         partition = stream.app_id.partition(self.partitions)
         kept = self.fail_at.pop(self.appends, None)
         self.appends += 1
+        if self.appends > self.goal >= 0:
+            self.reached.set()
+            await asyncio.sleep(0)
         records = self.records[partition]
         place = Cursor(self.epoch, partition, len(records), -1)
         if kept is not False and not self.full:
@@ -58,6 +64,7 @@ class MemoryBus:
             records.append(Chunk(self.epoch, partition, place.offset, 0, stream, value, header, partial))
         if kept is not None or self.full:
             raise BusError("the bus is full" if self.full else "the bus failed")
+        await asyncio.sleep(0)
         return place
 
     async def fence(self, partition: int) -> int:
