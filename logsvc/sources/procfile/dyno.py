@@ -181,7 +181,11 @@ class DynoKeeper:
         return status
 
     async def _shim(self, pump: Pump) -> int:
-        reading, lifeline = os.pipe()
+        try:
+            reading, lifeline = os.pipe()
+        except OSError:
+            pump.started()
+            raise
         shim = None
         try:
             try:

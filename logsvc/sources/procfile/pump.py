@@ -37,7 +37,12 @@ class Pump:
         self._rest: asyncio.TimerHandle | None = None
         self._done = asyncio.Event()
         out, self.stdout = _pipe()
-        err, self.stderr = _pipe()
+        try:
+            err, self.stderr = _pipe()
+        except OSError:
+            os.close(out)
+            os.close(self.stdout)
+            raise
         self._open = {"stdout": out, "stderr": err}
 
     def started(self) -> None:

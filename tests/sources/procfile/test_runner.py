@@ -15,7 +15,7 @@ from logsvc.sources.procfile import ProcfileRunner, RunnerSettings, State
 from logsvc.sources.procfile.dyno import Backoff
 from logsvc.sources.procfile.parse import parse_procfile
 from logsvc.sources.procfile.rotation import rotated_files
-from tests.sources.procfile.support import Run, largest_file, running
+from tests.sources.procfile.support import Run, descriptors_left, largest_file, running
 from tests.support import Tally, until
 
 WRITER = """
@@ -41,6 +41,10 @@ def alive(pid: int) -> bool:
 
 def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().split()[3])
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def pids(run: Run, dyno: str, count: int) -> list[int]:
@@ -309,6 +313,31 @@ async def test_a_pods_folder_that_cannot_be_made_is_said_in_one_sentence(tmp_pat
     run = Run(tmp_path, "web: echo never")
     with pytest.raises(ConfigError, match=r"pods.*can't be written to: "):
         await run.runner.run()
+
+
+# uvloop itself leaks up to three descriptors where it can't open another while it starts a process.
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+@pytest.mark.parametrize("count", range(6))
+async def test_without_descriptors_it_tries_again_and_leaks_none(tmp_path: Path, count: int):
+    up = ("web.1", "State changed from starting to up")
+    async with running(tmp_path, "web: exit 1") as run:
+        await run.heard(*up)
+    before = open_files()
+    async with running(tmp_path / "again", "web: exit 1", directory=tmp_path) as run:
+        await run.heard(*up)
+        with descriptors_left(count):
+            await until(lambda: "Too many open files" in str(run.said))
+        await run.heard(*up, times=run.said.count(up) + 2)
+    assert open_files() == before
+
+
+async def test_a_directory_that_went_away_is_said(tmp_path: Path):
+    run = Run(tmp_path, "web: echo never", directory=tmp_path / "gone", backoff_first=60, backoff_most=60)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run.runner.run())
+        await run.heard("web.1", "Process could not be started: No such file or directory")
+        await run.heard("web.1", "Process starts again in 60 s")
+        await run.runner.stop()
 
 
 async def test_a_command_that_does_not_exist_crashes_with_the_shells_words(tmp_path: Path):
