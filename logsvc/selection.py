@@ -1,7 +1,7 @@
 """Which lines of a chunk pass a filter: by the stream first, then the raw chunk, and only then line by line.
 
 Literals are tested as bytes; patterns are RE2's, which no pattern can make slow, in UTF-8 mode on the message's
-bytes. The store says the same in SQL (store/reader.py), and the contract suite holds the two together.
+bytes. The store says the same in SQL (store/sql.py), and the contract suite holds the two together.
 """
 
 from collections.abc import Callable, Iterable
@@ -88,15 +88,19 @@ def _selection(chunk: Chunk, kept: Iterable[tuple[int, bytes]]) -> Selection:
 
 
 def _literal(text: str, parameter: str, *, fold: bool) -> _Test:
-    if fold:
-        return _pattern(re2.escape(text), parameter, fold=True)
     _check_length(text, parameter)
+    if fold:
+        return _search(re2.escape(text), parameter, fold=True)
     needle = text.encode("utf-8", "surrogateescape")
     return lambda data: needle in data
 
 
 def _pattern(text: str, parameter: str, *, fold: bool) -> _Test:
     _check_length(text, parameter)
+    return _search(text, parameter, fold=fold)
+
+
+def _search(text: str, parameter: str, *, fold: bool) -> _Test:
     options = re2.Options()
     options.log_errors = False
     options.case_sensitive = not fold
