@@ -20,6 +20,7 @@ from logsvc.sources.collector import CLOSED, Collector
 from logsvc.sources.kubernetes.assemble import SEGMENT, Assembler, Held, Piece
 from logsvc.sources.kubernetes.podlogs import (
     CHECKED,
+    NOWHERE,
     Entry,
     LogFile,
     Pod,
@@ -134,6 +135,9 @@ class Lane:
                 logger.warning("%s/%s is not a regular file and is not read", self.name, name)
         self.files += opened
         self.files.sort(key=lambda file: file.name.restart)
+        for file in opened:
+            # At once: what is known of a file is forgotten when it is closed, and this may be its compressed copy.
+            self._place(file)
 
     def _match(self, entries: Sequence[Entry]) -> list[Entry]:
         """Follow the files that are known; return what is new."""
@@ -182,7 +186,7 @@ class Lane:
         self._assembler = Assembler(self._shop.now)
         self._current = None
         self._losses.clear()
-        for file in self.files:
+        for file in list(self.files):
             if not file.finished:
                 file.id = ""
                 file.place(0, b"")
@@ -204,12 +208,25 @@ class Lane:
         name = f"{self.prefix}{file.name.restart}@{digest}"
         for number in count():
             file.id = f"{name}+{number}" if number else name
-            if any(other.id == file.id and other is not file for other in self.files):
-                continue  # a file with the same first line
+            twin = next((other for other in self.files if other.id == file.id and other is not file), None)
+            if twin is not None and twin.deleted:
+                self._unite(twin, file)
+                return True
+            if twin is not None:
+                continue  # another file with the same first line
             origin = self._shop.collector.positions.get(file.id)
             if origin is None or self._go_to(file, origin):
                 return True
         raise AssertionError
+
+    def _unite(self, file: LogFile, packed: LogFile) -> None:
+        """What looked deleted was renamed and compressed since the folder was listed: go on with what is open."""
+        file.name = packed.name
+        file.deleted = False
+        if file.fd < 0:
+            file.inode = packed.inode
+        self._finish(packed)
+        self.files.remove(packed)
 
     def _go_to(self, file: LogFile, origin: Origin) -> bool:
         """Go on behind `origin`; False where that was another file, with the same first line."""
@@ -384,6 +401,8 @@ class Lane:
             file.since = file.since if file.incomplete else asyncio.get_running_loop().time()
             file.incomplete = len(data)
             return None
+        if file.finished:
+            return None
         return self._read(file) if file.position else data
 
     async def _move_on(self, file: LogFile) -> bool:
@@ -436,6 +455,7 @@ class Lane:
         fd, whole = await asyncio.to_thread(expand, file.fd, self._shop.scratch)
         file.close()
         file.fd = fd
+        file.inode = NOWHERE  # no descriptor keeps the old one from being given to another file
         file.compressed = False
         file.damaged = not whole
         if not file.position:

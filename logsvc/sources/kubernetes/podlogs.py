@@ -21,6 +21,9 @@ from typing import Final, NamedTuple
 CHECKED: Final = 64
 """Bytes before a position that tell a file that was written anew from one that grew."""
 
+NOWHERE: Final = (-1, -1)
+"""Inode of a file that has none below the folder."""
+
 _HEAD: Final = 1024
 _BLOCK: Final = 1 << 20
 
@@ -201,7 +204,7 @@ class LogFile:
         head = b""
         if self.compressed:
             with suppress(Damaged):
-                head = next(unpack(self.fd), b"")[:_HEAD]
+                head = next(unpack(self.fd, _HEAD), b"")
         else:
             head = os.pread(self.fd, _HEAD, 0)
         end = head.find(b"\n") + 1
@@ -272,26 +275,26 @@ class Damaged(Exception):
     """Not gzip, or gzip that ends early or fails its check."""
 
 
-def unpack(fd: int) -> Iterator[bytes]:
-    """The content of a gzip file, in pieces of up to 1 MiB, as much of it as there is. Raises Damaged behind that."""
+def unpack(fd: int, size: int = _BLOCK) -> Iterator[bytes]:
+    """The content of a gzip file in pieces of up to `size` bytes. Raises Damaged behind as much of it as there is."""
     at = 0
     unpacker = zlib.decompressobj(31)
     packed = b""
     while True:
         if not packed:
-            packed = os.pread(fd, _BLOCK, at)
+            packed = os.pread(fd, size, at)
             at += len(packed)
             if not packed:
                 raise Damaged
         try:
-            data = unpacker.decompress(packed, _BLOCK)
+            data = unpacker.decompress(packed, size)
         except zlib.error as error:
             raise Damaged from error
         if data:
             yield data
         packed = unpacker.unconsumed_tail
         if unpacker.eof:
-            packed = unpacker.unused_data or os.pread(fd, _BLOCK, at)
+            packed = unpacker.unused_data or os.pread(fd, size, at)
             at += 0 if unpacker.unused_data else len(packed)
             if not packed:
                 return
