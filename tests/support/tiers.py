@@ -17,7 +17,7 @@ from logsvc.timeline import Tiers, Timeline
 from tests.support.reference import Known, known
 from tests.support.wait import until
 
-_tenants = count()
+_numbers = count()
 FIRST = 1_795_399_200
 """2026-11-23T02:00:00Z."""
 
@@ -25,10 +25,10 @@ FIRST = 1_795_399_200
 class Rig:
     """Tiers of one partition, with two apps in it: `app`, which tests look at, and a neighbour."""
 
-    def __init__(self, bus: LocalBus, store: Store, router: Router) -> None:
-        tenant = f"t{next(_tenants)}"
-        self.app = AppId(tenant, "demo")
-        self.neighbour = AppId(tenant, "neighbour")
+    def __init__(self, bus: LocalBus, store: Store, router: Router, tenant: str | None) -> None:
+        number = next(_numbers)
+        self.app = AppId(tenant or f"tenant-{number}", f"demo-{number}")
+        self.neighbour = AppId(self.app.tenant, f"neighbour-{number}")
         self.bus, self.store, self.router = bus, store, router
         self.timeline = Timeline(self.app, Tiers(bus, store, router))
         self.lines: list[Known] = []
@@ -85,16 +85,24 @@ async def rig(
     store: Store,
     *,
     settings: LocalSettings | None = None,
+    tenant: str | None = None,
+    folder: Path | None = None,
     window_bytes: int = 1 << 26,
+    linger: float = 0.0,
+    heartbeat: float = 15.0,
+    cold_lag: float = 3600.0,
     now: Callable[[], float] = time.time,
 ) -> AsyncIterator[Rig]:
-    """A rig on a bus of its own; its router runs."""
-    with TemporaryDirectory() as folder:
-        async with LocalBus.open(Path(folder), partitions=1, settings=settings or LocalSettings()) as bus:
-            router = Router(bus, window_bytes=window_bytes, linger=0.0, cold_lag=3600.0, now=now)
+    """A rig on a bus of its own, in `folder` where it is to be opened again; its router runs."""
+    with TemporaryDirectory() as temporary:
+        opened = LocalBus.open(folder or Path(temporary), partitions=1, settings=settings or LocalSettings())
+        async with opened as bus:
+            router = Router(
+                bus, window_bytes=window_bytes, linger=linger, heartbeat=heartbeat, cold_lag=cold_lag, now=now
+            )
             running = asyncio.create_task(router.run())
             try:
-                yield Rig(bus, store, router)
+                yield Rig(bus, store, router, tenant)
             finally:
                 running.cancel()
                 await asyncio.wait([running])

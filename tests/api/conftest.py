@@ -1,0 +1,24 @@
+"""The real application on the real tiers, over a socket."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from logsvc.store.embedded import EmbeddedStore
+from logsvc.store.protocol import Store
+from tests.api.served import Served, serving
+
+
+@pytest.fixture(scope="package")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """One for all tests here: a process holds one engine, and each test has apps of its own."""
+    store = asyncio.run(EmbeddedStore.open(tmp_path_factory.mktemp("store"), {0: 7}))
+    yield store
+    asyncio.run(store.close())
+
+
+@pytest.fixture
+async def served(store: Store) -> AsyncIterator[Served]:
+    async with serving(store) as served:
+        yield served
