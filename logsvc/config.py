@@ -57,7 +57,7 @@ class Http(Group):
     """The API."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. There are no tokens yet, so only requests to localhost are answered."""
+    """Address to listen on. There are no tokens yet, so it must be one of loopback."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Port to listen on; 0 takes a free one."""
     grace: Seconds = 5.0
@@ -77,6 +77,16 @@ class Tail(Group):
     """Seconds for which a partition stays in memory after its last reader."""
     cold_lag: Seconds = 5.0
     """Where the store is more seconds behind than this, a new tail starts live and says so."""
+
+
+class Collect(Group):
+    """Collection from log files."""
+
+    rescan: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
+    """Seconds between two looks at everything, for what the kernel's watch did not tell."""
+    max_deleted_bytes: Size = ByteSize(1 * GiB)
+    """Most bytes of deleted files that are held on the disk until they are read out; beyond that the largest is given
+    up, with a notice."""
 
 
 class Bus(Group):
@@ -144,6 +154,7 @@ class Settings(BaseSettings):
     data: Data = Data()
     http: Http = Http()
     tail: Tail = Tail()
+    collect: Collect = Collect()
     bus: Bus = Bus()
     store: Store = Store()
     procfile: Procfile = Procfile()

