@@ -147,7 +147,10 @@ _PARSERS: dict[str, Callable[[], Parser]] = {
 
 
 class Tail:
-    """One client that reads an app from the first line on, and comes back whenever it is cut off. Run `run` in a task."""
+    """One client that reads an app from the first line on, and comes back whenever it is cut off. Run `run` in a task.
+
+    Every second connection asks for compression.
+    """
 
     def __init__(self, url: Callable[[], str], form: str = "sse", **query: str) -> None:
         """`url` is asked at each connection; `query` filters."""
@@ -166,7 +169,7 @@ class Tail:
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
         query = {"tail": "1", "cursor": "1"} | self._query
-        headers = {"Accept": _ACCEPT[self._form]}
+        headers = {"Accept": _ACCEPT[self._form], "Accept-Encoding": ("identity", "gzip")[self.connections % 2]}
         if self.seen.cursor is None:
             query["since"] = "1d"
         elif self._form in {"sse", "websocket"}:

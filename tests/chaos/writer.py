@@ -3,7 +3,7 @@
     python -m tests.chaos.writer <data folder> <settings as JSON>
 
 Each writer is one pod with an identity as a Procfile's dyno has. The files are renamed when they are large enough; all
-rotated ones but the newest are compressed. What was collected, as told on stdin (`<writer> <next seq>`), is deleted
+rotated ones but the newest are compressed. What was collected, as told on stdin (`<writer> <next seq>`), and something behind it too, is deleted
 once there are more than `keep`. It writes until stdin ends, or a writer has its lines, then prints one line of JSON:
 how many lines each writer wrote, files rotated, compressed, deleted.
 """
@@ -98,7 +98,7 @@ class Pod:
         if self._rotated and self._rotated[-1][0].suffix != ".gz":
             self._rotated[-1] = (self._compress(self._rotated[-1][0]), self._rotated[-1][1])
         self._rotated.append((old, self.seq))
-        while len(self._rotated) > self._writing.keep and self._told[self.name] >= self._rotated[0][1]:
+        while len(self._rotated) > self._writing.keep and self._told[self.name] > self._rotated[0][1]:
             self._rotated.pop(0)[0].unlink()
             self.did["deleted"] += 1
 

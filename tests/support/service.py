@@ -174,4 +174,6 @@ class Service:
         if self.running:
             self.kill()
         if error is not None:
-            print(f"logsvc said, in {self.starts} starts:\n{(self.folder / 'stderr').read_text(errors='replace')}")
+            said = (self.folder / "stderr").read_text(errors="replace").splitlines()
+            own = [line for line in said if line and "PAAS_URL" not in line and "logsvc is ready" not in line]
+            print("\n".join([f"logsvc said, in {self.starts} starts:", *own]))
