@@ -52,6 +52,7 @@ class Collector:
         its way excepted."""
         self._on_way: defaultdict[int, dict[int, int]] = defaultdict(dict)
         """By partition and number of the append: what was known when it began, so its offset isn't below that."""
+        self._found: defaultdict[str, list[str]] = defaultdict(list)
         self._serial = 0
         self._changed = False
 
@@ -82,6 +83,10 @@ class Collector:
         for file in files:
             self._changed |= self.positions.pop(file, None) is not None
 
+    def files_of(self, prefix: str) -> list[str]:
+        """Files with a position at the last recovery whose names begin with `prefix`, up to a slash."""
+        return [file for file in self._found.get(prefix, ()) if file in self.positions]
+
     async def recover(self) -> None:
         """Find out what the bus has. At the start, and after any append that raised; none may be running.
 
@@ -108,6 +113,9 @@ class Collector:
             for origin in await self._origins(partition, start, fences[partition]):
                 _take_newer(places, origin)
         self.positions = places
+        self._found.clear()
+        for file in places:
+            self._found[file[: file.rfind("/") + 1]].append(file)
         self._known = {partition: fence + 1 for partition, fence in enumerate(fences)}
         self._on_way.clear()
         self._changed = True

@@ -149,7 +149,7 @@ class FilesSource:
                         task.cancel()
         finally:
             for lane in self.lanes.values():
-                lane.close()
+                lane.series.close()
             self.lanes.clear()
             os.close(root)
             await self.collector.save()
@@ -164,14 +164,14 @@ class FilesSource:
             await self._change.wait_for(lambda: self._ready)
         await self._discover()
         for lane in list(self.lanes.values()):
-            lane.scan()
+            lane.series.scan()
             self.wake(lane)
         async with self._change:
             await self._change.wait_for(self._is_drained)
 
     def _is_drained(self) -> bool:
         lanes = self.lanes.values()
-        return self._ready and not self._unknown and not any(lane.busy or lane.changed() for lane in lanes)
+        return self._ready and not self._unknown and not any(lane.busy or lane.series.changed() for lane in lanes)
 
     def identities_changed(self) -> None:
         """Ask again whose the lines are that wait for it."""
@@ -212,8 +212,10 @@ class FilesSource:
         except BusError as error:
             self._fail(str(error))
         except OSError as error:
-            logger.warning("%s can't be read now: %s", lane.name, error)
             turn = Turn.UNKNOWN
+            if lane.trouble != str(error):
+                lane.trouble = str(error)
+                logger.warning("%s can't be read now: %s", lane.name, error)
         finally:
             self._release(lane)
         if turn is Turn.UNKNOWN:
@@ -285,7 +287,7 @@ class FilesSource:
                 await self._look_at_all()
 
     async def _written(self, lane: Lane) -> None:
-        lane.woken()
+        lane.series.disarm()
         self.wake(lane)
 
     async def _pod_changed(self, name: str) -> None:
@@ -293,8 +295,8 @@ class FilesSource:
             await self._discover_pod(name)
 
     async def _container_changed(self, lane: Lane) -> None:
-        lane.scan()
-        if lane.gone:
+        lane.series.scan()
+        if lane.series.gone:
             self._watched.discard(lane.name)
         self.wake(lane)
 
@@ -306,7 +308,7 @@ class FilesSource:
             for lane in list(self._active):
                 if lane.busy:
                     continue
-                if lane.changed():
+                if lane.series.changed():
                     self.wake(lane)
                 elif begin - lane.idle_since >= self._settings.idle_after:
                     self._rest(lane)
@@ -318,11 +320,11 @@ class FilesSource:
     def _rest(self, lane: Lane) -> None:
         """Leave a quiet container to the kernel."""
         self._active.discard(lane)
-        if not lane.arm(self._watcher, partial(self._written, lane)):
+        if not lane.series.arm(self._watcher, partial(self._written, lane)):
             self._polled.add(lane)
             self._say_watch_problem()
         # What was written before the kernel began to watch it doesn't tell.
-        if lane.changed():
+        if lane.series.changed():
             self.wake(lane)
 
     def _say_watch_problem(self) -> None:
@@ -335,10 +337,10 @@ class FilesSource:
         while True:
             await asyncio.sleep(self._settings.poll)
             for lane in list(self._polled):
-                if lane.changed():
+                if lane.series.changed():
                     self.wake(lane)
             self.identities_changed()
-            for lane in [lane for lane in self.lanes.values() if lane.gone]:
+            for lane in [lane for lane in self.lanes.values() if lane.series.gone]:
                 if clock() - lane.idle_since > 1.0:
                     await self._sweep(lane)
 
@@ -404,7 +406,7 @@ class FilesSource:
         except OSError:
             return
         self.lanes[name, container] = lane
-        lane.scan()
+        lane.series.scan()
         if not self._ready:
             return
         self._take(lane)
@@ -434,14 +436,14 @@ class FilesSource:
         await self._discover()
         waiting = deleted = 0
         for number, lane in enumerate(list(self.lanes.values())):
-            if lane.stale():
-                lane.scan()
-            if lane.changed():
-                waiting += lane.waiting()
+            if lane.series.stale():
+                lane.series.scan()
+            if lane.series.changed():
+                waiting += lane.series.waiting()
                 self.wake(lane)
-            elif len(lane.files) > 1 and not lane.gone:
+            elif len(lane.series.files) > 1 and not lane.series.gone:
                 await self._sweep(lane)
-            deleted += lane.deleted_bytes()
+            deleted += lane.series.deleted_bytes()
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
         self.state.waiting_bytes = waiting
@@ -461,17 +463,19 @@ class FilesSource:
             self._release(lane)
             await self._changed()
         if not keep:
-            lane.close()
+            lane.series.close()
             self.lanes.pop((lane.pod_folder, lane.container), None)
             for lanes in (self._active, self._polled, self._unknown):
                 lanes.discard(lane)
 
     def _give_up(self, excess: int) -> None:
-        held = [(file.size(), lane, file) for lane in self.lanes.values() for file in lane.files if file.held_deleted]
+        held = [
+            (file.size(), lane, file) for lane in self.lanes.values() for file in lane.series.files if file.held_deleted
+        ]
         for size, lane, file in sorted(held, key=lambda item: item[0], reverse=True):
             if excess <= 0:
                 break
             if not lane.busy:
-                lane.give_up(file)
+                lane.series.give_up(file)
                 self.wake(lane)
                 excess -= size

@@ -190,7 +190,7 @@ class LogFile:
         self.incomplete = 0
         """Bytes behind the position that are read and hold no whole line."""
         self.since = 0.0
-        """When the first of them was seen, by the loop's clock."""
+        """When the last of them was seen, by the loop's clock."""
         self.seen = position
         """The largest size that was seen."""
 
@@ -218,7 +218,13 @@ class LogFile:
         data = os.pread(self.fd, len(tail) + size, self.position - len(tail))
         if not data.startswith(tail):
             raise Rewritten
+        self.seen = max(self.seen, self.position + len(data) - len(tail))
         return data
+
+    def unfinished(self, size: int, now: float) -> None:
+        """There are `size` bytes behind the position, and no whole line."""
+        if size != self.incomplete:
+            self.incomplete, self.since = size, now
 
     def changed(self) -> bool:
         """Whether there are bytes that were not seen yet. Raises Rewritten."""
@@ -244,6 +250,11 @@ class LogFile:
 
     def size(self) -> int:
         return os.fstat(self.fd).st_size
+
+    def finish(self) -> None:
+        """There is nothing more to read."""
+        self.finished = True
+        self.close()
 
     def close(self) -> None:
         if self.fd >= 0:

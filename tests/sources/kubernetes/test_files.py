@@ -214,7 +214,7 @@ async def test_bytes_lost_by_truncation_are_counted_in_a_notice_at_that_place(no
         assert isinstance(bus, MemoryBus)
         cut = b"2026-11-23T02:00:00Z stdout F never fini"
         log.raw(cut)
-        await until(lambda: next(iter(source.lanes.values())).files[0].incomplete == len(cut))
+        await until(lambda: next(iter(source.lanes.values())).series.files[0].incomplete == len(cut))
         os.truncate(log.path, 0)
         log.write(b"two")
         await until(lambda: node.said() == [b"one", b"two"])

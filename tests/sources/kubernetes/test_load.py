@@ -74,7 +74,7 @@ def known(source: FilesSource, log: Container) -> bool:
     """Whether the source has seen every file of a container; what isn't there any more by then can't be read."""
     lane = source.lanes.get((log.folder.parent.name, log.folder.name))
     there = {path.name for path in log.folder.iterdir()}
-    return lane is not None and there <= {file.name.name for file in lane.files}
+    return lane is not None and there <= {file.name.name for file in lane.series.files}
 
 
 async def test_rotation_compression_and_deletion_under_load_lose_nothing(tmp_path: Path) -> None:

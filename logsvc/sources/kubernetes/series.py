@@ -1,0 +1,345 @@
+"""Which log files a container has, which bytes they are, and how far they are sent."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+from logsvc.model import Origin
+from logsvc.sources.collector import CLOSED, Collector
+from logsvc.sources.kubernetes.podlogs import (
+    CHECKED,
+    NOWHERE,
+    Entry,
+    LogFile,
+    Rewritten,
+    expand,
+    folder,
+    list_logs,
+    open_log,
+    unpacked_size,
+)
+from logsvc.sources.kubernetes.watch import Handler, Watcher
+
+logger = logging.getLogger(__name__)
+
+
+class Loss(NamedTuple):
+    """What can't be sent, to be said at its place."""
+
+    origin: Origin
+    """Closes the file that it was lost from."""
+    restart: int
+    text: str
+
+
+class Series:
+    """The log files of one container, in the order in which they were written."""
+
+    def __init__(self, root: int, name: str, uid: str, collector: Collector, scratch: Path) -> None:
+        """`root` is the descriptor of the folder of pods, `name` the container's folder in it, as `<pod>/<container>`.
+
+        Compressed files are unpacked in `scratch`.
+        """
+        self.name = name
+        self.files: list[LogFile] = []
+        self.losses: list[Loss] = []
+        """To be told before anything else is sent."""
+        self.gone = False
+        """The folder was deleted."""
+        self._root = root
+        self._collector = collector
+        self._scratch = scratch
+        self._path = tuple(name.split("/"))
+        self._prefix = f"{uid}/{self._path[1]}/"
+        self._listed = 0
+        """The folder's mtime when it was listed last."""
+        self._placed_before = False
+        self._said: set[str] = set()
+
+    # ---- which there are
+
+    def scan(self) -> None:
+        """List the folder: take in new files, follow renamed ones. What can't be opened now is tried again."""
+        try:
+            with folder(self._root, *self._path) as fd:
+                listing = list_logs(fd)
+                self._listed = listing.mtime
+                opened = [file for entry in self._match(listing.entries) if (file := self._open(fd, entry)) is not None]
+        except (FileNotFoundError, NotADirectoryError):
+            self.gone = True
+            for file in self.files:
+                file.deleted = True
+            return
+        except OSError as error:
+            self._say(f"{self.name} can't be listed: {error.strerror}")
+            return
+        self.gone = False
+        for name in listing.refused:
+            self._say(f"{self.name}/{name} is not a regular file and is not read")
+        self.files += opened
+        self.files.sort(key=lambda file: file.name.restart)
+        for file in opened:
+            # At once: what is known of a file is forgotten when it is closed, and this may be its compressed copy.
+            self.identify(file)
+
+    def _open(self, directory: int, entry: Entry) -> LogFile | None:
+        try:
+            return open_log(directory, entry)
+        except OSError as error:
+            self._say(f"{self.name}/{entry.name.name} can't be opened: {error.strerror}")
+            self._listed = 0
+            return None
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            logger.warning("%s", text)
+
+    def _match(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Follow the files that are known; return what is new."""
+        by_inode = {file.inode: file for file in self.files if file.fd >= 0}
+        by_name = {file.name.plain: file for file in self.files}
+        plain = {entry.name.name for entry in entries}
+        present: set[int] = set()
+        new: list[Entry] = []
+        for entry in entries:
+            if entry.name.compressed and entry.name.plain in plain:
+                continue  # being compressed: the plain one is still there
+            file = by_inode.get(entry.inode)
+            if file is None:
+                file = by_name.get(entry.name.name if not entry.name.compressed else entry.name.plain)
+                if file is not None and not self._same(file, entry):
+                    file = None
+            if file is None:
+                new.append(entry)
+            else:
+                file.name = entry.name
+                if file.fd < 0:
+                    file.inode = entry.inode
+                file.deleted = False
+                present.add(id(file))
+        for file in [file for file in self.files if id(file) not in present]:
+            if file.fd >= 0:
+                file.deleted = True
+            else:
+                self.files.remove(file)
+                self._forget(file)
+        return new
+
+    @staticmethod
+    def _same(file: LogFile, entry: Entry) -> bool:
+        """Whether `entry`, of another inode or of a closed file, holds what `file` held: by its name."""
+        return entry.name.compressed or (file.fd < 0 and file.inode == entry.inode)
+
+    def _forget(self, file: LogFile) -> None:
+        if file.id and not any(other.id == file.id for other in self.files):
+            self._collector.forget([file.id])
+
+    # ---- how far they are sent
+
+    def restore(self) -> list[LogFile]:
+        """Go to the places that the collector knows, as after a crash; the files that have one."""
+        self.losses.clear()
+        for file in list(self.files):
+            if not file.finished:
+                file.id = ""
+                file.place(0, b"")
+                self.identify(file)
+        positions = self._collector.positions
+        # By their names, but those that were read before others are older whatever the clock said.
+        self.files.sort(key=lambda file: (file.name.restart, file.id not in positions))
+        if not self._placed_before:
+            self._placed_before = True
+            self._look_for_gap()
+        return [file for file in self.files if file.id in positions]
+
+    def identify(self, file: LogFile) -> bool:
+        """Learn which bytes `file` holds and go to their place; whether its first line is there already."""
+        digest = file.identify()
+        if not digest:
+            return False
+        name = f"{self._prefix}{file.name.restart}@{digest}"
+        for number in count():
+            file.id = f"{name}+{number}" if number else name
+            twin = next((other for other in self.files if other.id == file.id and other is not file), None)
+            if twin is not None and twin.deleted:
+                self._unite(twin, file)
+                return True
+            if twin is not None:
+                continue  # another file with the same first line
+            origin = self._collector.positions.get(file.id)
+            if origin is None or self._go_to(file, origin):
+                return True
+        raise AssertionError
+
+    def _unite(self, file: LogFile, packed: LogFile) -> None:
+        """What looked deleted was renamed and compressed since the folder was listed: go on with what is open."""
+        file.name = packed.name
+        file.deleted = False
+        if file.fd < 0:
+            file.inode = packed.inode
+        packed.finish()
+        self.files.remove(packed)
+
+    def _go_to(self, file: LogFile, origin: Origin) -> bool:
+        """Go on behind `origin`; False where that was another file, with the same first line."""
+        if file.compressed:
+            if origin.check == CLOSED or unpacked_size(file.fd) == origin.end:
+                file.finish()
+                file.position = origin.end
+            return True
+        if origin.check == CLOSED:
+            return False
+        tail = file.before(origin.end)
+        if len(tail) == min(origin.end, CHECKED) and crc32(tail) == origin.check:
+            file.place(origin.end, tail)
+            return True
+        self._lose(origin, file.name.restart, "a log file was written anew while it was not being read")
+        return False
+
+    def _look_for_gap(self) -> None:
+        """Where the file that was read last is gone, what it and those behind it held may be lost."""
+        known = self._collector.files_of(self._prefix)
+        here = {file.id for file in self.files}
+        if known and self.files and known[-1] not in here:
+            origin = self._collector.positions[known[-1]]
+            if origin.check != CLOSED and not any(loss.origin.file == origin.file for loss in self.losses):
+                restart = int(origin.file.removeprefix(self._prefix).partition("@")[0])
+                self._lose(origin, restart, "a log file was deleted while it was not being read")
+        if all(file.id for file in self.files):
+            self._collector.forget(set(known) - here)
+
+    async def unpack(self, file: LogFile) -> bool:
+        """Make `file` readable where it is compressed; whether there is something to read."""
+        if file.compressed and not file.finished:
+            if not file.id and not self.identify(file):
+                self._refuse(file)
+            if not file.finished:
+                fd, whole = await asyncio.to_thread(expand, file.fd, self._scratch)
+                file.close()
+                file.fd = fd
+                file.inode = NOWHERE  # no descriptor keeps the old one from being given to another file
+                file.compressed = False
+                file.damaged = not whole
+                if not file.position:
+                    self.identify(file)
+        return not file.finished and file.fd >= 0
+
+    async def reopen(self, file: LogFile) -> bool:
+        """Make a file readable that may be finished; whether that can be done."""
+        if file.fd < 0:
+            with suppress(FileNotFoundError, NotADirectoryError), folder(self._root, *self._path) as fd:
+                again = open_log(fd, Entry(file.name, file.inode, 0))
+                if again is not None:
+                    file.fd, file.compressed = again.fd, again.compressed
+            file.finished = False
+        return await self.unpack(file)
+
+    # ---- what is lost
+
+    def begin_anew(self, file: LogFile) -> None:
+        """The file was truncated: it is another one from here on."""
+        lost = file.seen - file.position
+        if file.id and lost > 0:
+            text = f"{lost} bytes of log were lost: the file was truncated before they were read"
+            self.losses.append(Loss(self._closing(file), file.name.restart, text))
+        elif file.id:
+            self._collector.forget([file.id])
+        file.id = ""
+        file.place(0, b"")
+
+    def lose_held(self, origin: Origin, file: LogFile) -> None:
+        """The file with the beginning of an unfinished line is gone."""
+        text = "The beginning of a line was lost: a log file was deleted while it was not being read"
+        self.losses.append(Loss(origin._replace(start=origin.end, held=()), file.name.restart, text))
+
+    def end_damaged(self, file: LogFile) -> None:
+        """What could be unpacked of a damaged file is sent."""
+        self._lose(self._closing(file), file.name.restart, "a compressed log file is damaged")
+        file.finish()
+
+    def give_up(self, file: LogFile) -> None:
+        """Close a deleted file that holds too much of the disk."""
+        lost = file.size() - file.position
+        text = f"{lost} bytes of log were lost: the file was deleted, and too much of it was waiting to be read"
+        if file.id:
+            self.losses.append(Loss(self._closing(file), file.name.restart, text))
+        file.finish()
+
+    def _refuse(self, file: LogFile) -> None:
+        """Not even the beginning can be unpacked, so it is known by its name."""
+        file.id = f"{self._prefix}{file.name.restart}@{file.name.plain}"
+        if file.id in self._collector.positions:
+            file.finish()
+        else:
+            self.end_damaged(file)
+
+    def _lose(self, origin: Origin, restart: int, reason: str) -> None:
+        text = f"Lines may be missing here: {reason}"
+        self.losses.append(Loss(origin._replace(check=CLOSED, held=()), restart, text))
+
+    def _closing(self, file: LogFile) -> Origin:
+        return Origin(self._collector.node, file.id, file.position, file.position, CLOSED)
+
+    # ---- how they are doing
+
+    def changed(self) -> bool:
+        """Whether an open file has bytes that were not seen yet, or can't be asked."""
+        for file in self.files:
+            if file.fd >= 0:
+                try:
+                    if file.compressed or file.changed():
+                        return True
+                except (Rewritten, OSError):
+                    return True
+        return False
+
+    def waiting(self) -> int:
+        """Bytes on the disk that the bus has not taken, as far as is known without unpacking."""
+        return sum([max(file.size() - file.position, 0) for file in self.files if file.fd >= 0 and not file.compressed])
+
+    def deleted_bytes(self) -> int:
+        """Bytes of deleted files that are open."""
+        return sum([file.size() for file in self.files if file.held_deleted])
+
+    def stale(self) -> bool:
+        """Whether the folder has changed since it was listed."""
+        try:
+            status = os.stat(self.name, dir_fd=self._root, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return not self.gone
+        return status.st_mtime_ns != self._listed
+
+    def arm(self, watcher: Watcher, handler: Handler) -> bool:
+        """Have the kernel report the next write to any of the open files; whether it does."""
+        for file in self.files:
+            if file.fd >= 0 and not file.armed and not file.compressed:
+                file.armed = watcher.arm(file.fd, handler)
+        return all(file.armed or file.fd < 0 or file.compressed for file in self.files)
+
+    def disarm(self) -> None:
+        """The kernel has reported a write; that file isn't watched any more."""
+        for file in self.files:
+            file.armed = False
+
+    def drop(self, file: LogFile) -> None:
+        """Close a file that is read to its end; one that was deleted is forgotten."""
+        file.finish()
+        if file.deleted and not self.gone:
+            self.files.remove(file)
+            self._forget(file)
+
+    def close(self) -> None:
+        for file in self.files:
+            file.close()
+
+    def bury(self) -> None:
+        """Nothing of a deleted container will be read again."""
+        self.close()
+        self._collector.forget([file.id for file in self.files])
