@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import re2
 
+from logsvc.formats import cri
 from logsvc.model import AppId, Chunk, Cursor, Filter, Stream
 
 PAGE_BYTES: Final = 16 * 1024 * 1024
@@ -126,12 +127,23 @@ def forget_apps(before: int) -> str:
 
 # --- reading -------------------------------------------------------------------------------------------------------
 
-_ROW: Final = """
-    offset, line, appended, key, partial,
+SMALL_PAGE: Final = 500
+"""Up to so many rows come as columns and are written as lines here: building text costs a statement 1 ms to plan.
+More rows are written by ClickHouse, which takes no time from the event loop."""
+
+_PLACE_COLUMNS: Final = "offset, line, appended, key, partial"
+_PLAIN_ROW: Final = f"{_PLACE_COLUMNS}, time, toString(stream) AS name, message"
+_TEXT_ROW: Final = f"""{_PLACE_COLUMNS},
     concat(
         replaceOne(toString(fromUnixTimestamp64Nano(time, 'UTC')), ' ', 'T'), 'Z ', toString(stream),
         if(partial, ' P ', ' F '), message, '\\n'
     ) AS text"""
+
+
+def _row(rows: int) -> str:
+    return _PLAIN_ROW if rows <= SMALL_PAGE else _TEXT_ROW
+
+
 _APP: Final = "tenant = {tenant:String} AND app = {app:String}"
 _IN_FRONT: Final = """epoch <= {epoch:UInt32} AND (epoch < {epoch:UInt32}
     OR offset < {offset:UInt64} OR (offset = {offset:UInt64} AND line < {line:Int64}))"""
@@ -146,12 +158,12 @@ def after_query(app: AppId, after: Cursor, below: int, wanted: Filter, rows: int
     condition, values = filter_condition(wanted)
     sql = _lines(
         "SELECT",
-        _ROW,
+        _row(rows),
         "FROM lines WHERE",
         _APP,
         "AND epoch = {epoch:UInt32} AND partition = {partition:UInt16}",
         "AND offset >= {offset:UInt64} AND offset < {below:UInt64}",
-        "AND (offset > {offset:UInt64} OR line > {line:Int64})",
+        "AND (offset > {offset:UInt64} OR line > {line:Int64})" if after.line >= 0 else "",
         "AND",
         condition,
         "ORDER BY offset, line LIMIT {rows:UInt64}",
@@ -164,11 +176,13 @@ def before_query(app: AppId, before: Cursor, wanted: Filter, rows: int) -> Query
     condition, values = filter_condition(wanted)
     sql = _lines(
         "SELECT",
-        _ROW,
+        _row(rows),
         "FROM lines WHERE",
         _APP,
         "AND epoch = {epoch:UInt32} AND partition = {partition:UInt16}",
-        "AND offset <= {offset:UInt64} AND (offset < {offset:UInt64} OR line < {line:Int64})",
+        "AND offset <= {offset:UInt64} AND (offset < {offset:UInt64} OR line < {line:Int64})"
+        if before.line > 0
+        else "AND offset < {offset:UInt64}",
         "AND",
         condition,
         "ORDER BY offset DESC, line DESC LIMIT {rows:UInt64}",
@@ -223,7 +237,7 @@ def origins_query(node: str, files: Sequence[str]) -> Query:
     sql = _lines(
         "SELECT file, argMaxMerge(newest) FROM origins WHERE node = {node:String}",
         "AND file IN {files:Array(String)}" if files else "",
-        "GROUP BY file ORDER BY max(appended)",
+        "GROUP BY file ORDER BY max(appended), max(place)",
     )
     return Query(sql, {"node": node, "files": list(files)} if files else {"node": node})
 
@@ -290,7 +304,7 @@ def _texts(name: str, texts: Sequence[str], values: dict[str, object], *, litera
 
 
 def once(columns: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-    """The columns of `_ROW` without the repetitions of rows that were inserted twice: they stand side by side."""
+    """The columns of a page without the repetitions of rows that were inserted twice: they stand side by side."""
     if not columns:
         return columns
     places = list(zip(columns[0], columns[1], strict=True))
@@ -301,10 +315,11 @@ def once(columns: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
 
 
 def decode_rows(epoch: int, partition: int, columns: Sequence[Sequence[Any]]) -> list[Chunk]:
-    """Columns of `_ROW`, oldest first and each row once, as chunks with the lines that came of each."""
+    """The columns of a page, oldest first and each row once, as chunks with the lines that came of each."""
     if not columns:
         return []
-    offsets, lines, appended, keys, partial, text = columns
+    offsets, lines, appended, keys, partial, *rest = columns
+    text = rest[0] if len(rest) == 1 else list(map(_line, *rest, partial))
     starts = [0, *(at for at, (a, b) in enumerate(pairwise(offsets), 1) if a != b), len(offsets)]
     return [
         Chunk(
@@ -320,3 +335,7 @@ def decode_rows(epoch: int, partition: int, columns: Sequence[Sequence[Any]]) ->
         for at, end in pairwise(starts)
         if end > at
     ]
+
+
+def _line(time: int, stream: bytes, message: bytes, partial: bool) -> bytes:
+    return cri.format_line(cri.format_time(time), stream, message, partial=partial)

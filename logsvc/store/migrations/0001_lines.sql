@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS lines (
     dyno LowCardinality(String),
     source LowCardinality(String),
     key LowCardinality(String) COMMENT 'the stream',
-    time Int64 CODEC(DoubleDelta, ZSTD(1)) COMMENT 'Unix ns, the line''s own',
+    time Int64 CODEC(Delta, T64, ZSTD(1)) COMMENT 'Unix ns, the line''s own',
     stream Enum8('stdout' = 1, 'stderr' = 2),
     partial Bool COMMENT 'tag P: goes on in the next line of the stream',
     message String CODEC(ZSTD(1)) COMMENT 'any bytes but a newline',
@@ -97,6 +97,7 @@ CREATE TABLE IF NOT EXISTS origins (
     node String,
     file String,
     appended SimpleAggregateFunction(max, Int64) COMMENT 'Unix ms',
+    place SimpleAggregateFunction(max, Tuple(UInt32, UInt64)) COMMENT 'largest (epoch, offset)',
     newest AggregateFunction(argMax, String, Tuple(UInt32, UInt16, UInt64)) COMMENT 'origin at the largest (epoch, partition, offset)'
 ) ENGINE = AggregatingMergeTree
 ORDER BY (node, file)
@@ -107,6 +108,7 @@ SELECT
     JSONExtractString(origin, 1) AS node,
     JSONExtractString(origin, 2) AS file,
     max(chunks.appended) AS appended,
+    max((epoch, offset)) AS place,
     argMaxState(origin, (epoch, partition, offset)) AS newest
 FROM chunks
 WHERE origin != ''
