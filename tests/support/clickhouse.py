@@ -1,0 +1,92 @@
+"""A ClickHouse that tests start, kill and start again on the same data and port: see clickhouse_http.py.
+
+`LOGSVC_TEST_CLICKHOUSE=http://user:password@host:8123` names a real server, for the tests that can use one.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from tests.support.ports import free_port
+from tests.support.wait import eventually, until
+
+SERVER = os.environ.get("LOGSVC_TEST_CLICKHOUSE", "")
+"""Address of a real server, or empty."""
+
+
+class ClickHouse:
+    """The engine behind HTTP, as a process of its own. A context manager that starts it, and kills it in the end."""
+
+    def __init__(self, folder: Path, *, password: str = "") -> None:
+        self.folder = folder
+        self.password = password
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def launch(self) -> None:
+        """Start it, and don't wait for anything."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "stderr").open("ab") as errors:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "tests.support.clickhouse_http"),
+                    *(str(self.folder / "data"), str(self.port), self.password),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+            )
+
+    def answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "stderr").read_text()[-2000:]
+        try:
+            with urlopen(f"{self.url}/ping", timeout=5) as answer:
+                return answer.read() == b"Ok.\n"
+        except (URLError, OSError):
+            return False
+
+    async def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.launch()
+        await until(self.answers, 60)
+
+    def kill(self) -> None:
+        """`kill -9`, and wait for its end."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections open, and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        self.launch()
+        try:
+            eventually(self.answers, 60)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
