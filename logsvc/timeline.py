@@ -1,57 +1,25 @@
-"""The log of one app in cursor order, over window, bus and store. The heart of the service.
+"""The log of one app in cursor order. The heart of the service.
 
-Everything that delivers lines is a reader of a timeline with a cursor of its own. A read takes one step: it looks
-where the cursor is and returns lines from the newest tier that has that place, with the cursor to go on from:
-
-    store   below the watermark: everything there is, as rows
-    bus     from the watermark on: read again, for those who are behind the window
-    window  the newest stretch of a partition that is watched, in memory
-
-Tiers meet at offsets, and a chunk is never split between two of them, so there is no seam to lose or double a line at.
+Everything that delivers lines is a reader of a timeline with a cursor of its own. A timeline is made of legs, one for
+each epoch of the bus, oldest first; a read takes one step in the leg that the cursor is in (see legs.py), and goes over
+to the next leg at the end that was recorded when the epoch was sealed.
 """
 
-from bisect import bisect_right
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from logsvc.bus.protocol import Bus
-from logsvc.errors import BadCursor, OutOfRange
+from logsvc.errors import BadCursor
 from logsvc.formats import cri
-from logsvc.model import EVERYTHING, AppId, Chunk, Cursor, Filter, Selection
+from logsvc.legs import LAST_LINES, STEP_LINES, Leg, Newest, Step, whole
+from logsvc.model import EVERYTHING, AppId, Cursor, Filter, Selection
 from logsvc.router import Router
-from logsvc.selection import Matcher, first, last
+from logsvc.selection import Matcher
 from logsvc.store.protocol import Bucket, StoreReader
-from logsvc.window import Window
-
-STEP_BYTES = 256 * 1024
-"""About how much one step reads from window or bus: what a reader holds, and what a slow one costs."""
-
-STEP_LINES = 2000
-"""How many lines one step reads from the store."""
-
-LAST_LINES = 5000
-"""Most lines that are read backwards, and so held, at once."""
-
-LAST_BYTES = 4 * 1024 * 1024
-"""About as many bytes of them at most, however long the lines."""
-
-STRETCH = 64
-"""How many records of the bus are looked at first to find the last lines; then twice as many, and so on."""
-
-Tier = Literal["store", "bus", "window"]
-
-
-class Step(NamedTuple):
-    """What one read returned."""
-
-    selections: list[Selection]
-    at: Cursor
-    """Everything up to here is read; the next step goes on behind it."""
-    tier: Tier
-    lost: str | None = None
-    """A sentence, where something that should be here is gone."""
+from logsvc.window import Feed
 
 
 class Last(NamedTuple):
@@ -62,13 +30,29 @@ class Last(NamedTuple):
     """Whether these are all that were asked for; else they are the newest of them, and there may be more."""
 
 
-@dataclass(frozen=True, slots=True)
+class Epoch(NamedTuple):
+    """One incarnation of the bus, and who reads it live."""
+
+    bus: Bus
+    router: Router
+
+
+@dataclass(slots=True)
 class Tiers:
     """Where timelines are read from; one for the process."""
 
     bus: Bus
     store: StoreReader
     router: Router
+    older: list[Epoch] = field(default_factory=list)
+    """Sealed epochs, oldest first."""
+
+    def cross(self, bus: Bus, router: Router) -> None:
+        """Go over to a new epoch. The one before is sealed; whoever waits for lines of it goes on in the new one."""
+        sealed = Epoch(self.bus, self.router)
+        self.older.append(sealed)
+        self.bus, self.router = bus, router
+        sealed.router.wake()
 
 
 class Timeline:
@@ -76,25 +60,41 @@ class Timeline:
 
     def __init__(self, app: AppId, tiers: Tiers) -> None:
         self.app = app
-        self._bus, self._store, self._router = tiers.bus, tiers.store, tiers.router
-        self.partition = app.partition(tiers.bus.partitions)
+        self._tiers, self._store = tiers, tiers.store
+        self._legs: list[Leg] = []
+
+    def _all(self) -> list[Leg]:
+        """A leg for each epoch there is by now."""
+        tiers = self._tiers
+        if len(self._legs) <= len(tiers.older):
+            epochs = [*tiers.older, Epoch(tiers.bus, tiers.router)]
+            self._legs = [Leg(self.app, bus, router, self._store) for bus, router in epochs]
+        return self._legs
+
+    def _leg(self, at: Cursor) -> Leg:
+        return next(leg for leg in self._all() if leg.epoch == at.epoch)
 
     @property
     def start(self) -> Cursor:
         """The place before everything."""
-        return Cursor(self._bus.epoch, self.partition, 0, -1)
+        return self._all()[0].start
 
     async def end(self) -> Cursor:
         """The place behind everything that is durable now."""
-        return self._place((await self._bus.bounds(self.partition)).end)
+        return await self._all()[-1].end()
+
+    def watch(self, at: Cursor) -> AbstractAsyncContextManager[Feed]:
+        """Have what comes in the epoch of `at` read, for as long as the context lasts."""
+        return self._leg(at).router.watch(self.app)
 
     async def check(self, cursor: Cursor) -> None:
         """Raise BadCursor unless `cursor` can be a place in this timeline."""
-        if cursor.epoch != self._bus.epoch:
+        leg = next((leg for leg in self._all() if leg.epoch == cursor.epoch), None)
+        if leg is None:
             raise BadCursor("the cursor is of an epoch that isn't kept here")
-        if cursor.partition != self.partition:
+        if cursor.partition != leg.partition:
             raise BadCursor("the cursor is of another app")
-        if cursor > await self.end():
+        if cursor > await leg.end():
             raise BadCursor("the cursor is beyond the end of the log")
 
     async def read(self, at: Cursor, matcher: Matcher, end: Cursor | None = None, lines: int = STEP_LINES) -> Step:
@@ -103,63 +103,36 @@ class Timeline:
         About `lines` lines or STEP_BYTES. A step may select nothing and still get on; one that gets nowhere returns
         `at` as it was: there is no more now.
         """
-        while True:
-            window = self._router.window(self.partition)
-            if window is not None and window.first <= at.offset and (at.offset < window.next or end is None):
-                return self._from_window(window, at, matcher, end)
-            watermark = await self._bus.watermark(self.partition)
-            stored = watermark if window is None or window.first <= at.offset else min(watermark, window.first)
-            if at.offset < stored:
-                return await self._from_store(at, matcher, stored, end, lines)
-            try:
-                return await self._from_bus(at, matcher, end)
-            except OutOfRange as error:
-                if at.offset >= error.start:
-                    raise
-                if error.start > await self._bus.watermark(self.partition):
-                    lost = "Lines were deleted from the bus before they were stored: an unknown amount"
-                    return Step([], self._place(error.start), "bus", lost)
-                # Stored and deleted while we looked: the store has it now.
+        legs = self._all()
+        leg = self._leg(at)
+        if leg.sealed is None or leg is legs[-1]:
+            return await leg.read(at, matcher, end, lines)
+        if at >= leg.sealed:
+            return Step([], legs[legs.index(leg) + 1].start, "bus")
+        return await leg.read(at, matcher, leg.sealed if end is None else min(end, leg.sealed), lines)
 
     async def last(self, count: int, matcher: Matcher, upto: Cursor) -> Last:
         """The last `count` lines up to the place `upto` that pass; fewer where they are many bytes."""
-        newest = _Newest(min(count, LAST_LINES))
-        place = await self._last_unstored(newest, matcher, upto)
+        newest = Newest(min(count, LAST_LINES))
+        for leg in reversed(self._all()):
+            if leg.epoch > upto.epoch:
+                continue
+            place = await leg.last_unstored(newest, matcher, min(upto, await leg.end()))
+            if not newest.missing:
+                break
+            if place > leg.start:  # what is stored of an epoch comes after all of those before it
+                return await self._last_stored(newest, count, matcher, place)
+        return Last(newest.selections(), done=newest.missing > 0 or newest.lines >= count)
+
+    async def _last_stored(self, newest: Newest, count: int, matcher: Matcher, place: Cursor) -> Last:
         while newest.missing:
-            before = place._replace(line=place.line + 1)
-            page = await self._store.before(self.app, before, matcher.wanted, newest.missing)
-            newest.prepend(map(_whole, page.chunks))
+            behind = place._replace(line=place.line + 1)
+            page = await self._store.before(self.app, behind, matcher.wanted, newest.missing)
+            newest.prepend(map(whole, page.chunks))
             if page.done or not page.chunks:
                 return Last(newest.selections(), done=newest.missing > 0 or newest.lines == count)
             place = page.chunks[0].cursor(page.chunks[0].numbers[0] - 1)
         return Last(newest.selections(), done=newest.lines >= count)
-
-    async def _last_unstored(self, newest: "_Newest", matcher: Matcher, upto: Cursor) -> Cursor:
-        """Take what window and bus have up to `upto`, newest first; return the place up to which the store goes on."""
-        watermark = self._place(await self._bus.watermark(self.partition))
-        window = self._router.window(self.partition)
-        floor = upto
-        if window is not None and self._place(window.first) < upto:
-            chunks, floor = window.chunks_before(self.app, upto.offset + 1), self._place(window.first)
-            await self._backwards(newest, matcher, self._place(window.next), upto)
-            for chunk in reversed(chunks):
-                if not newest.missing:
-                    break
-                if selection := _clip(matcher.select(chunk), upto):
-                    newest.prepend([selection])
-        await self._backwards(newest, matcher, watermark, floor)
-        return min(floor, watermark)
-
-    async def _backwards(self, newest: "_Newest", matcher: Matcher, at: Cursor, end: Cursor) -> None:
-        """Take the last lines between two places, reading stretch by stretch from the end."""
-        stretch = STRETCH
-        while newest.missing and at < end:
-            begin = max(at, self._place(max(0, end.offset - stretch)))
-            part = _Newest(newest.missing)
-            async for selection in self.between(begin, end, matcher):
-                part.append(selection)
-            newest.prepend(part.selections())
-            end, stretch = begin, stretch * 2
 
     async def place_of_last(self, count: int, matcher: Matcher, upto: Cursor) -> Cursor:
         """The place behind which exactly the last `count` lines up to `upto` that pass are (all, if fewer)."""
@@ -167,14 +140,15 @@ class Timeline:
             selections, done = await self.last(count, matcher, upto)
             if selections:
                 upto = before(selections)
-                count -= _lines(selections)
+                count -= sum(len(selection.numbers) for selection in selections)
             if done:
                 break
         return upto
 
     async def forgotten(self, at: Cursor) -> str | None:
         """What to tell a reader whose cursor is older than what is kept; None where nothing can be missing."""
-        if at == self.start or at.offset >= await self._bus.watermark(self.partition):
+        leg = self._leg(at)
+        if at == self.start or at >= await leg.stored():
             return None
         oldest = await self._store.first(self.app, at.epoch)
         if oldest is not None and oldest.offset <= at.offset:
@@ -187,24 +161,25 @@ class Timeline:
 
     async def cold(self) -> bool:
         """Whether the newest lines can't be had at once: the store is far behind, and the window doesn't reach back."""
-        return await self._router.cold(self.partition)
+        leg = self._all()[-1]
+        return await leg.router.cold(leg.partition)
 
     async def exists(self) -> bool:
         """Whether the app has any line."""
-        window = self._router.window(self.partition)
+        leg = self._all()[-1]
+        window = leg.router.window(leg.partition)
         if window is not None and len(window.feeds.get(self.app, ())):
             return True
         if await self._store.exists(self.app):
             return True
-        newest = _Newest(1)
-        await self._backwards(
-            newest, Matcher(EVERYTHING), self._place(await self._bus.watermark(self.partition)), await self.end()
-        )
+        newest = Newest(1)
+        for leg in reversed(self._all()):
+            await leg.backwards(newest, Matcher(EVERYTHING), await leg.stored(), await leg.end())
         return not newest.missing
 
     async def volume(self, wanted: Filter, step: int) -> list[Bucket]:
         """Lines by bucket of `step` ns of line time, process and stream: rows, and what isn't stored yet."""
-        below, end = self._place(await self._bus.watermark(self.partition)), await self.end()
+        below, end = await self._stored(), await self.end()
         counts: Counter[tuple[int, str, str]] = Counter()
         for bucket in await self._store.volume(self.app, below, wanted, step):
             counts[bucket[:3]] += bucket.lines
@@ -226,107 +201,13 @@ class Timeline:
             for selection in step.selections:
                 yield selection
 
-    def _from_window(self, window: Window, at: Cursor, matcher: Matcher, end: Cursor | None) -> Step:
-        feed = window.feeds.get(self.app)
-        chunks = feed.after(at, STEP_BYTES) if feed is not None else []
-        following = window.next
-        if chunks and feed is not None and feed.newest is not chunks[-1]:
-            following = chunks[-1].offset + 1
-        return Step(*self._select(chunks, at, matcher, following, end), "window")
-
-    async def _from_bus(self, at: Cursor, matcher: Matcher, end: Cursor | None) -> Step:
-        fetched = await self._bus.read(self.partition, at.offset, STEP_BYTES)
-        chunks = [chunk for chunk in fetched.chunks if chunk.stream.app_id == self.app]
-        return Step(*self._select(chunks, at, matcher, fetched.next, end), "bus")
-
-    async def _from_store(self, at: Cursor, matcher: Matcher, stored: int, end: Cursor | None, lines: int) -> Step:
-        upto = self._place(stored) if end is None else min(end, self._place(stored))
-        below = upto.offset + 1 if upto.line >= 0 else upto.offset
-        page = await self._store.after(self.app, at, below, matcher.wanted, lines)
-        clipped = (_clip(_whole(chunk), upto) for chunk in page.chunks)
-        selections = [selection for selection in clipped if selection is not None]
-        if page.done or not selections:
-            return Step(selections, upto, "store")
-        newest = selections[-1]
-        return Step(selections, newest.chunk.cursor(newest.numbers[-1]), "store")
-
-    def _select(
-        self, chunks: Sequence[Chunk], at: Cursor, matcher: Matcher, following: int, end: Cursor | None
-    ) -> tuple[list[Selection], Cursor]:
-        """What passes of `chunks` between two places, and the place behind offset `following` or at `end`."""
-        upto = self._place(max(following, at.offset))
-        if end is not None:
-            upto = min(upto, end)
-        selections = []
-        for chunk in chunks:
-            selection = matcher.select(chunk, at.line if chunk.offset == at.offset else -1)
-            if selection is not None and end is not None:
-                selection = _clip(selection, end)
-            if selection is not None:
-                selections.append(selection)
-        return selections, max(at, upto)
-
-    def _place(self, offset: int) -> Cursor:
-        return Cursor(self._bus.epoch, self.partition, offset, -1)
-
-
-def _whole(chunk: Chunk) -> Selection:
-    return Selection(chunk, chunk.value, chunk.numbers)
-
-
-def _lines(selections: Iterable[Selection]) -> int:
-    return sum(len(selection.numbers) for selection in selections)
-
-
-def _clip(selection: Selection | None, upto: Cursor) -> Selection | None:
-    """The lines of a selection up to the place `upto`."""
-    if selection is None or selection.chunk.offset < upto.offset:
-        return selection
-    count = 0 if selection.chunk.offset > upto.offset else bisect_right(selection.numbers, upto.line)
-    return first(selection, count) if count else None
-
-
-class _Newest:
-    """The newest `count` lines of those that are put in, at most about LAST_BYTES of them."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._size = 0
-        self._selections: deque[Selection] = deque()
-        self.lines = 0
-
-    @property
-    def missing(self) -> int:
-        """How many more there is room for in front."""
-        return 0 if self._size >= LAST_BYTES else max(0, self._count - self.lines)
-
-    def append(self, selection: Selection) -> None:
-        """Put in lines that are newer than those here, and let go of the oldest that are too many."""
-        self._selections.append(selection)
-        self._add(selection, 1)
-        while True:
-            oldest = self._selections[0]
-            if self.lines - len(oldest.numbers) < self._count and self._size - len(oldest.value) < LAST_BYTES:
+    async def _stored(self) -> Cursor:
+        """The place up to which the store has everything, of all epochs."""
+        for leg in self._all():
+            stored = await leg.stored()
+            if leg.sealed is None or stored < leg.sealed:
                 break
-            self._selections.popleft()
-            self._add(oldest, -1)
-
-    def prepend(self, older: Iterable[Selection]) -> None:
-        """Put in lines that are older than those here, as many of the newest of them as there is room for."""
-        for selection in reversed(list(older)):
-            if not (missing := self.missing):
-                return
-            kept = last(selection, missing)
-            self._selections.appendleft(kept)
-            self._add(kept, 1)
-
-    def selections(self) -> list[Selection]:
-        """Oldest first."""
-        return list(self._selections)
-
-    def _add(self, selection: Selection, sign: int) -> None:
-        self.lines += sign * len(selection.numbers)
-        self._size += sign * len(selection.value)
+        return stored
 
 
 def before(selections: Sequence[Selection]) -> Cursor:

@@ -21,7 +21,8 @@ from logsvc.selection import Matcher
 from logsvc.store.embedded import EmbeddedStore
 from logsvc.store.protocol import Bucket, Store
 from logsvc.store.writer import StoreLoop
-from logsvc.timeline import LAST_BYTES, Tiers, Timeline, before
+from logsvc.legs import LAST_BYTES
+from logsvc.timeline import Tiers, Timeline, before
 from tests.support import until
 from tests.support.reference import Known, known, passes
 from tests.support.tiers import FIRST, Rig, rig

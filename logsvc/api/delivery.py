@@ -86,11 +86,16 @@ class Delivery:
         Raises Problem, StoreAway.
         """
         if self._query.tail:
-            self._feed = await self._resources.enter_async_context(self._context.tiers.router.watch(self._timeline.app))
+            await self._watch(await self._timeline.end())
         await self._prepare()
 
     async def close(self) -> None:
         await self._resources.aclose()
+
+    async def _watch(self, at: Cursor) -> None:
+        """Watch the epoch that `at` is in, instead of the one before it."""
+        await self._resources.aclose()
+        self._feed = await self._resources.enter_async_context(self._timeline.watch(at))
 
     async def frames(self) -> AsyncIterator[Frame]:
         """Every frame of the answer; a tail's end where the service stops. Raises StoreAway, but not in a tail."""
@@ -162,6 +167,8 @@ class Delivery:
                     return
                 continue
             pause = 0.0
+            if self._feed is not None and frame.at.epoch > at.epoch:
+                await self._watch(frame.at)
             moved, at = frame.at != at, frame.at
             if moved:
                 left = None if left is None else left - frame.lines

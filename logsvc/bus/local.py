@@ -72,6 +72,7 @@ class LocalBus:
     ) -> None:
         self.epoch = journal.epoch
         self.partitions = journal.partitions
+        self.sealed: Mapping[int, int] | None = None
         self.journal = journal
         self._folder = folder
         self._watermarks = watermarks

@@ -58,6 +58,8 @@ class Bus(Protocol):
 
     epoch: int
     partitions: int
+    sealed: Mapping[int, int] | None
+    """Where each partition ends, once the epoch takes no more."""
 
     async def append(
         self, stream: Stream, value: bytes, *, origin: Origin | None = None, partial: bool = False

@@ -126,7 +126,7 @@ async def test_heartbeats_move_the_cursor_on_where_nothing_passes(store: Store) 
 async def test_a_tail_far_behind_that_finds_nothing_is_told_where_it_is(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("logsvc.timeline.STEP_BYTES", 1)
+    monkeypatch.setattr("logsvc.legs.STEP_BYTES", 1)
     async with serving(store) as served:
         for _ in range(20):
             await served.rig.write(1)

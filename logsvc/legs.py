@@ -1,0 +1,237 @@
+"""One epoch's stretch of an app's timeline, read from the newest tier that has the place.
+
+    store   below the watermark: everything there is, as rows
+    bus     from the watermark on: read again, for those who are behind the window
+    window  the newest stretch of a partition that is watched, in memory
+
+Tiers meet at offsets, and a chunk is never split between two of them, so there is no seam to lose or double a line at.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from logsvc.bus.protocol import Bus
+from logsvc.errors import OutOfRange
+from logsvc.model import AppId, Chunk, Cursor, Selection
+from logsvc.router import Router
+from logsvc.selection import Matcher, first, last
+from logsvc.store.protocol import StoreReader
+from logsvc.window import Window
+
+STEP_BYTES = 256 * 1024
+"""About how much one step reads from window or bus: what a reader holds, and what a slow one costs."""
+
+STEP_LINES = 2000
+"""How many lines one step reads from the store."""
+
+LAST_LINES = 5000
+"""Most lines that are read backwards, and so held, at once."""
+
+LAST_BYTES = 4 * 1024 * 1024
+"""About as many bytes of them at most, however long the lines."""
+
+STRETCH = 64
+"""How many records of the bus are looked at first to find the last lines; then twice as many, and so on."""
+
+Tier = Literal["store", "bus", "window"]
+
+
+class Step(NamedTuple):
+    """What one read returned."""
+
+    selections: list[Selection]
+    at: Cursor
+    """Everything up to here is read; the next step goes on behind it."""
+    tier: Tier
+    lost: str | None = None
+    """A sentence, where something that should be here is gone."""
+
+
+class Leg:
+    """What an app wrote in one epoch."""
+
+    def __init__(self, app: AppId, bus: Bus, router: Router, store: StoreReader) -> None:
+        self.app = app
+        self.epoch = bus.epoch
+        self.partition = app.partition(bus.partitions)
+        self.router = router
+        self._bus, self._store = bus, store
+
+    @property
+    def start(self) -> Cursor:
+        return self.place(0)
+
+    @property
+    def sealed(self) -> Cursor | None:
+        """The place behind its last line, once it gets no more."""
+        ends = self._bus.sealed
+        return None if ends is None else self.place(ends[self.partition])
+
+    async def end(self) -> Cursor:
+        """The place behind everything that is durable now."""
+        return self.sealed or self.place((await self._bus.bounds(self.partition)).end)
+
+    async def stored(self) -> Cursor:
+        """The place up to which the store has everything."""
+        return self.place(await self._bus.watermark(self.partition))
+
+    def place(self, offset: int) -> Cursor:
+        return Cursor(self.epoch, self.partition, offset, -1)
+
+    async def read(self, at: Cursor, matcher: Matcher, end: Cursor | None = None, lines: int = STEP_LINES) -> Step:
+        """One step forward from the place `at`, up to the place `end` (else up to what there is).
+
+        About `lines` lines or STEP_BYTES. A step may select nothing and still get on; one that gets nowhere returns
+        `at` as it was: there is no more now.
+        """
+        while True:
+            window = self.router.window(self.partition)
+            if window is not None and window.first <= at.offset and (at.offset < window.next or end is None):
+                return self._from_window(window, at, matcher, end)
+            watermark = await self._bus.watermark(self.partition)
+            stored = watermark if window is None or window.first <= at.offset else min(watermark, window.first)
+            if at.offset < stored:
+                return await self._from_store(at, matcher, stored, end, lines)
+            try:
+                return await self._from_bus(at, matcher, end)
+            except OutOfRange as error:
+                if at.offset >= error.start:
+                    raise
+                if error.start > await self._bus.watermark(self.partition):
+                    lost = "Lines were deleted from the bus before they were stored: an unknown amount"
+                    return Step([], self.place(error.start), "bus", lost)
+                # Stored and deleted while we looked: the store has it now.
+
+    async def last_unstored(self, newest: "Newest", matcher: Matcher, upto: Cursor) -> Cursor:
+        """Take what window and bus have up to `upto`, newest first; return the place up to which the store goes on."""
+        watermark = self.place(await self._bus.watermark(self.partition))
+        window = self.router.window(self.partition)
+        floor = upto
+        if window is not None and self.place(window.first) < upto:
+            chunks, floor = window.chunks_before(self.app, upto.offset + 1), self.place(window.first)
+            await self.backwards(newest, matcher, self.place(window.next), upto)
+            for chunk in reversed(chunks):
+                if not newest.missing:
+                    break
+                if selection := _clip(matcher.select(chunk), upto):
+                    newest.prepend([selection])
+        await self.backwards(newest, matcher, watermark, floor)
+        return min(floor, watermark)
+
+    async def backwards(self, newest: "Newest", matcher: Matcher, at: Cursor, end: Cursor) -> None:
+        """Take the last lines between two places, reading stretch by stretch from the end."""
+        stretch = STRETCH
+        while newest.missing and at < end:
+            begin = max(at, self.place(max(0, end.offset - stretch)))
+            part = Newest(newest.missing)
+            async for selection in self.between(begin, end, matcher):
+                part.append(selection)
+            newest.prepend(part.selections())
+            end, stretch = begin, stretch * 2
+
+    async def between(self, at: Cursor, end: Cursor, matcher: Matcher) -> AsyncIterator[Selection]:
+        """Everything from the place `at` to the place `end` that passes."""
+        while at < end:
+            step = await self.read(at, matcher, end)
+            if step.at == at:
+                return
+            at = step.at
+            for selection in step.selections:
+                yield selection
+
+    def _from_window(self, window: Window, at: Cursor, matcher: Matcher, end: Cursor | None) -> Step:
+        feed = window.feeds.get(self.app)
+        chunks = feed.after(at, STEP_BYTES) if feed is not None else []
+        following = window.next
+        if chunks and feed is not None and feed.newest is not chunks[-1]:
+            following = chunks[-1].offset + 1
+        return Step(*self._select(chunks, at, matcher, following, end), "window")
+
+    async def _from_bus(self, at: Cursor, matcher: Matcher, end: Cursor | None) -> Step:
+        fetched = await self._bus.read(self.partition, at.offset, STEP_BYTES)
+        chunks = [chunk for chunk in fetched.chunks if chunk.stream.app_id == self.app]
+        return Step(*self._select(chunks, at, matcher, fetched.next, end), "bus")
+
+    async def _from_store(self, at: Cursor, matcher: Matcher, stored: int, end: Cursor | None, lines: int) -> Step:
+        upto = self.place(stored) if end is None else min(end, self.place(stored))
+        below = upto.offset + 1 if upto.line >= 0 else upto.offset
+        page = await self._store.after(self.app, at, below, matcher.wanted, lines)
+        clipped = (_clip(whole(chunk), upto) for chunk in page.chunks)
+        selections = [selection for selection in clipped if selection is not None]
+        if page.done or not selections:
+            return Step(selections, upto, "store")
+        newest = selections[-1]
+        return Step(selections, newest.chunk.cursor(newest.numbers[-1]), "store")
+
+    def _select(
+        self, chunks: Sequence[Chunk], at: Cursor, matcher: Matcher, following: int, end: Cursor | None
+    ) -> tuple[list[Selection], Cursor]:
+        """What passes of `chunks` between two places, and the place behind offset `following` or at `end`."""
+        upto = self.place(max(following, at.offset))
+        if end is not None:
+            upto = min(upto, end)
+        selections = []
+        for chunk in chunks:
+            selection = matcher.select(chunk, at.line if chunk.offset == at.offset else -1)
+            if selection is not None and end is not None:
+                selection = _clip(selection, end)
+            if selection is not None:
+                selections.append(selection)
+        return selections, max(at, upto)
+
+
+def whole(chunk: Chunk) -> Selection:
+    return Selection(chunk, chunk.value, chunk.numbers)
+
+
+def _clip(selection: Selection | None, upto: Cursor) -> Selection | None:
+    """The lines of a selection up to the place `upto`."""
+    if selection is None or selection.chunk.offset < upto.offset:
+        return selection
+    count = 0 if selection.chunk.offset > upto.offset else bisect_right(selection.numbers, upto.line)
+    return first(selection, count) if count else None
+
+
+class Newest:
+    """The newest `count` lines of those that are put in, at most about LAST_BYTES of them."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._size = 0
+        self._selections: deque[Selection] = deque()
+        self.lines = 0
+
+    @property
+    def missing(self) -> int:
+        """How many more there is room for in front."""
+        return 0 if self._size >= LAST_BYTES else max(0, self._count - self.lines)
+
+    def append(self, selection: Selection) -> None:
+        """Put in lines that are newer than those here, and let go of the oldest that are too many."""
+        self._selections.append(selection)
+        self._add(selection, 1)
+        while True:
+            oldest = self._selections[0]
+            if self.lines - len(oldest.numbers) < self._count and self._size - len(oldest.value) < LAST_BYTES:
+                break
+            self._selections.popleft()
+            self._add(oldest, -1)
+
+    def prepend(self, older: Iterable[Selection]) -> None:
+        """Put in lines that are older than those here, as many of the newest of them as there is room for."""
+        for selection in reversed(list(older)):
+            if not (missing := self.missing):
+                return
+            kept = last(selection, missing)
+            self._selections.appendleft(kept)
+            self._add(kept, 1)
+
+    def selections(self) -> list[Selection]:
+        """Oldest first."""
+        return list(self._selections)
+
+    def _add(self, selection: Selection, sign: int) -> None:
+        self.lines += sign * len(selection.numbers)
+        self._size += sign * len(selection.value)
