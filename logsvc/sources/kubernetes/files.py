@@ -252,7 +252,8 @@ class FilesSource:
             try:
                 await self.collector.recover()
                 for lane in list(self.lanes.values()):
-                    await lane.restore()
+                    lane.lost_place()
+                self._broken.clear()
                 self._ready = True
                 await self._discover()
             except (BusError, StoreError) as error:
@@ -260,7 +261,6 @@ class FilesSource:
             else:
                 self.state.recoveries += 1
                 chunks = self.collector.chunks
-                self._broken.clear()
                 for lane in list(self.lanes.values()):
                     self.wake(lane)
                 await self._changed()
@@ -291,10 +291,12 @@ class FilesSource:
         self.wake(lane)
 
     async def _pod_changed(self, name: str) -> None:
-        async with self._discovery:
-            await self._discover_pod(name)
+        self._discover_pod(name)
 
     async def _container_changed(self, lane: Lane) -> None:
+        self._scan(lane)
+
+    def _scan(self, lane: Lane) -> None:
         lane.series.scan()
         if lane.series.gone:
             self._watched.discard(lane.name)
@@ -336,9 +338,8 @@ class FilesSource:
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(self._settings.poll)
-            for lane in list(self._polled):
-                if lane.series.changed():
-                    self.wake(lane)
+            for lane in [lane for lane in self._polled if lane.series.changed()]:
+                self.wake(lane)
             self.identities_changed()
             for lane in [lane for lane in self.lanes.values() if lane.series.gone]:
                 if clock() - lane.idle_since > 1.0:
@@ -347,7 +348,9 @@ class FilesSource:
     async def _continuous_rescans(self) -> None:
         looks = 0
         while True:
-            await asyncio.sleep(self._settings.rescan)
+            every = self._settings.rescan
+            # Without the kernel nobody tells of new pods and rotated files.
+            await asyncio.sleep(every if self.state.watch_problem is None else min(every, 1.0))
             await self._look_at_all()
             looks += 1
             if self._ready and looks % 6 == 0:
@@ -374,11 +377,11 @@ class FilesSource:
                 with suppress(FileNotFoundError):  # deleted since it was listed
                     mtime = os.stat(name, dir_fd=self._shop.root, follow_symlinks=False).st_mtime_ns
                     if self._pods.get(name) != mtime:
-                        await self._discover_pod(name)
+                        self._discover_pod(name)
                 if number % _SLICE == 0:
                     await asyncio.sleep(0)
 
-    async def _discover_pod(self, name: str) -> None:
+    def _discover_pod(self, name: str) -> None:
         pod = Pod.parse(name)
         if pod is None:
             self._refuse("", [name])
@@ -394,11 +397,11 @@ class FilesSource:
         self._pods[name] = mtime
         for container in containers:
             if (name, container) not in self.lanes:
-                await self._add_lane(name, container, pod)
+                self._add_lane(name, container, pod)
         for lane in [self.lanes[key] for key in self.lanes if key[0] == name and key[1] not in containers]:
-            await self._container_changed(lane)
+            self._scan(lane)
 
-    async def _add_lane(self, name: str, container: str, pod: Pod) -> None:
+    def _add_lane(self, name: str, container: str, pod: Pod) -> None:
         lane = Lane(self._shop, name, container, pod)
         try:
             with folder(self._shop.root, name, container) as fd:
@@ -407,13 +410,6 @@ class FilesSource:
             return
         self.lanes[name, container] = lane
         lane.series.scan()
-        if not self._ready:
-            return
-        self._take(lane)
-        try:
-            await lane.restore()
-        finally:
-            self._release(lane)
         self.wake(lane)
 
     def _watch(self, fd: int, name: str, handler: Handler) -> None:

@@ -79,6 +79,7 @@ class Lane:
         self._pod = pod
         self._assembler = Assembler(shop.now)
         self._current: LogFile | None = None
+        self._placed = False
 
     @property
     def name(self) -> str:
@@ -86,7 +87,11 @@ class Lane:
 
     # ---- finding the place again
 
-    async def restore(self) -> None:
+    def lost_place(self) -> None:
+        """Something was read that may not have been sent: begin again where the collector says."""
+        self._placed = False
+
+    async def _restore(self) -> None:
         """Go to the places that the collector knows, as after a crash; what was read and not sent is read again."""
         self._assembler = Assembler(self._shop.now)
         self._current = None
@@ -94,6 +99,7 @@ class Lane:
         if placed:
             self._current = placed[-1]
             await self._hold_again(placed, self._shop.collector.positions[placed[-1].id])
+        self._placed = True
 
     async def _hold_again(self, placed: Sequence[LogFile], origin: Origin) -> None:
         """Read the parts of unfinished lines again; what else there is up to the place was sent."""
@@ -146,6 +152,8 @@ class Lane:
 
     async def turn(self) -> Turn:
         """Send the lines of one bounded read. Raises BusError, OSError."""
+        if not self._placed:
+            await self._restore()
         if self.series.losses:
             return await self._tell()
         found = await self._pick()
@@ -283,7 +291,7 @@ class Lane:
         Only while nobody takes turns. Raises BusError, OSError.
         """
         series = self.series
-        if series.losses or series.changed():
+        if not self._placed or series.losses or series.changed():
             return True
         needed = {file for file, _ in self._assembler.held}
         for file in list(series.files):

@@ -22,9 +22,13 @@ class Everybody:
     """Files every container under the app `shop` of its namespace."""
 
     def __init__(self) -> None:
+        self.known = True
+        """Whether it knows anybody yet."""
         self._streams: dict[tuple[str, ...], Stream] = {}
 
     def stream(self, namespace: str, pod: str, uid: str, container: str, restart: int) -> Stream | None:
+        if not self.known:
+            return None
         key = namespace, pod, uid, container, str(restart)
         if key not in self._streams:
             self._streams[key] = Stream(namespace, "shop", container, pod, "app", f"{uid}-{restart}")

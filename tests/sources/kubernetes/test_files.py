@@ -1,13 +1,15 @@
 """The files source: every line of a container's files comes to the bus once, in order, or a notice does."""
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 
 import pytest
+from asyncinotify import Inotify
 
 from logsvc.errors import ConfigError
-from logsvc.model import MAX_LINE, Stream
+from logsvc.model import MAX_LINE
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
 from tests.sources.kubernetes.support import Everybody, MemoryBus, Node, compress
 from tests.support import cri_line, cri_parts, until
@@ -263,6 +265,70 @@ async def test_an_inode_used_again_is_another_file(node: Node) -> None:
     assert node.notices() == []
 
 
+async def test_files_that_the_kernel_cannot_watch_are_polled_and_that_is_said(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Inotify, "add_watch", refuse)
+    log = node.container()
+    async with node.collecting(idle_after=0.001) as source:
+        log.write(b"one")
+        await source.drained()
+        await until(lambda: not source._active)
+        log.write(b"two")
+        log.rotate()
+        log.write(b"three")
+        node.container(pod="web-2", uid="u2").write(b"another pod")
+        await until(lambda: len(node.said()) == 4)
+        assert [text for text in node.said() if text != b"another pod"] == [b"one", b"two", b"three"]
+        assert source.state.watch_problem is not None
+        assert "max_user_watches" in source.state.watch_problem
+    assert caplog.text.count("max_user_watches") == 1
+
+
+async def test_deleted_files_that_hold_too_much_of_the_disk_are_given_up_with_a_notice(node: Node) -> None:
+    bus = node.bus
+    assert isinstance(bus, MemoryBus)
+    log = node.container()
+    log.write(b"one")
+    async with node.collecting(max_deleted_bytes=1000, rescan=0.02) as source:
+        await source.drained()
+        identity = node.identity
+        assert isinstance(identity, Everybody)
+        identity.known = False
+        log.write(b"x" * 5000)
+        lost = log.path.stat().st_size - source.lanes["acme_web-1_u1", "web"].series.files[0].position
+        log.delete()
+        await until(lambda: source.state.deleted_bytes > 5000)
+        await until(lambda: source.lanes["acme_web-1_u1", "web"].series.losses)
+        identity.known = True
+        await until(lambda: not source.lanes)
+    assert node.said() == [b"one"]
+    assert node.notices() == [
+        b"web-1: %d bytes of log were lost: the file was deleted, and too much of it was waiting to be read" % lost
+    ]
+
+
+async def test_a_file_that_cannot_be_opened_now_is_read_when_it_can(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = os.open
+
+    def refuse(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == "0.log":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(path, flags, mode, dir_fd=dir_fd)
+
+    node.container().write(b"one")
+    monkeypatch.setattr(os, "open", refuse)
+    async with node.collecting():
+        await until(lambda: "0.log can't be opened: Too many open files" in caplog.text)
+        monkeypatch.setattr(os, "open", opened)
+        await until(lambda: node.said() == [b"one"])
+
+
 async def test_links_out_of_the_folder_are_refused(node: Node, tmp_path, caplog: pytest.LogCaptureFixture) -> None:
     secret = tmp_path / "secret"
     secret.mkdir()
@@ -279,17 +345,10 @@ async def test_links_out_of_the_folder_are_refused(node: Node, tmp_path, caplog:
         assert name in caplog.text
 
 
-class Later(Everybody):
-    """Knows nobody until it is told."""
-
-    known = False
-
-    def stream(self, namespace: str, pod: str, uid: str, container: str, restart: int) -> Stream | None:
-        return super().stream(namespace, pod, uid, container, restart) if self.known else None
-
-
 async def test_lines_wait_in_their_file_until_it_is_known_whose_they_are(node: Node) -> None:
-    identity = node.identity = Later()
+    identity = node.identity
+    assert isinstance(identity, Everybody)
+    identity.known = False
     log = node.container()
     log.write(b"one")
     async with node.collecting(poll=3600) as source:
