@@ -13,7 +13,6 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvloop
@@ -36,7 +35,7 @@ class Tail(asyncio.Protocol):
         self._next = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.write(self._request)  # type: ignore[attr-defined]
+        transport.write(self._request)  # type: ignore[attr-defined]  # a TCP transport writes
 
     def data_received(self, data: bytes) -> None:
         if not self.opened.done():
@@ -94,7 +93,7 @@ def measure(tails: int, rate: int, seconds: float) -> dict[str, float]:
         opened = memory(service.pid)
         cpu = cpu_seconds(service.pid)
         subprocess.run(
-            [sys.executable, "-m", "benchmarks.writer", str(rate), str(seconds), str(log)],
+            [sys.executable, "-m", "benchmarks._writer", str(rate), str(seconds), str(log)],
             stdout=subprocess.PIPE,
             check=True,
         )
@@ -112,7 +111,7 @@ def measure(tails: int, rate: int, seconds: float) -> dict[str, float]:
 
 def main() -> None:
     if sys.argv[1:2] == ["--read"]:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         uvloop.run(read_tails(sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
         return

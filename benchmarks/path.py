@@ -7,14 +7,13 @@ writer takes just before it writes, to when the client has read it.
 """
 
 import argparse
-import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 import time
 from datetime import datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.report import Report, cpu_seconds, median, peak_memory, percentile
@@ -30,8 +29,6 @@ class Client(threading.Thread):
     def __init__(self, service: Service, app: str) -> None:
         super().__init__(daemon=True)
         address = urlsplit(service.url)
-        import socket
-
         self._socket = socket.create_connection((address.hostname, address.port))
         self._socket.sendall(
             f"GET /v1/apps/{app}/logs?tail=1&num=0&process=web HTTP/1.1\r\nHost: {address.netloc}\r\n"
@@ -74,7 +71,7 @@ def measure(rate: int, seconds: float, files: int) -> dict[str, float]:
         client.start()
         cpu = cpu_seconds(service.pid)
         begun = time.perf_counter()
-        command = [sys.executable, "-m", "benchmarks.writer", str(rate), str(seconds), *map(str, logs)]
+        command = [sys.executable, "-m", "benchmarks._writer", str(rate), str(seconds), *map(str, logs)]
         written = int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
         ended = time.perf_counter()
         while client.lines < written and time.perf_counter() - ended < 60:

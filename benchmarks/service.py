@@ -1,5 +1,6 @@
 """`logsvc dev` in a process of its own, in a new folder, and writers that play the kubelet for it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,9 @@ from uuid import UUID
 from logsvc.api.context import LOCAL_TENANT
 from logsvc.sources.procfile.identity import Identity
 
+_RUN = time.time_ns()
+"""All pods of one benchmark are of one run, or the service would tidy older ones away."""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -32,8 +36,6 @@ class Service:
 
     def wait_stored(self, app: str, lines: int, seconds: float = 120) -> float:
         """Wait until history counts `lines` lines of an app; returns the seconds it took."""
-        import json
-
         begun = time.perf_counter()
         while time.perf_counter() - begun < seconds:
             buckets = json.loads(self.get(f"/v1/apps/{app}/volume?step=1h"))["buckets"]
@@ -55,7 +57,7 @@ def running(*, settings: dict[str, str] | None = None) -> Iterator[Service]:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         command = [sys.executable, "-m", "logsvc", "dev", "--procfile", str(procfile), "--app", "idle"]
-        with open(Path(folder) / "log", "wb") as log:
+        with (Path(folder) / "log").open("wb") as log:
             process = subprocess.Popen(
                 [*command, "--data", str(data), "--port", str(port)],
                 stdout=subprocess.DEVNULL,
@@ -73,7 +75,8 @@ def running(*, settings: dict[str, str] | None = None) -> Iterator[Service]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            sys.stderr.write("".join(f"    {line}" for line in open(Path(folder) / "log") if "WARN" in line.upper()))
+            lines = (Path(folder) / "log").read_text().splitlines()
+            sys.stderr.writelines(f"    {line}\n" for line in lines if " warning " in line or " error " in line)
 
 
 def _wait_ready(service: Service, process: subprocess.Popen[bytes]) -> None:
@@ -90,8 +93,8 @@ def _wait_ready(service: Service, process: subprocess.Popen[bytes]) -> None:
 
 def make_pod(data: Path, app: str, number: int) -> Path:
     """The log file of a new pod of an app; its identity is known before the file is there."""
-    uid = str(UUID(int=hash((app, number)) & (1 << 128) - 1))
-    identity = Identity(uid, f"{app}-{number}", "web", LOCAL_TENANT, app, "web", f"web.{number}", 0, time.time_ns())
+    uid = str(UUID(int=abs(hash((app, number)))))
+    identity = Identity(uid, f"{app}-{number}", "web", LOCAL_TENANT, app, "web", f"web.{number}", 0, _RUN)
     identity.write(data / "identity")
     folder = data / "pods" / str(identity.folder) / "web"
     folder.mkdir(parents=True)

@@ -1,6 +1,6 @@
 """Plays the kubelet: writes lines of real logs into CRI files at a steady rate. A process of its own.
 
-    python -m benchmarks.writer RATE SECONDS FILE…
+    python -m benchmarks._writer RATE SECONDS FILE…
 
 Prints the number of lines written. Each message is `seq=<number> file=<number> <text>`.
 """
@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import ExitStack
 from itertools import cycle
+from pathlib import Path
 
 from benchmarks.loghub import messages
 
@@ -19,7 +20,7 @@ def main() -> None:
     rate, seconds, files = float(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
     texts = cycle(messages())
     with ExitStack() as stack:
-        logs = [stack.enter_context(open(file, "ab", buffering=0)) for file in files]
+        logs = [stack.enter_context(Path(file).open("ab", buffering=0)) for file in files]
         numbers = [0] * len(logs)
         begun = time.perf_counter()
         written, turn = 0, 0
