@@ -4,11 +4,15 @@ A representation frames selections, notices and heartbeats. It has no state, so 
 everyone who watches the chunk in the same representation.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
 
 from logsvc.formats import jsonlines, text
 from logsvc.model import Cursor, Selection
+
+PART_BYTES: Final = 64 * 1024
+"""About the most bytes of a chunk in one event or message. What is cut inside of one has to be sent again, so a wire
+that breaks often gets on only by whole ones."""
 
 
 class Representation(Protocol):
@@ -34,8 +38,11 @@ class Representation(Protocol):
         """Closes an answer that isn't, where the service stops: come back, and soon."""
 
 
+_NEXT_DATA: Final = "\ndata: "
+
+
 class ServerSentEvents:
-    """One event a chunk, `id` the cursor of its last line, one `data` a line (WHATWG HTML, server-sent events).
+    """One event a chunk or part of one, `id` the cursor of its last line (WHATWG HTML, server-sent events).
 
     A cut event is never dispatched, so going on behind the last `id` is exact. A heartbeat is an `id` without data:
     it sets the last event id and dispatches nothing.
@@ -54,8 +61,7 @@ class ServerSentEvents:
         made = jsonlines.objects(selection, cursors=self.cursors)
         if selection.chunk.stream.is_notice:
             return self._notices(selection, made)
-        data = "\ndata: ".join(made)
-        return f"id: {selection.chunk.cursor(selection.numbers[-1])}\ndata: {data}\n\n"
+        return "".join(f"id: {cursor}\ndata: {_NEXT_DATA.join(lines)}\n\n" for cursor, lines in _parts(selection, made))
 
     @staticmethod
     def _notices(selection: Selection, made: Sequence[str]) -> str:
@@ -133,7 +139,7 @@ class PlainText:
 
 
 class WebSocketMessages:
-    """One text message a chunk: `{"cursor":"…","lines":[…]}`; notices and heartbeats as in NDJSON.
+    """One text message a chunk or part of one: `{"cursor":"…","lines":[…]}`; notices and heartbeats as in NDJSON.
 
     Messages are joined with newlines, which JSON has none of, so that a batch of them is shared as one piece of bytes.
     """
@@ -151,7 +157,9 @@ class WebSocketMessages:
         made = jsonlines.objects(selection, cursors=self.cursors)
         if selection.chunk.stream.is_notice:
             return "".join(f"{line}\n" for line in made)
-        return f'{{"cursor":"{selection.chunk.cursor(selection.numbers[-1])}","lines":[{",".join(made)}]}}\n'
+        return "".join(
+            f'{{"cursor":"{cursor}","lines":[{",".join(lines)}]}}\n' for cursor, lines in _parts(selection, made)
+        )
 
     def notice(self, message: str, cursor: Cursor, time: str) -> bytes:  # noqa: ARG002 - the object has no time
         return f"{jsonlines.notice(message, cursor)}\n".encode()
@@ -164,3 +172,12 @@ class WebSocketMessages:
 
     def farewell(self) -> bytes:
         return b""
+
+
+def _parts(selection: Selection, made: Sequence[str]) -> Iterator[tuple[Cursor, Sequence[str]]]:
+    """Runs of the lines `made` of a selection, each with the cursor of its last line."""
+    pieces = len(selection.value) // PART_BYTES + 1
+    step = len(made) // pieces + 1
+    for begin in range(0, len(made), step):
+        lines = made[begin : begin + step]
+        yield selection.chunk.cursor(selection.numbers[begin + len(lines) - 1]), lines

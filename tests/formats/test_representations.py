@@ -196,3 +196,17 @@ def test_a_whole_chunk_reads_like_its_lines_one_by_one(
         for number, line in zip(chunk.numbers, chunk.value.split(b"\n"), strict=False)
     ]
     assert made(whole(chunk), cursors=cursors) == [line for single in singles for line in made(single, cursors=cursors)]
+
+
+def test_a_large_chunk_comes_in_parts_that_each_name_their_last_line() -> None:
+    line = b"2026-11-23T02:00:00.123456789Z stdout F %b\n" % (b"x" * 1000)
+    chunk = Chunk(1, 2, 3, 0, Stream("t", "a", "web", "web.1", "app", "x"), line * 400)
+    events = ServerSentEvents(cursors=True).lines([whole(chunk)]).split(b"\n\n")[:-1]
+    messages = [orjson.loads(message) for message in WebSocketMessages(cursors=True).lines([whole(chunk)]).splitlines()]
+    read = [[orjson.loads(data) for data in event.split(b"\ndata: ")[1:]] for event in events]
+    assert [message["lines"] for message in messages] == read
+    assert [line["cursor"] for lines in read for line in lines] == [f"1.2.3.{number}" for number in range(400)]
+    assert [event.partition(b"\n")[0].decode() for event in events] == [f"id: {lines[-1]['cursor']}" for lines in read]
+    assert [message["cursor"] for message in messages] == [lines[-1]["cursor"] for lines in read]
+    assert len(events) > 5
+    assert all(len(event) < 100_000 for event in events)
