@@ -81,7 +81,9 @@ async def answer_problems(request: web.Request, handler: _Handler) -> web.Stream
         log.exception("the store refused a query")
         return Problem(500, "The store refused the query.").response()
     except ConnectionResetError:
-        raise
+        if request.transport is not None and not request.transport.is_closing():
+            raise
+        return web.Response(status=499)  # for the metrics, in which nginx's number is known: the client has gone
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return Problem(500, "Something went wrong here; it is in the service's log.").response()
