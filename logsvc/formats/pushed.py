@@ -106,7 +106,11 @@ class JsonReader:
     def feed(self, data: bytes) -> Iterator[Pushed]:
         lines, self._rest = _split(self._rest, data)
         for line in lines:
-            yield from self._read(line, newline=1)
+            if line:
+                yield from self._read(line, newline=1)
+            else:
+                self._number += 1
+                self.at += 1
         if len(self._rest) > MAX_OBJECT:
             raise BadLine(self._number + 1, f"longer than {MAX_OBJECT} bytes")
 
