@@ -234,22 +234,23 @@ class Lane:
         return self._read(file) if file.position else data
 
     async def _move_on(self, file: LogFile) -> bool:
-        """Leave the file that was read for a later one; False while its last line may still be being written."""
-        previous = self._current
-        unfinished = previous is not None and previous.fd >= 0 and previous.incomplete
-        if previous is not None and unfinished and not await self._end_line(previous):
-            return False
-        if previous is not None and previous.name.restart != file.name.restart:
-            await self._end_held(previous)
+        """Leave what was read for a later file; False while the last line there may still be being written."""
+        for earlier in self.series.files:
+            if earlier is file:
+                break
+            if earlier.fd >= 0 and earlier.incomplete and not await self._end_line(earlier):
+                return False
+        if self._current is not None and self._current.name.restart != file.name.restart:
+            await self._end_held(self._current)
         self._current = file
         return True
 
     async def _end_line(self, file: LogFile) -> bool:
         """Send the rest of a file that has no newline at its end, once it had the time to get one."""
-        if asyncio.get_running_loop().time() - file.since < self._shop.grace:
-            return False
         stream = self._stream(file.name.restart)
-        if stream is None:
+        if stream is None or asyncio.get_running_loop().time() - file.since < self._shop.grace:
+            return False
+        if not file.id and not self.series.identify(file, final=True):
             return False
         try:
             data = file.read(TURN)
@@ -258,11 +259,12 @@ class Lane:
             return True
         begin = len(file.tail)
         start, end = file.position, file.position + len(data) - begin
-        pieces, _ = self._assembler.feed(file.id, start, data + b"\n", begin)
-        pieces = [piece._replace(end=min(piece.end, end)) for piece in pieces]
-        await self._send(file, stream, pieces, data)
-        self._shop.collector.moved(self._origin(file, start, end, data, self._assembler.held))
-        file.moved(end, data, len(data))
+        if end > start:
+            pieces, _ = self._assembler.feed(file.id, start, data + b"\n", begin)
+            pieces = [piece._replace(end=min(piece.end, end)) for piece in pieces]
+            await self._send(file, stream, pieces, data)
+            self._shop.collector.moved(self._origin(file, start, end, data, self._assembler.held))
+            file.moved(end, data, len(data))
         return True
 
     async def _end_held(self, file: LogFile) -> None:

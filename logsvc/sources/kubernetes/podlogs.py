@@ -199,8 +199,11 @@ class LogFile:
         """Deleted, but its bytes stay on the disk for us."""
         return self.deleted and self.fd >= 0
 
-    def identify(self) -> str:
-        """A hash of the first line (of its first KiB where it is longer), or nothing while it isn't whole."""
+    def identify(self, *, final: bool = False) -> str:
+        """A hash of the first line (of its first KiB where it is longer), or nothing while it isn't whole.
+
+        `final`: it won't become so.
+        """
         head = b""
         if self.compressed:
             with suppress(Damaged):
@@ -208,7 +211,7 @@ class LogFile:
         else:
             head = os.pread(self.fd, _HEAD, 0)
         end = head.find(b"\n") + 1
-        if not end and len(head) < _HEAD:
+        if not end and len(head) < _HEAD and not (final and head):
             return ""
         return blake2b(head[: end or _HEAD], digest_size=8).hexdigest()
 

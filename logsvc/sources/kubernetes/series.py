@@ -159,9 +159,12 @@ class Series:
             self._look_for_gap()
         return [file for file in self.files if file.id in positions]
 
-    def identify(self, file: LogFile) -> bool:
-        """Learn which bytes `file` holds and go to their place; whether its first line is there already."""
-        digest = file.identify()
+    def identify(self, file: LogFile, *, final: bool = False) -> bool:
+        """Learn which bytes `file` holds and go to their place; whether its first line is there already.
+
+        `final`: what there is of it is all there will be.
+        """
+        digest = file.identify(final=final)
         if not digest:
             return False
         name = f"{self._prefix}{file.name.restart}@{digest}"
@@ -218,18 +221,23 @@ class Series:
     async def unpack(self, file: LogFile) -> bool:
         """Make `file` readable where it is compressed; whether there is something to read."""
         if file.compressed and not file.finished:
-            if not file.id and not self.identify(file):
-                self._refuse(file)
+            if not file.id:
+                self.identify(file)
             if not file.finished:
-                fd, whole = await asyncio.to_thread(expand, file.fd, self._scratch)
-                file.close()
-                file.fd = fd
-                file.inode = NOWHERE  # no descriptor keeps the old one from being given to another file
-                file.compressed = False
-                file.damaged = not whole
-                if not file.position:
-                    self.identify(file)
+                await self._expand(file)
         return not file.finished and file.fd >= 0
+
+    async def _expand(self, file: LogFile) -> None:
+        fd, whole = await asyncio.to_thread(expand, file.fd, self._scratch)
+        file.close()
+        file.fd = fd
+        file.inode = NOWHERE  # no descriptor keeps the old one from being given to another file
+        file.compressed = False
+        file.damaged = not whole
+        if file.damaged and not file.size():
+            self._refuse(file)
+        elif not file.position:
+            self.identify(file)
 
     async def reopen(self, file: LogFile) -> bool:
         """Make a file readable that may be finished; whether that can be done."""

@@ -97,6 +97,27 @@ async def test_a_damaged_compressed_file_gives_what_it_has_and_a_notice_once(nod
     assert node.notices() == [b"web-1: Lines may be missing here: a compressed log file is damaged"]
 
 
+async def test_a_compressed_file_that_is_none_is_told_once(node: Node) -> None:
+    log = node.container()
+    (log.folder / "0.log.20261123-000001.gz").write_bytes(b"not gzip")
+    log.write(b"after")
+    await node.collect()
+    await node.collect()
+    assert node.said() == [b"after"]
+    assert node.notices() == [b"web-1: Lines may be missing here: a compressed log file is damaged"]
+
+
+async def test_a_file_that_holds_nothing_but_the_beginning_of_a_line_is_not_lost(node: Node) -> None:
+    log = node.container()
+    log.raw(b"2026-11-23T02:00:00Z stdout F cut he")
+    log.rotate()
+    log.rotate()
+    log.write(b"after")
+    await node.collect()
+    await node.collect()
+    assert node.said() == [b"cut he", b"after"]
+
+
 async def test_a_deleted_pods_last_lines_arrive(node: Node) -> None:
     log = node.container()
     async with node.collecting() as source:

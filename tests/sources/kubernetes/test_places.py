@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from logsvc.formats import cri
 from logsvc.model import MAX_LINE
 from logsvc.sources.kubernetes import assemble, lane
+from logsvc.sources.kubernetes.files import FilesSource
 from tests.sources.kubernetes.support import Container, MemoryBus, Node, compress
 
 
@@ -63,6 +64,7 @@ steps = st.lists(
     | st.builds(Say, st.just("stderr"), long_texts, tags)
     | st.builds(Say, st.just("raw"), st.binary(max_size=600).map(lambda raw: raw.replace(b"\n", b"")), st.just(""))
     | st.sampled_from(["rotate", "compress", "crash", "collect", "collect", "lose the checkpoint"])
+    | st.sampled_from(["start", "breathe"])
     | st.builds(Fail, st.integers(0, 4), st.booleans())
     | st.builds(Kill, st.integers(0, 4), st.integers(0, 4)),
     max_size=25,
@@ -79,6 +81,8 @@ class Script:
         self._bus = bus
         self._log: Container = node.container()
         self._plain: list[Path] = []
+        self._stack = AsyncExitStack()
+        self._source: FilesSource | None = None
 
     async def do(self, step: Say | Fail | Kill | str) -> None:
         match step:
@@ -87,6 +91,7 @@ class Script:
             case Fail():
                 self._bus.fail_at = {self._bus.appends + step.after: step.kept}
             case Kill():
+                await self.stop()
                 await self._kill(step)
             case "rotate":
                 self._plain.append(self._log.rotate())
@@ -99,10 +104,21 @@ class Script:
                 self._log.crash()
                 self._log.write(b"again")
                 self.said["stdout", "app"].append(b"again")
-            case "lose the checkpoint":
+            case "start" if self._source is None:
+                self._source = await self._stack.enter_async_context(self._node.collecting())
+            case "breathe":
+                # Where a step falls into what the source does is up to the machine: any place must do.
+                await asyncio.sleep(0.002)
+            case "lose the checkpoint" if self._source is None:
                 (self._node.settings.data / "checkpoint").unlink(missing_ok=True)
+            case "collect" if self._source is not None:
+                await self._source.drained()
             case "collect":
                 await self._node.collect()
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+        self._source = None
 
     def _say(self, step: Say) -> None:
         if step.stream == "raw":
@@ -155,8 +171,10 @@ async def play(todo: list[Say | Fail | Kill | str]) -> None:
             for step in todo:
                 await script.do(step)
             bus.fail_at.clear()
+            await script.stop()
             await node.collect()
         finally:
+            await script.stop()
             node.close()
         assert script.got() == {key: texts for key, texts in script.said.items() if texts}
         assert node.notices() == []
