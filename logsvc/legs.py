@@ -1,7 +1,7 @@
 """One epoch's stretch of an app's timeline, read from the newest tier that has the place.
 
     store   below the watermark: everything there is, as rows
-    bus     from the watermark on: read again, for those who are behind the window
+    bus     from the watermark on, and a stretch in front of it: read again, for those who are behind the window
     window  the newest stretch of a partition that is watched, in memory
 
 Tiers meet at offsets, and a chunk is never split between two of them, so there is no seam to lose or double a line at.
@@ -31,6 +31,9 @@ LAST_LINES = 5000
 
 LAST_BYTES = 4 * 1024 * 1024
 """About as many bytes of them at most, however long the lines."""
+
+NEAR = 1 << 16
+"""A reader no more records behind the watermark than this reads the bus, as long as that has them."""
 
 STRETCH = 64
 """How many records of the bus are looked at first to find the last lines; then twice as many, and so on."""
@@ -92,7 +95,7 @@ class Leg:
                 return self._from_window(window, at, matcher, end)
             watermark = await self._bus.watermark(self.partition)
             stored = watermark if window is None or window.first <= at.offset else min(watermark, window.first)
-            if at.offset < stored:
+            if at.offset < stored and not await self._on_bus(at.offset, stored):
                 return await self._from_store(at, matcher, stored, end, lines)
             try:
                 return await self._from_bus(at, matcher, end)
@@ -140,6 +143,13 @@ class Leg:
             at = step.at
             for selection in step.selections:
                 yield selection
+
+    async def _on_bus(self, offset: int, stored: int) -> bool:
+        """Whether the bus still has what is stored from `offset` on, and it is little enough to go through again.
+
+        A record of the bus costs a tenth of the same lines as rows, but other apps' records come along with it.
+        """
+        return stored - offset <= NEAR and offset >= (await self._bus.bounds(self.partition)).start
 
     def _from_window(self, window: Window, at: Cursor, matcher: Matcher, end: Cursor | None) -> Step:
         feed = window.feeds.get(self.app)
