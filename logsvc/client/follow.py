@@ -15,8 +15,10 @@ from logsvc.client.service import Answer, Backoff, Parameters, Service, app_path
 from logsvc.client.sse import Event, Parser
 from logsvc.errors import ClientError, Unavailable
 
-_TRIES: Final = 6
+_TRIES: Final = 10
 """How often in a row nothing may come before we give up; a tail that once was connected never does."""
+_LEAST: Final = 0.01
+"""Seconds before the second try, whatever the service says, so that tries can double."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Follow:
         for piece in answer.pieces():
             events = parser.feed(piece)
             if parser.retry is not None:
-                self._backoff.base = parser.retry
+                self._backoff.base = max(parser.retry, _LEAST)
             if not events:
                 continue
             self._backoff.reset()

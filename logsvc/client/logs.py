@@ -73,7 +73,7 @@ class Asked:
 
 @click.command("logs")
 @app_option
-@click.option("-n", "--num", type=click.IntRange(0, 999_999_999), metavar="N", help="The last N lines.  [default: 100]")
+@click.option("-n", "--num", type=click.IntRange(min=0), metavar="N", help="The last N lines.  [default: 100]")
 @click.option("-t", "--tail", is_flag=True, help="Go on with new lines as they come.")
 @click.option("-p", "--process-type", multiple=True, metavar="NAME", help="Only this process type, such as web.")
 @click.option("-d", "--dyno-name", "--dyno", multiple=True, metavar="NAME", help="Only this dyno, such as web.1.")
@@ -87,7 +87,7 @@ class Asked:
 @click.option("-i", "--ignore-case", is_flag=True, help="Ignore case in --grep, --grep-re and --exclude.")
 @click.option("--json", "json_lines", is_flag=True, help="Print JSON, one object a line.")
 @click.option("--tz", type=ZoneType(), metavar="ZONE", help="Time zone: local, utc, Europe/Berlin, …  [default: utc]")
-@click.option("--no-color", is_flag=True, help="No colours, neither ours nor those in messages.")
+@click.option("--no-color", is_flag=True, help="No colours on the terminal, not even those in messages.")
 @click.option("--force-colors", is_flag=True, help="Colours even where the output is not a terminal.")
 def logs(**flags: object) -> None:
     """Print the log of an app.

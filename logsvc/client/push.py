@@ -70,7 +70,9 @@ def _interruptible() -> Iterator[int]:
     def first(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler is given
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    previous = signal.signal(signal.SIGINT, first)
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is not signal.SIG_IGN:  # a shell's background jobs are not to hear of it
+        signal.signal(signal.SIGINT, first)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     try:
         yield stop

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError, SSLError
+from urllib3.exceptions import HTTPError, ReadTimeoutError, SSLError
 
 from logsvc.client.settings import Settings
 from logsvc.client.terminal import plain
@@ -23,12 +23,9 @@ READ_TIMEOUT: Final = 45.0
 _READ: Final = 256 * 1024
 _MAX_PROBLEM: Final = 64 * 1024
 _MAX_WAIT: Final = 300.0
-_FLAGS: Final = {
-    "process": "--process-type",
-    "dyno": "--dyno-name",
-    "num": "--num",
-    **{name: f"--{name.replace('_', '-')}" for name in ("source", "stream", "since", "until", "grep", "grep_re")},
-    **{name: f"--{name.replace('_', '-')}" for name in ("exclude", "ignore_case", "tail")},
+_FLAGS: Final = {"process": "--process-type", "dyno": "--dyno-name"} | {
+    name: f"--{name.replace('_', '-')}"
+    for name in ("num", "tail", "since", "until", "source", "stream", "grep", "grep_re", "exclude", "ignore_case")
 }
 """What the parameters of the API are called on the command line."""
 
@@ -46,7 +43,7 @@ class Answer:
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it comes, until it ends. Raises Unavailable where it breaks off or nothing comes for long."""
-        with _translated("the connection was lost"):
+        with _translated("the connection was lost", answered=True):
             while data := self._response.read1(_READ):
                 yield data
 
@@ -87,7 +84,7 @@ class Service:
     ) -> urllib3.BaseHTTPResponse:
         """An answer that is 2xx, its body still to be read."""
         url = f"{self.url}{path}?{urlencode(parameters)}" if parameters else self.url + path
-        with _translated(f"can't reach {self.url}"):
+        with _translated(f"can't reach {self.url}", answered=False):
             response = self._pool.request(
                 method, url, body=body, headers=self._headers | headers, preload_content=False, redirect=False
             )
@@ -101,7 +98,7 @@ class Service:
 class Backoff:
     """How long to wait before the next try: doubling from `base` to `most` seconds, the upper half of it by chance."""
 
-    def __init__(self, base: float = 0.5, most: float = 15.0) -> None:
+    def __init__(self, base: float = 0.5, most: float = 5.0) -> None:
         self.base = base
         self.tries = 0
         self._most = most
@@ -125,29 +122,25 @@ def app_path(app: str) -> str:
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
+def _translated(what: str, *, answered: bool) -> Iterator[None]:
     try:
         yield
     except SSLError as error:
-        raise ClientError(f"{what}: {_reason(error)}") from error
-    except (NewConnectionError, ConnectTimeoutError) as error:
-        raise Unavailable(f"{what}: {_reason(error)}", answered=False) from error
+        raise ClientError(f"{what}: {plain(str(error.args[0] if error.args else error))}") from error
     except ReadTimeoutError as error:
-        raise Unavailable("nothing came from the service for too long") from error
+        raise Unavailable("nothing came from the service for too long", answered=answered) from error
     except (HTTPError, OSError) as error:
-        raise Unavailable(f"{what}: {_reason(error)}") from error
+        raise Unavailable(_because(what, error), answered=answered) from error
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost cause that says something, without the objects that urllib3 prints."""
-    text = ""
+def _because(what: str, error: BaseException) -> str:
+    """`what`, and what the operating system says of it, where it does; the rest is for whoever knows urllib3."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror.lower()
-        text = str(cause.args[0]) if cause.args else text
+            return f"{what}: {plain(cause.strerror.lower())}"
         cause = cause.__cause__ or cause.__context__
-    return plain(text.partition(">: ")[2] or text) or type(error).__name__
+    return what
 
 
 def _refusal(response: urllib3.BaseHTTPResponse) -> ClientError:

@@ -269,6 +269,19 @@ def test_a_busy_service_is_asked_again(status: int) -> None:
     assert done.stderr.startswith(b"paas: Busy; trying again in 0.")
 
 
+def test_what_does_not_speak_http_is_an_error_at_once() -> None:
+    async def hang_up(request: web.Request, number: int) -> web.StreamResponse | None:  # noqa: ARG001
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    with flaky(treatment=hang_up) as server:
+        done = paas("logs", "-t", "-a", "demo", url=server.url)
+        assert len(server.requests) == 1
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith(f"paas: can't reach {server.url}")
+
+
 def test_a_service_that_is_not_there_is_an_error_at_once() -> None:
     done = paas("logs", "-t", "-a", "demo", url="http://127.0.0.1:9")
     assert done.returncode == 1
@@ -355,7 +368,7 @@ def test_an_answer_cut_before_its_first_line_goes_on_from_where_it_started() -> 
 
 
 def test_backoff_doubles_is_bounded_and_does_what_the_service_asks() -> None:
-    backoff = Backoff(0.5, 15)
+    backoff = Backoff(0.5, 15.0)
     delays = [backoff.next() for _ in range(12)]
     assert all(0.5 * 2**n / 2 <= delay <= min(15, 0.5 * 2**n) for n, delay in enumerate(delays[:5]))
     assert max(delays) <= 15
