@@ -107,6 +107,67 @@ class Bus(Group):
     """Seconds for which a file stays though the store has all of it, for readers that are a little behind."""
 
 
+class Kafka(Group):
+    """The bus of several machines: topics of Apache Kafka."""
+
+    bootstrap: Annotated[list[str], Field(min_length=1)] = ["localhost:9092"]
+    """Brokers to ask first, as host:port."""
+    prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,200}$")] = "logsvc"
+    """Begins the names of the topics (`<prefix>.<epoch>` and `<prefix>.control`) and of the consumer group."""
+    security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    """How brokers are spoken to: encrypted (`ssl`), with a name and password (`sasl`), or both."""
+    ca_file: str = ""
+    """PEM file of the authorities that sign the brokers' certificates; empty for those of the system."""
+    cert_file: str = ""
+    """PEM file of this client's certificate, where brokers ask for one."""
+    key_file: str = ""
+    """PEM file of the key of that certificate; empty where it is in the same file."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How name and password are proven."""
+    username: str = ""
+    """Name, for SASL."""
+    password: SecretStr = SecretStr("")
+    """Password, for SASL."""
+    replication: Annotated[int, Field(ge=1, le=32767)] = 3
+    """Brokers that hold each partition; `logsvc migrate` makes topics so."""
+    min_insync: Count = 2
+    """Brokers that must have a record before it counts as written."""
+    retention_hours: Count = 72
+    """Hours that records stay on the bus. The store must never be away for longer."""
+    delivery_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
+    """Seconds until a record that no broker has acknowledged counts as failed, and a question as unanswered."""
+    reads: Count = 4
+    """Catch-up reads at once; the others wait their turn."""
+    development: bool = False
+    """Accept one broker: without replicas a lost disk loses lines."""
+
+
+class ClickHouse(Group):
+    """The store of several machines: a ClickHouse server, or several that hold the same."""
+
+    urls: Annotated[list[str], Field(min_length=1)] = ["http://localhost:8123"]
+    """HTTP addresses of servers that hold the same, as `http://host:8123` or `https://host:8443`. When one is away,
+    the next one is asked."""
+    user: str = "default"
+    """Name of the user. See `logsvc check` for the rights that it needs."""
+    password: SecretStr = SecretStr("")
+    """Password of the user."""
+    database: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")] = "logsvc"
+    """Database of all tables."""
+    cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.{}-]{0,99}$")] = ""
+    """Name of the cluster whose servers replicate the tables; empty for one server. It can't be changed later."""
+    ca_file: str = ""
+    """PEM file of the authorities that sign the servers' certificates; empty for those of the system."""
+    connect_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.0
+    """Seconds until a server that doesn't take a connection counts as away."""
+    read_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0
+    """Seconds until a query that isn't answered is given up."""
+    write_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
+    """Seconds until an insert or a change of the schema that isn't answered is given up. Inserts are tried again."""
+    compress: bool = True
+    """Send inserts and ask for answers compressed (zstd): a tenth of the bytes, for a little CPU time."""
+
+
 class Store(Group):
     """History: the engine of ClickHouse, in this process."""
 
@@ -156,6 +217,8 @@ class Settings(BaseSettings):
     tail: Tail = Tail()
     collect: Collect = Collect()
     bus: Bus = Bus()
+    kafka: Kafka = Kafka()
+    clickhouse: ClickHouse = ClickHouse()
     store: Store = Store()
     procfile: Procfile = Procfile()
     log: Log = Log()

@@ -1,13 +1,11 @@
 """The store on ClickHouse: the protocol's reads and writes as statements on an engine."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from itertools import groupby
 from typing import Any, Final
 
 from logsvc.model import AppId, Chunk, Cursor, Filter, Origin
-from logsvc.store import sql
+from logsvc.store import schema, sql
 from logsvc.store.engine import Engine, TooMuch
 from logsvc.store.protocol import AppSummary, Bucket, Page
 
@@ -17,15 +15,18 @@ DAY: Final = 86_400
 _BEYOND: Final = 1 << 62
 """An offset behind all others."""
 
-_MIGRATION = re.compile(r"(\d{4})_\w+\.sql", re.ASCII)
-
 
 class ClickHouseStore:
-    """A Store (see protocol.py) on any engine. `keep` is the retention in days by class; other classes are kept."""
+    """A Store (see protocol.py) on any engine.
 
-    def __init__(self, engine: Engine, keep: Mapping[int, int] | None = None) -> None:
+    `keep` is the retention in days by class; other classes are kept. `cluster` names the one whose servers replicate
+    the tables, where there are several.
+    """
+
+    def __init__(self, engine: Engine, keep: Mapping[int, int] | None = None, *, cluster: str = "") -> None:
         self._engine = engine
         self._keep = dict(keep or {})
+        self._cluster = cluster
 
     # reading
 
@@ -122,20 +123,8 @@ class ClickHouseStore:
     # life
 
     async def migrate(self) -> None:
-        """Run the migrations that are newer than the recorded version.
-
-        Every statement may be run twice and at once, so it does no harm when several processes migrate together.
-        """
-        await self._engine.command(
-            "CREATE TABLE IF NOT EXISTS schema_version (version UInt32) ENGINE = ReplacingMergeTree ORDER BY version"
-        )
-        columns = await self._query(sql.Query("SELECT max(version) FROM schema_version", {}))
-        done = columns[0][0]
-        for version, text in _migrations():
-            if version > done:
-                for statement in _statements(text):
-                    await self._engine.command(statement)
-                await self._engine.insert("schema_version", ("version",), version.to_bytes(4, "little"))
+        """See Store. Raises WrongSchema where a newer logsvc has migrated it."""
+        await schema.migrate(self._engine, schema.migrations(), self._cluster)
 
     async def retain(self, now: int) -> None:
         """Drop days whose retention has passed, and forget apps of which nothing can be left."""
@@ -153,15 +142,3 @@ class ClickHouseStore:
 
     async def _query(self, query: sql.Query) -> Sequence[Sequence[Any]]:
         return await self._engine.query(query.sql, query.parameters)
-
-
-def _migrations() -> list[tuple[int, str]]:
-    """Version and text of each migration, oldest first."""
-    folder = files("logsvc.store") / "migrations"
-    found = [(match, entry) for entry in folder.iterdir() if (match := _MIGRATION.fullmatch(entry.name))]
-    return sorted((int(match[1]), entry.read_text()) for match, entry in found)
-
-
-def _statements(text: str) -> list[str]:
-    """The statements of a migration: each ends with a semicolon at the end of a line."""
-    return [statement for part in re.split(r";\s*\n", text) if (statement := part.strip())]

@@ -47,16 +47,7 @@ READ_SETTINGS: Final = {
     "read_in_order_use_buffering": 0,
 }
 
-WRITE_SETTINGS: Final = {
-    # The engine's own deduplication drops a larger batch that begins like an older one; the table's key does it right.
-    "insert_deduplicate": 0,
-    "async_insert": 0,
-    # Rows repeated within one batch collapse at the next merge as well; looking for them here costs a fifth.
-    "optimize_on_insert": 0,
-    "max_partitions_per_insert_block": 1000,
-    "max_threads": 1,
-    "max_insert_threads": 1,
-}
+WRITE_SETTINGS: Final = {**sql.WRITES, "max_threads": 1, "max_insert_threads": 1}
 
 
 class EmbeddedEngine:

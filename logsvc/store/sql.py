@@ -27,6 +27,16 @@ LIMITS: Final = {
 }
 """Settings of every read: one small query must not take the machine from the others."""
 
+WRITES: Final = {
+    # The engine's own deduplication drops a larger batch that begins like an older one; the table's key does it right.
+    "insert_deduplicate": 0,
+    "async_insert": 0,
+    # Rows repeated within one batch collapse at the next merge as well; looking for them here costs a fifth.
+    "optimize_on_insert": 0,
+    "max_partitions_per_insert_block": 1000,
+}
+"""Settings of every insert."""
+
 
 class Query(NamedTuple):
     """A statement with `{name:Type}` placeholders, and their values."""
