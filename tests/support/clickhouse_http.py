@@ -1,4 +1,6 @@
-"""ClickHouse's HTTP interface over the embedded engine: `python -m tests.support.clickhouse_http FOLDER PORT [PASSWORD]`.
+"""ClickHouse's HTTP interface over the embedded engine.
+
+    python -m tests.support.clickhouse_http FOLDER PORT [PASSWORD]
 
 The engine, its SQL, its storage and its errors are ClickHouse's own; this is only the part that speaks HTTP, written
 after https://clickhouse.com/docs/interfaces/http: statements in the body, in `query` or as a form, settings and
@@ -26,14 +28,32 @@ CONNECTIONS = 6
 
 # Parameters that the interface itself takes; all others are settings.
 OWN = frozenset(
-    "query default_format user password database buffer_size session_id session_timeout session_check query_id"
-    " quota_key compress decompress wait_end_of_query client_protocol_version role enable_http_compression"
-    " send_progress_in_http_headers http_headers_progress_interval_ms".split()
+    {
+        "query",
+        "default_format",
+        "user",
+        "password",
+        "database",
+        "buffer_size",
+        "session_id",
+        "session_timeout",
+        "session_check",
+        "query_id",
+        "quota_key",
+        "compress",
+        "decompress",
+        "wait_end_of_query",
+        "client_protocol_version",
+        "role",
+        "enable_http_compression",
+        "send_progress_in_http_headers",
+        "http_headers_progress_interval_ms",
+    }
 )
 STATUS = {60: 404, 62: 400, 81: 404, 497: 403, 516: 403}
 
-_INSERT = re.compile(rb"\s*INSERT\s+INTO.{0,4000}?\sFORMAT\s+(\w+)\s*?\n", re.I | re.S)
-_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.I)
+_INSERT = re.compile(rb"\s*INSERT\s+INTO.{0,4000}?\sFORMAT\s+(\w+)\s*?\n", re.IGNORECASE | re.DOTALL)
+_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 _CODE = re.compile(r"Code: (\d+)")
 
 
@@ -124,7 +144,7 @@ class Interface:
             return failure("Code: 516. DB::Exception: default: Authentication failed. (AUTHENTICATION_FAILED)")
         try:
             out = await asyncio.to_thread(self._run, await statement_of(request))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever the engine refuses is the answer
             return failure(str(error))
         headers = {"X-ClickHouse-Summary": "{}", "X-ClickHouse-Query-Id": request.query.get("query_id", "")}
         if request.query.get("enable_http_compression") == "1" and "zstd" in request.headers.get("Accept-Encoding", ""):
