@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,10 @@ from aiohttp import web
 
 from logsvc.api.app import make_app
 from logsvc.api.context import Context
+from logsvc.api.problems import Problem
 from logsvc.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
 
@@ -21,17 +25,46 @@ async def listening(context: Context, host: str, port: int, grace: float) -> Asy
 
     At the end answers have `grace` seconds to finish. Raises ConfigError where the address can't be had.
     """
-    runner = web.AppRunner(
-        make_app(context), access_log=None, handle_signals=False, shutdown_timeout=grace, handler_cancellation=True
-    )
+    runner = web.AppRunner(make_app(context), shutdown_timeout=grace, handler_cancellation=True)
     await runner.setup()
     try:
+        loop = asyncio.get_running_loop()
         sock = await _bind(host, port)
-        await web.SockSite(runner, sock, backlog=_BACKLOG).start()
-        name = f"[{host}]" if ":" in host else host
-        yield f"http://{name}:{sock.getsockname()[1]}"
+        server = await loop.create_server(lambda: _Connection(runner.server, loop), sock=sock, backlog=_BACKLOG)
+        try:
+            name = f"[{host}]" if ":" in host else host
+            yield f"http://{name}:{sock.getsockname()[1]}"
+        finally:
+            server.close()
     finally:
         await runner.cleanup()
+
+
+class _Connection(web.RequestHandler):
+    """A client's connection, where what isn't HTTP is answered like any other error.
+
+    aiohttp would answer in plain text and log a traceback for whatever anybody sends to the port.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, manager: web.Server | None, loop: asyncio.AbstractEventLoop) -> None:
+        assert manager is not None, "the runner is set up"
+        super().__init__(manager, loop=loop, access_log=None)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status >= 500 or request.writer.output_size > 0:
+            return super().handle_error(request, status, exc, message)
+        log.debug("something that isn't HTTP came from %s: %s", request.remote, message)
+        response = Problem(status, "This request can't be read, or its first line or a header is too long.").response()
+        response.force_close()
+        return response
 
 
 async def _bind(host: str, port: int) -> socket.socket:
