@@ -117,22 +117,22 @@ class MessageParser:
     def feed(self, data: bytes, seen: Seen) -> None:
         message = orjson.loads(data)
         if "lines" not in message:
-            _take_object(message, data, seen)
+            _take_object(message, seen)
             return
         for line in message["lines"]:
-            # The object's keys are in the order in which they were written.
-            _take_object(line, orjson.dumps(line), seen)
+            _take_object(line, seen)
         seen.cursor = message["cursor"]
 
 
 def _take_json(data: bytes, seen: Seen) -> None:
-    _take_object(orjson.loads(data), data, seen)
+    _take_object(orjson.loads(data), seen)
 
 
-def _take_object(made: dict[str, Any], data: bytes, seen: Seen) -> None:
+def _take_object(made: dict[str, Any], seen: Seen) -> None:
     if "notice" in made:
         seen.notices.append(made["notice"])
     if "message" in made:
+        # Names are in the order in which they were written, so equal lines are equal bytes.
         seen.line(orjson.dumps(made), made["cursor"])
     elif "cursor" in made:
         seen.cursor = made["cursor"]

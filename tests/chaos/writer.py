@@ -3,9 +3,9 @@
     python -m tests.chaos.writer <data folder> <settings as JSON>
 
 Each writer is one pod with an identity as a Procfile's dyno has. The files are renamed when they are large enough; all
-rotated ones but the newest are compressed. What was collected, as told on stdin (`<writer> <next seq>`), and something behind it too, is deleted
-once there are more than `keep`. It writes until stdin ends, or a writer has its lines, then prints one line of JSON:
-how many lines each writer wrote, files rotated, compressed, deleted.
+rotated ones but the newest are compressed. There are at most `keep` of them, where what was in the oldest arrived,
+and a line behind it too: stdin says so, `<writer> <next seq>`. It writes until stdin ends, or a writer has its lines,
+then prints one line of JSON: how many lines each writer wrote, files rotated, compressed, deleted.
 """
 
 import gzip
