@@ -13,16 +13,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from benchmarks.loghub import LOGS
-from benchmarks.report import Report, cpu_seconds, median, memory, peak_memory
+from benchmarks.report import Report, cpu_seconds, median, memory, peak_memory, percentile
 from logsvc.formats import cri
-from logsvc.model import AppId, Chunk, Origin, Stream
+from logsvc.model import EVERYTHING, AppId, Chunk, Cursor, Filter, Origin, Stream
+from logsvc.store import schema
 from logsvc.store.embedded import EmbeddedStore
 
 BATCH = 16 * 1024 * 1024
@@ -30,9 +32,11 @@ PARTITIONS = 64
 PROCESSES = ("web", "web", "web", "worker", "clock")
 
 VARIANTS: dict[str, list[tuple[str, str]]] = {
+    "a file a column": [("1000000000000", "10485760")],
     "message ZSTD(3)": [("message String CODEC(ZSTD(1))", "message String CODEC(ZSTD(3))")],
     "message LZ4": [("message String CODEC(ZSTD(1))", "message String CODEC(LZ4)")],
-    "time Delta": [("CODEC(DoubleDelta, ZSTD(1)) COMMENT 'Unix ns", "CODEC(Delta, ZSTD(1)) COMMENT 'Unix ns")],
+    "time DoubleDelta": [("CODEC(Delta, T64, ZSTD(1))", "CODEC(DoubleDelta, ZSTD(1))")],
+    "time Delta": [("CODEC(Delta, T64, ZSTD(1))", "CODEC(Delta, ZSTD(1))")],
     "granularity 8192": [("index_granularity = 2048", "index_granularity = 8192")],
     "granularity 1024": [("index_granularity = 2048", "index_granularity = 1024")],
     "no index on time": [(",\n    INDEX times time TYPE minmax GRANULARITY 1", "")],
@@ -121,7 +125,7 @@ async def sizes(store: EmbeddedStore) -> dict[str, float]:
     rows = "SELECT sumIf(rows, table = 'lines'), sum(bytes_on_disk), countIf(table = 'lines')"
     columns = await store._engine.query(f"{rows} FROM system.parts WHERE active AND database = 'logsvc'", {})
     lines, size, parts = (column[0] for column in columns)
-    return {"bytes_per_line": size / lines, "parts": parts}
+    return {"bytes_per_line": size / max(lines, 1), "parts": parts}
 
 
 async def settled(store: EmbeddedStore) -> None:
@@ -134,14 +138,23 @@ async def settled(store: EmbeddedStore) -> None:
 
 
 def change_schema(edits: Sequence[tuple[str, str]]) -> None:
-    """Have the store migrate to the schema with each edit's old text replaced."""
-    from logsvc.store import clickhouse
-
-    (version, text), *rest = clickhouse._migrations()
+    """Have the store, of this process only, migrate to the schema with each edit's old text replaced."""
+    (version, text), *rest = schema.migrations()
     for old, new in edits:
         assert old in text, old
         text = text.replace(old, new)
-    clickhouse._migrations = lambda: [(version, text), *rest]
+    schema.migrations = lambda: [(version, text), *rest]
+
+
+async def page_ms(store: EmbeddedStore, apps: int, wanted: Callable[[int], Filter]) -> float:
+    """Median of the last 100 lines that pass, of random apps."""
+    random, took = Random(7), []
+    for number in range(60):
+        app = app_of(random.randrange(apps))
+        begun = time.perf_counter()
+        await store.before(app, Cursor(1, app.partition(PARTITIONS), 1 << 50, 0), wanted(number), 100)
+        took.append((time.perf_counter() - begun) * 1000)
+    return percentile(took, 0.5)
 
 
 async def one_run(folder: Path, lines: int, apps: int) -> dict[str, float]:
@@ -150,15 +163,17 @@ async def one_run(folder: Path, lines: int, apps: int) -> dict[str, float]:
         figures = await fill(store, lines, apps)
         cpu = cpu_seconds()
         await settled(store)
-        return {**figures, "merge_after_cpu_s": cpu_seconds() - cpu, **await sizes(store)}
+        figures |= {"merge_after_cpu_s": cpu_seconds() - cpu, **await sizes(store)}
+        figures["last_100_ms"] = await page_ms(store, apps, lambda _: EVERYTHING)
+        figures["rare_word_ms"] = await page_ms(store, apps, lambda number: Filter(grep=(f"rare{number}word",)))
+        return figures
     finally:
         await store.close()
 
 
-def run_apart(*arguments: str) -> dict[str, float]:
-    """This module in a process of its own; what it prints is the figures."""
-    command = [sys.executable, "-m", __spec__.name, "--child", *arguments]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+def run_apart(*arguments: str) -> Any:
+    """A module in a process of its own; what it prints is the figures, as JSON."""
+    return json.loads(subprocess.run([sys.executable, "-m", *arguments], check=True, stdout=subprocess.PIPE).stdout)
 
 
 def main() -> None:
@@ -177,7 +192,16 @@ def main() -> None:
         return
     report = Report("store")
     for variant in ("", *(VARIANTS if options.variants else ())):
-        arguments = ("--lines", str(options.lines), "--apps", str(options.apps), "--variant", variant)
+        arguments = (
+            "benchmarks.store",
+            "--child",
+            "--lines",
+            str(options.lines),
+            "--apps",
+            str(options.apps),
+            "--variant",
+            variant,
+        )
         report.add(variant or "insert", median([run_apart(*arguments) for _ in range(options.runs)]))
     report.write()
 

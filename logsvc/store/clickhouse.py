@@ -1,5 +1,6 @@
 """The store on ClickHouse: the protocol's reads and writes as statements on an engine."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
@@ -113,7 +114,8 @@ class ClickHouseStore:
 
     async def insert(self, chunks: Sequence[Chunk]) -> None:
         if chunks:
-            await self._engine.insert("chunks", sql.CHUNK_COLUMNS, sql.encode_chunks(chunks))
+            rows = await asyncio.to_thread(sql.encode_chunks, chunks)  # 20 ms for a large batch
+            await self._engine.insert("chunks", sql.CHUNK_COLUMNS, rows)
 
     async def record(self, epoch: int, watermarks: Mapping[int, int]) -> None:
         if watermarks:

@@ -126,8 +126,8 @@ class EmbeddedEngine:
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
-        self._reads.shutdown(cancel_futures=True)
-        self._writes.shutdown(cancel_futures=True)
+        self._reads.shutdown()
+        self._writes.shutdown()
         while not self._readers.empty():
             self._readers.get().close()
         if self._writer is not None:

@@ -8,7 +8,8 @@ import pytest
 from logsvc.bus.protocol import Fetched
 from logsvc.errors import BusError, NewerFormat, StoreAway, StoreError
 from logsvc.model import AppId, Chunk
-from logsvc.store.writer import FIRST_PAUSE, LONGEST_PAUSE, PIECE_BYTES, StoreLoop
+from logsvc.store.poison import FIRST_PAUSE, LONGEST_PAUSE
+from logsvc.store.writer import StoreLoop
 from tests.support.store import APPENDED, chunk_of, stream_of
 from tests.support.wait import until
 
@@ -181,7 +182,7 @@ async def test_a_store_that_is_away_is_tried_until_it_is_back(bench: Bench):
 
 
 async def test_a_batch_that_is_too_much_goes_in_pieces(bench: Bench):
-    bench.store.most = PIECE_BYTES + 200_000
+    bench.store.most = 500_000
     bench.reader.append(chunks(0, 30, 100_000))
     await until(lambda: bench.reader.committed == {0: 30})
     assert [chunk.offset for chunk in bench.store.chunks] == list(range(30))
