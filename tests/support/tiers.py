@@ -34,6 +34,7 @@ class Rig:
         self.lines: list[Known] = []
         """Every line of `app`, in the order in which it was written."""
         self.group: GroupReader = bus.group()
+        self.running = asyncio.create_task(router.run())
 
     def stream(self, process: str = "web", app: AppId | None = None) -> Stream:
         return Stream(*(app or self.app), process, f"{process}.1", "app", "uid:0")
@@ -100,10 +101,10 @@ async def rig(
             router = Router(
                 bus, window_bytes=window_bytes, linger=linger, heartbeat=heartbeat, cold_lag=cold_lag, now=now
             )
-            running = asyncio.create_task(router.run())
+            made = Rig(bus, store, router, tenant)
             try:
-                yield Rig(bus, store, router, tenant)
+                yield made
             finally:
-                running.cancel()
-                await asyncio.wait([running])
+                made.running.cancel()
+                await asyncio.wait([made.running])
                 await router.close()
