@@ -1,4 +1,4 @@
-"""From the bus into the store: gather, insert, commit, record. Never drops a chunk.
+"""From the bus into the store: gather, insert, commit, record. Never drops a chunk (poison.py: one may be set aside).
 
 A batch is committed only after it is on disk, so a crash in between repeats it, and the store collapses what it has
 already. While one batch is inserted the next is gathered: at most two batches are in memory.
@@ -6,7 +6,7 @@ already. While one batch is inserted the next is gathered: at most two batches a
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,7 @@ from logsvc import metrics
 from logsvc.bus.protocol import GroupReader
 from logsvc.errors import BusError, StoreError
 from logsvc.model import Chunk
+from logsvc.store.poison import Inserter, SetAside
 from logsvc.store.protocol import StoreWriter
 
 BATCH_BYTES: Final = 16 * 1024 * 1024
@@ -21,13 +22,6 @@ BATCH_BYTES: Final = 16 * 1024 * 1024
 
 BATCH_SECONDS: Final = 0.7
 """A batch is inserted at this age at the latest: readers take newer lines from the bus, so there's no hurry."""
-
-PIECE_BYTES: Final = 2 * 1024 * 1024
-"""A batch that was refused is tried again in pieces of about this size: they need less memory."""
-
-FIRST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 15.0
-"""Seconds between tries; each is twice the one before."""
 
 
 @dataclass(slots=True)
@@ -44,6 +38,11 @@ class StoreState:
     """Bytes of their values."""
     oldest: int | None = None
     """When the bus took the oldest chunk that is fetched and not yet committed, Unix ms."""
+
+    def note(self, error: Exception | None) -> None:
+        """How a try went."""
+        self.failures = 0 if error is None else self.failures + 1
+        self.error = None if error is None else str(error)
 
     def lag(self, now: float) -> float:
         """Seconds by which the store is behind the bus at `now` (Unix seconds), as far as the loop has seen."""
@@ -73,15 +72,17 @@ class StoreLoop:
         *,
         batch_bytes: int = BATCH_BYTES,
         batch_seconds: float = BATCH_SECONDS,
+        set_aside: SetAside | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`set_aside` keeps what the store refuses for good (see poison.py); without it that is tried for ever."""
         self.state = StoreState()
+        self._inserter = Inserter(store, pause=pause, note=self.state.note, set_aside=set_aside)
         self._reader = reader
         self._store = store
         self._epoch = epoch
         self._batch_bytes = batch_bytes
         self._batch_seconds = batch_seconds
-        self._pause = pause
         self._uncommitted: dict[int, int] = {}
         self._unrecorded: dict[int, int] = {}
 
@@ -114,24 +115,7 @@ class StoreLoop:
         self.state.oldest = None
 
     async def _insert(self, batch: _Batch) -> None:
-        """Insert until the store takes it, with growing pauses."""
-        pieces: Sequence[list[Chunk]] = [batch.chunks]
-        pause = FIRST_PAUSE
-        while pieces:
-            try:
-                with metrics.store_insert_seconds.time():
-                    await self._store.insert(pieces[0])
-            except StoreError as error:
-                metrics.store_errors.labels("insert").inc()
-                self.state.error = str(error)
-                self.state.failures += 1
-                await self._pause(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-                pieces = _pieces([chunk for piece in pieces for chunk in piece])
-            else:
-                pieces = pieces[1:]
-                self.state.failures = 0
-                self.state.error = None
+        await self._inserter.insert(batch.chunks)
         self.state.chunks += len(batch.chunks)
         self.state.size += batch.size
         metrics.store_chunks.inc(len(batch.chunks))
@@ -149,20 +133,6 @@ class StoreLoop:
                 self._unrecorded = {}
         except (BusError, StoreError) as error:
             metrics.store_errors.labels("commit").inc()
-            self.state.error = str(error)
-            self.state.failures += 1
+            self.state.note(error)
         else:
-            self.state.error = None
-            self.state.failures = 0
-
-
-def _pieces(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
-    pieces: list[list[Chunk]] = []
-    size = PIECE_BYTES
-    for chunk in chunks:
-        if size >= PIECE_BYTES:
-            pieces.append([])
-            size = 0
-        pieces[-1].append(chunk)
-        size += len(chunk.value)
-    return pieces
+            self.state.note(None)
