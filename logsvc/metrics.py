@@ -73,6 +73,9 @@ bus_journal_bytes = _gauge("bus_journal_bytes", "Size of the local bus's segment
 
 store_chunks = _counter("store_chunks", "Chunks inserted into the store.")
 store_bytes = _counter("store_bytes", "Bytes of the chunks inserted into the store.")
+store_set_aside = _counter(
+    "store_set_aside", "Chunks that the store refused for good; they are on the dead-letter topic."
+)
 store_insert_seconds = _histogram("store_insert_seconds", "Time that an insert of a batch took.")
 store_lag_records = _gauge("store_lag_records", "Records on the bus that the store does not have yet.")
 store_lag_seconds = _gauge("store_lag_seconds", "Age of the oldest record on the bus that the store does not have yet.")
