@@ -13,6 +13,7 @@
     │   └── BadTime          a time as people write it can't be read
     ├── BusError             the bus refuses or has lost what was asked of it
     │   ├── OutOfRange       an offset outside of what the bus keeps
+    │   ├── Sealed           an epoch of the bus that takes no more records
     │   └── NewerFormat      a record written by a newer logsvc: stop, never skip
     └── StoreError           the store refuses
         └── StoreAway        the store can't be reached now; trying again may help
@@ -91,6 +92,10 @@ class OutOfRange(BusError):
     def __init__(self, partition: int, offset: int, start: int, end: int) -> None:
         super().__init__(f"offset {offset} of partition {partition} is outside of [{start}, {end}]")
         self.partition, self.start, self.end = partition, start, end
+
+
+class Sealed(BusError):
+    """An epoch of the bus that takes no more records: a newer one has taken its place, or is about to."""
 
 
 class NewerFormat(BusError):

@@ -67,6 +67,7 @@ bus_appends = _counter("bus_appends", "Records appended to the bus: chunks and f
 bus_append_bytes = _counter("bus_append_bytes", "Bytes of values appended to the bus.")
 bus_append_seconds = _histogram("bus_append_seconds", "Time that a write to the bus took.")
 bus_errors = _counter("bus_errors", "Operations that the bus refused or failed.", "operation")
+bus_foreign = _counter("bus_foreign", "Records on the bus that logsvc did not write; they are skipped.")
 bus_journal_bytes = _gauge("bus_journal_bytes", "Size of the local bus's segments on disk.")
 
 # Store

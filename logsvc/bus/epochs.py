@@ -1,0 +1,190 @@
+"""The registry of epochs: which topics there have been, and which one takes lines.
+
+It is a topic of one partition, `<prefix>.control`. A record's key is `epoch/<n>/<writer>` or `sealed/<n>/<writer>`,
+its value a JSON object: `{"partitions":64,"created":<Unix s>}`, and `{"ends":[…]}` with the end of each partition. Of
+several writers of one epoch the first in offset order wins. The writer, a random word, is in the key because the
+topic is compacted: that keeps the last record of a key, and would take the winner for the loser's.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from logsvc.bus.kafka_client import connection, unreachable
+from logsvc.config import Kafka
+from logsvc.errors import BusError, ConfigError
+
+_KEY: Final = re.compile(rb"(epoch|sealed)/([1-9][0-9]{0,8})/[0-9a-f]+")
+_WAIT_MS: Final = 1000
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One incarnation of the bus."""
+
+    number: int
+    partitions: int
+    created: int
+    """Unix seconds."""
+    sealed: Mapping[int, int] | None = None
+    """Where each partition ends for good; None while it takes records."""
+
+    def topic(self, prefix: str) -> str:
+        return f"{prefix}.{self.number}"
+
+
+@dataclass(slots=True)
+class Registry:
+    """What the records of the control topic say, in offset order. Pure."""
+
+    all: dict[int, Epoch] = field(default_factory=dict)
+
+    def apply(self, key: bytes | None, value: bytes | None) -> bool:
+        """Take the next record; whether it changed anything. What isn't understood is another tool's: passed over."""
+        match = _KEY.fullmatch(key or b"")
+        if match is None or value is None:
+            return False
+        kind, number = match[1], int(match[2])
+        known = self.all.get(number)
+        try:
+            content = orjson.loads(value)
+            if kind == b"epoch" and known is None:
+                self.all[number] = Epoch(number, int(content["partitions"]), int(content["created"]))
+            elif kind == b"sealed" and known is not None and known.sealed is None:
+                ends = [int(end) for end in content["ends"]]
+                self.all[number] = replace(known, sealed=dict(enumerate(ends)))
+            else:
+                return False
+        except (ValueError, TypeError, KeyError):
+            return False
+        return True
+
+
+def control_topic(prefix: str) -> str:
+    return f"{prefix}.control"
+
+
+class Epochs:
+    """The registry, read at the start and followed. Made by `open`."""
+
+    def __init__(self, settings: Kafka, consumer: AIOKafkaConsumer) -> None:
+        self._settings = settings
+        self._topic = control_topic(settings.prefix)
+        self._place = TopicPartition(self._topic, 0)
+        self._consumer = consumer
+        self._registry = Registry()
+        self._change = asyncio.Event()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Kafka) -> AsyncIterator[Self]:
+        """Read all of it, and follow it until the end of the block. Raises BusError; ConfigError before `migrate`."""
+        consumer = AIOKafkaConsumer(
+            **connection(settings), enable_auto_commit=False, auto_offset_reset="none", fetch_max_wait_ms=500
+        )
+        try:
+            try:
+                async with asyncio.timeout(settings.delivery_timeout):
+                    await consumer.start()
+            except (KafkaError, TimeoutError) as error:
+                raise await unreachable(settings) from error
+            epochs = cls(settings, consumer)
+            await epochs._read_all()
+            async with asyncio.TaskGroup() as tasks:
+                following = tasks.create_task(epochs._follow())
+                try:
+                    yield epochs
+                finally:
+                    following.cancel()
+        finally:
+            await consumer.stop()
+
+    @property
+    def all(self) -> Mapping[int, Epoch]:
+        """Every epoch that was announced, by number."""
+        return self._registry.all
+
+    @property
+    def current(self) -> Epoch:
+        """The newest. Raises ConfigError where there is none yet."""
+        if not self.all:
+            raise ConfigError(f"there is no topic {self._settings.prefix}.1 yet: run logsvc migrate once")
+        return self.all[max(self.all)]
+
+    def get(self, number: int | None) -> Epoch:
+        """An epoch, by default the current one. Raises ConfigError where there is none."""
+        if number is None:
+            return self.current
+        if number not in self.all:
+            raise ConfigError(f"there is no epoch {number} of {self._settings.prefix}")
+        return self.all[number]
+
+    async def changed(self) -> None:
+        """Wait for the next change of `all`."""
+        await self._change.wait()
+
+    async def announce(self, number: int, partitions: int, created: int) -> None:
+        """Say that an epoch takes lines. Returns once it is in `all`, whoever has said it first. Raises BusError."""
+        await self._write(f"epoch/{number}", {"partitions": partitions, "created": created})
+
+    async def seal(self, number: int, ends: Mapping[int, int]) -> None:
+        """Say where an epoch has ended. Returns once that is in `all`. Raises BusError."""
+        await self._write(f"sealed/{number}", {"ends": [ends[partition] for partition in sorted(ends)]})
+
+    async def _write(self, key: str, content: Mapping[str, Any]) -> None:
+        producer = AIOKafkaProducer(**connection(self._settings), acks="all")
+        try:
+            async with asyncio.timeout(self._settings.delivery_timeout):
+                await producer.start()
+                name = f"{key}/{secrets.token_hex(4)}".encode()
+                written = await producer.send_and_wait(self._topic, orjson.dumps(content), key=name, partition=0)
+                while await self._consumer.position(self._place) <= written.offset:
+                    await self.changed()
+        except (KafkaError, TimeoutError) as error:
+            raise BusError(f"{self._topic} can't be written: {error}") from error
+        finally:
+            await producer.stop()
+
+    async def _read_all(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.delivery_timeout):
+                topics = await self._consumer.topics()
+                if self._topic not in topics:
+                    raise ConfigError(f"there is no topic {self._topic} yet: run logsvc migrate once")
+                starts = await self._consumer.beginning_offsets([self._place])
+                ends = await self._consumer.end_offsets([self._place])
+                self._consumer.assign([self._place])
+                self._consumer.seek(self._place, starts[self._place])
+                while await self._consumer.position(self._place) < ends[self._place]:
+                    await self._take()
+        except (KafkaError, TimeoutError) as error:
+            raise BusError(f"{self._topic} can't be read: {error}") from error
+
+    async def _take(self) -> None:
+        got = await self._consumer.getmany(self._place, timeout_ms=_WAIT_MS)
+        for record in got.get(self._place, ()):
+            self._registry.apply(record.key, record.value)
+        if got:
+            self._change.set()
+            self._change = asyncio.Event()
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._take()
+            except KafkaError as error:
+                # Only a topic that was deleted gets here; what is known of it stays true.
+                logger.warning("%s can't be followed: %s", self._topic, error)
+                await asyncio.sleep(_WAIT_MS / 1000)

@@ -1,0 +1,260 @@
+"""The bus of several machines: a topic of Apache Kafka an epoch. See `docs/formats.md` for its records.
+
+Which epochs there are is told by the registry (`logsvc.bus.epochs`); `logsvc migrate` alone makes topics.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Final, Self
+
+from aiokafka.errors import OffsetOutOfRangeError
+
+from logsvc import metrics
+from logsvc.bus.epochs import Epoch, Epochs
+from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
+from logsvc.bus.kafka_readers import KafkaGroup, KafkaLive
+from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_KEY, MAX_ORIGIN, headers
+from logsvc.bus.kafka_writer import KafkaWriter, Outgoing
+from logsvc.bus.protocol import Bounds, Fetched
+from logsvc.config import Kafka
+from logsvc.errors import BusError, OutOfRange, Sealed
+from logsvc.model import MAX_CHUNK, Cursor, Origin, Stream
+
+MAX_READ: Final = 8 * 1024 * 1024
+"""Most bytes of values that one read returns, whatever it asks for (or one record)."""
+_MARKS_AGE: Final = 0.25
+"""Seconds for which watermarks are kept. One that is old is low, which is safe: the bus has what is above it."""
+_REPORT: Final = 60.0
+"""Seconds between two reports of records that logsvc did not write."""
+
+logger = logging.getLogger(__name__)
+
+
+class KafkaBus:
+    """A `Bus` on one topic. Made by `open`."""
+
+    def __init__(
+        self,
+        settings: Kafka,
+        epochs: Epochs,
+        epoch: Epoch,
+        tasks: asyncio.TaskGroup,
+        queries: KafkaQueries,
+        clock: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self.epochs = epochs
+        self.epoch = epoch.number
+        self.partitions = epoch.partitions
+        self.topic = epoch.topic(settings.prefix)
+        self.group_id = f"{settings.prefix}-store"
+        self.queries = queries
+        self._clock = clock
+        self._writer = KafkaWriter(tasks, settings, self.topic, ready=self._check_same, acknowledged=self._seen)
+        self._reading = asyncio.Semaphore(settings.reads)
+        self._readers: set[KafkaLive | KafkaGroup] = set()
+        self._ends: dict[int, int] = {}
+        """By partition, an end that it had: one that is lower is another topic's."""
+        self._marks: dict[int, int] = {}
+        self._marks_at = -_MARKS_AGE
+        self._marking = asyncio.Lock()
+        self._stopped: str | None = None
+        self._foreign = 0
+        self._reported = -_REPORT
+        self._closed = False
+        self._identify = lru_cache(maxsize=1 << 16)(self._identity)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, settings: Kafka, epoch: int | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> AsyncIterator[Self]:
+        """Use the topic of an epoch, by default the current one; closed at the end of the block.
+
+        `clock` gives seconds. Raises ConfigError where there is no such epoch, BusError where Kafka can't be used, or
+        where the topic is not the one that the store has read.
+        """
+        async with (
+            Epochs.open(settings) as epochs,
+            KafkaQueries.open(settings) as queries,
+            asyncio.TaskGroup() as tasks,
+        ):
+            bus = cls(settings, epochs, epochs.get(epoch), tasks, queries, clock)
+            try:
+                await bus._check_same()
+                yield bus
+            finally:
+                await bus.close()
+
+    @property
+    def sealed(self) -> Mapping[int, int] | None:
+        """Where each partition ends for good; None while this epoch takes records."""
+        return self.epochs.all[self.epoch].sealed
+
+    # ---- appending
+
+    async def append(
+        self, stream: Stream, value: bytes, *, origin: Origin | None = None, partial: bool = False
+    ) -> Cursor:
+        """See `Bus.append`. Raises ValueError where the value is larger than MAX_CHUNK; Sealed, BusError."""
+        if len(value) > MAX_CHUNK:
+            raise ValueError(f"a chunk of {len(value)} bytes; at most {MAX_CHUNK}")
+        header = origin.header() if origin is not None else b""
+        if len(header) > MAX_ORIGIN:
+            raise ValueError(f"an origin of {len(header)} bytes; at most {MAX_ORIGIN}")
+        key, partition = self._identify(stream)
+        offset = await self._submit(partition, Outgoing(key, value, headers(header, partial=partial)))
+        return Cursor(self.epoch, partition, offset, -1)
+
+    async def fence(self, partition: int) -> int:
+        """See `Bus.fence`. Raises Sealed, BusError."""
+        self.check(partition)
+        return await self._submit(partition, Outgoing(None, b"", FENCE_HEADERS))
+
+    def _identity(self, stream: Stream) -> tuple[bytes, int]:
+        key = stream.key()
+        if len(key) > MAX_KEY:
+            raise ValueError(f"a stream's key of {len(key)} bytes; at most {MAX_KEY}")
+        return key, stream.app_id.partition(self.partitions)
+
+    def _submit(self, partition: int, record: Outgoing) -> "asyncio.Future[int]":
+        if self._stopped is not None:
+            raise BusError(self._stopped)
+        if self.sealed is not None:
+            raise Sealed(f"{self.topic} is sealed: epoch {self.epochs.current.number} takes lines")
+        return self._writer.submit(partition, record)
+
+    async def _check_same(self) -> None:
+        """Raises BusError where the topic is shorter than it, or the store's progress in it, has been."""
+        everything = range(self.partitions)
+        ends, marks = await asyncio.gather(
+            self.queries.offsets(self.topic, everything, LATEST),
+            self.queries.committed(self.group_id, self.topic, everything),
+        )
+        for partition, end in ends.items():
+            if end < max(marks.get(partition, 0), self._ends.get(partition, 0)):
+                raise self._made_anew(partition, end)
+            self._seen(partition, end)
+
+    def _seen(self, partition: int, end: int) -> None:
+        if end > self._ends.get(partition, 0):
+            self._ends[partition] = end
+
+    def _made_anew(self, partition: int, end: int) -> BusError:
+        """The topic has lost what it had: nothing may be written to it, or offsets would be given out twice."""
+        self._stopped = (
+            f"partition {partition} of {self.topic} ends at {end}, before what was read or written there: the topic "
+            f"was deleted and made again, or has lost records. Nothing is written to it; logsvc migrate can't help, "
+            f"so choose another kafka.prefix, or restore the topic"
+        )
+        metrics.bus_errors.labels("topic").inc()
+        return BusError(self._stopped)
+
+    # ---- reading
+
+    async def bounds(self, partition: int) -> Bounds:
+        """See `Bus.bounds`. Raises BusError."""
+        self.check(partition)
+        start, end = await asyncio.gather(
+            self.queries.offsets(self.topic, [partition], EARLIEST),
+            self.queries.offsets(self.topic, [partition], LATEST),
+        )
+        if end[partition] < self._ends.get(partition, 0):
+            raise self._made_anew(partition, end[partition])
+        self._seen(partition, end[partition])
+        return Bounds(start[partition], end[partition])
+
+    async def out_of_range(self, partition: int, offset: int) -> BusError:
+        """The error to raise for an offset that Kafka says it doesn't have. Raises BusError."""
+        start, end = await self.bounds(partition)
+        return OutOfRange(partition, offset, start, end)
+
+    async def read(self, partition: int, offset: int, max_bytes: int) -> Fetched:
+        """See `Bus.read`; at most MAX_READ bytes at once. Raises OutOfRange, NewerFormat, BusError.
+
+        Of those who wait for their turn, the first to come is the first to go.
+        """
+        self.check(partition)
+        async with self._reading:
+            try:
+                got = await self.queries.fetch(self.epoch, self.topic, partition, offset, min(max_bytes, MAX_READ))
+            except OffsetOutOfRangeError:
+                raise await self.out_of_range(partition, offset) from None
+        self.count_foreign(got.foreign)
+        if got.refused is not None and got.next == offset:
+            raise got.refused
+        self._seen(partition, got.next)
+        return Fetched(partition, got.chunks, got.next)
+
+    def check(self, partition: int) -> None:
+        """Raises ValueError where there is no such partition."""
+        if not 0 <= partition < self.partitions:
+            raise ValueError(f"partition {partition} of {self.partitions}")
+
+    def count_foreign(self, records: int) -> None:
+        """Records were skipped because logsvc did not write them; that is reported now and then."""
+        if not records:
+            return
+        metrics.bus_foreign.inc(records)
+        self._foreign += records
+        if self._clock() - self._reported >= _REPORT:
+            logger.warning("%d records in %s were not written by logsvc: skipped", self._foreign, self.topic)
+            self._foreign, self._reported = 0, self._clock()
+
+    def live(self) -> KafkaLive:
+        """See `Bus.live`; any number at once."""
+        reader = KafkaLive(self)
+        self._readers.add(reader)
+        return reader
+
+    def group(self) -> KafkaGroup:
+        """See `Bus.group`; any number at once, here and in other processes."""
+        reader = KafkaGroup(self)
+        self._readers.add(reader)
+        return reader
+
+    def left(self, reader: KafkaLive | KafkaGroup) -> None:
+        """A reader is closed."""
+        self._readers.discard(reader)
+
+    # ---- the store's progress
+
+    async def watermark(self, partition: int) -> int:
+        """See `Bus.watermark`. Up to a quarter of a second old. Raises BusError."""
+        self.check(partition)
+        return (await self.watermarks([partition]))[partition]
+
+    async def watermarks(self, partitions: Collection[int]) -> dict[int, int]:
+        """`watermark` of each. Raises BusError."""
+        async with self._marking:
+            if self._clock() - self._marks_at >= _MARKS_AGE:
+                everything = range(self.partitions)
+                starts, marks = await asyncio.gather(
+                    self.queries.offsets(self.topic, everything, EARLIEST),
+                    self.queries.committed(self.group_id, self.topic, everything),
+                )
+                for partition, start in starts.items():
+                    self._mark(partition, max(start, marks.get(partition, 0)))
+                self._marks_at = self._clock()
+        return {partition: self._marks[partition] for partition in partitions}
+
+    def committed(self, offsets: Mapping[int, int]) -> None:
+        """The store's group has got to these, as a reader of this process knows."""
+        for partition, offset in offsets.items():
+            self._mark(partition, offset)
+
+    def _mark(self, partition: int, offset: int) -> None:
+        self._marks[partition] = max(offset, self._marks.get(partition, 0))
+
+    async def close(self) -> None:
+        """Write what was appended; readers end. Twice is once."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._writer.close()
+        for reader in list(self._readers):
+            await reader.close()

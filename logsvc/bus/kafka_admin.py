@@ -1,0 +1,231 @@
+"""What `logsvc migrate` does on Kafka: it alone makes topics.
+
+The steps may be done again, and by several at once: each finds out what is there, and the registry decides who was
+first. Another number of partitions is a new epoch. Its topic is made first; then the old one is told to take no more
+bytes, so that the brokers themselves refuse every collector; then the end is noted and the new epoch announced.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAlreadyExistsError, for_code
+
+from logsvc.bus.epochs import Epoch, Epochs, control_topic
+from logsvc.bus.kafka_client import connection, unreachable
+from logsvc.bus.kafka_queries import LATEST, KafkaQueries
+from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_RECORD
+from logsvc.bus.kafka_writer import BATCH_BYTES
+from logsvc.config import Kafka
+from logsvc.errors import BusError, ConfigError
+
+MAX_BATCH: Final = max(BATCH_BYTES, MAX_RECORD) + 64 * 1024
+"""What `max.message.bytes` must allow: a batch, uncompressed where that is smaller, and its header."""
+SEALED_BYTES: Final = 0
+"""`max.message.bytes` of a sealed topic."""
+_TOPIC_CONFIG: Final = 1
+"""Where a setting comes from, in Kafka's numbering: the topic's own."""
+_BACKOFF: Final = 0.05
+
+logger = logging.getLogger(__name__)
+
+
+def topic_settings(settings: Kafka) -> dict[str, str]:
+    """What an epoch's topic must be set to."""
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": str(settings.retention_hours * 3_600_000),
+        "retention.bytes": "-1",
+        "message.timestamp.type": "LogAppendTime",
+        "max.message.bytes": str(MAX_BATCH),
+        "min.insync.replicas": str(min(settings.min_insync, settings.replication)),
+        "unclean.leader.election.enable": "false",
+        "compression.type": "producer",
+    }
+
+
+def control_settings(settings: Kafka) -> dict[str, str]:
+    """What the control topic must be set to."""
+    return {
+        "cleanup.policy": "compact",
+        "min.insync.replicas": str(min(settings.min_insync, settings.replication)),
+        "unclean.leader.election.enable": "false",
+    }
+
+
+class KafkaAdmin:
+    """Questions and orders about topics. Made by `open`."""
+
+    def __init__(self, settings: Kafka, client: AIOKafkaAdminClient) -> None:
+        self._settings = settings
+        self._client = client
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Kafka) -> AsyncIterator["KafkaAdmin"]:
+        """Connect, and close at the end of the block. Raises BusError where no broker can be used."""
+        client = AIOKafkaAdminClient(**connection(settings))
+        try:
+            try:
+                await client.start()
+            except KafkaError as error:
+                raise await unreachable(settings) from error
+            yield cls(settings, client)
+        finally:
+            await client.close()
+
+    async def create(self, name: str, partitions: int, config: Mapping[str, str]) -> bool:
+        """Make a topic; False where there is one of that name. Raises BusError."""
+        topic = NewTopic(name, partitions, self._settings.replication, topic_configs=dict(config))
+        try:
+            answer = await self._client.create_topics([topic])
+            for _, code, *message in answer.topic_errors:
+                if code == TopicAlreadyExistsError.errno:
+                    return False
+                if code:
+                    raise BusError(f"Kafka does not make topic {name}: {message[0] or for_code(code)()}")
+        except KafkaError as error:
+            raise BusError(f"Kafka does not make topic {name}: {error}") from error
+        logger.info("made topic %s with %d partitions", name, partitions)
+        return True
+
+    async def describe(self, name: str) -> list[dict[str, Any]]:
+        """The partitions of a topic: `partition`, `leader`, `replicas`, `isr`; none where there is no such topic."""
+        try:
+            (topic,) = await self._client.describe_topics([name])
+        except KafkaError as error:
+            raise BusError(f"Kafka does not describe topic {name}: {error}") from error
+        return list(topic["partitions"]) if not topic["error_code"] else []
+
+    async def config(self, name: str, *, own: bool = False) -> dict[str, str]:
+        """The settings in force for a topic; only its `own`, where asked. Raises BusError."""
+        try:
+            (answer,) = await self._client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+        except KafkaError as error:
+            raise BusError(f"Kafka does not tell the settings of {name}: {error}") from error
+        ((code, message, _, _, entries),) = answer.resources
+        if code:
+            raise BusError(f"Kafka does not tell the settings of {name}: {message or for_code(code)()}")
+        return {entry[0]: entry[1] for entry in entries if not own or entry[3] == _TOPIC_CONFIG}
+
+    async def set_config(self, name: str, changes: Mapping[str, str]) -> None:
+        """Change settings of a topic; the others stay. Raises BusError."""
+        everything = {**await self.config(name, own=True), **changes}
+        try:
+            (answer,) = await self._client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, everything)])
+        except KafkaError as error:
+            raise BusError(f"Kafka does not change the settings of {name}: {error}") from error
+        for code, message, *_ in answer.resources:
+            if code:
+                raise BusError(f"Kafka does not change the settings of {name}: {message or for_code(code)()}")
+
+
+async def migrate(settings: Kafka, partitions: int) -> Epoch:
+    """Bring topics and registry to an epoch of so many partitions that takes lines; returns it.
+
+    Raises ConfigError where a topic is in the way, BusError where Kafka can't be used.
+    """
+    async with KafkaAdmin.open(settings) as admin, KafkaQueries.open(settings) as queries:
+        await admin.create(control_topic(settings.prefix), 1, control_settings(settings))
+        await _until_described(settings, admin, control_topic(settings.prefix))
+        async with Epochs.open(settings) as epochs:
+            current = epochs.current if epochs.all else None
+            if (
+                current is not None
+                and current.partitions == partitions
+                and not await _is_closing(admin, current, settings)
+            ):
+                return current
+            number = current.number + 1 if current is not None else 1
+            await _make(settings, admin, queries, epochs, number, partitions)
+            if current is not None and current.sealed is None:
+                await epochs.seal(current.number, await _close(settings, admin, queries, current))
+            await epochs.announce(number, partitions, int(time.time()))
+            if epochs.all[number].partitions != partitions:
+                raise ConfigError(
+                    f"another migration made epoch {number} with {epochs.all[number].partitions} partitions"
+                )
+            return epochs.all[number]
+
+
+async def _is_closing(admin: KafkaAdmin, epoch: Epoch, settings: Kafka) -> bool:
+    """Whether a migration began to seal the epoch, and maybe ended there."""
+    if epoch.sealed is not None:
+        return True
+    config = await admin.config(epoch.topic(settings.prefix))
+    return int(config["max.message.bytes"]) == SEALED_BYTES
+
+
+async def _until_described(settings: Kafka, admin: KafkaAdmin, name: str) -> list[dict[str, Any]]:
+    """A topic that was just made, once brokers know all of it."""
+    try:
+        async with asyncio.timeout(settings.delivery_timeout):
+            while True:
+                found = await admin.describe(name)
+                if found and all(partition["leader"] >= 0 for partition in found):
+                    return found
+                await asyncio.sleep(_BACKOFF)  # Kafka tells nobody when it is done
+    except TimeoutError:
+        raise BusError(f"topic {name} was made, but has no leaders after {settings.delivery_timeout:g} s") from None
+
+
+async def _make(
+    settings: Kafka, admin: KafkaAdmin, queries: KafkaQueries, epochs: Epochs, number: int, partitions: int
+) -> None:
+    """The topic of an epoch that wasn't announced yet. One that is there must be as if it had just been made."""
+    name = f"{settings.prefix}.{number}"
+    made = await admin.create(name, partitions, topic_settings(settings))
+    found = await _until_described(settings, admin, name)
+    if made or number in epochs.all:
+        return
+    ends = await queries.offsets(name, range(len(found)), LATEST)
+    if len(found) != partitions or (any(ends.values()) and number not in epochs.all):
+        raise ConfigError(
+            f"there is a topic {name} already, with {len(found)} partitions and {sum(ends.values())} records, and "
+            f"logsvc did not make it: delete it, choose another kafka.prefix, or wait for the migration that is under way"
+        )
+
+
+async def _close(settings: Kafka, admin: KafkaAdmin, queries: KafkaQueries, epoch: Epoch) -> dict[int, int]:
+    """Make brokers refuse every further record of an epoch; where each partition has ended."""
+    name = epoch.topic(settings.prefix)
+    everything = range(epoch.partitions)
+    await admin.set_config(name, {"max.message.bytes": str(SEALED_BYTES)})
+    try:
+        async with asyncio.timeout(settings.delivery_timeout):
+            await _until_refused(settings, name, everything)
+            while True:
+                # What the leader has and others don't yet will still be acknowledged: wait for that.
+                written = await queries.written_ends(name, everything)
+                if written == await queries.offsets(name, everything, LATEST):
+                    return written
+                await asyncio.sleep(_BACKOFF)
+    except TimeoutError:
+        raise BusError(f"{name} still takes records after {settings.delivery_timeout:g} s: run migrate again") from None
+
+
+async def _until_refused(settings: Kafka, name: str, partitions: range) -> None:
+    """Write fences to each partition until its leader refuses one: then it refuses everything."""
+    producer = AIOKafkaProducer(**connection(settings), acks="all")
+    await producer.start()
+    try:
+
+        async def probe(partition: int) -> None:
+            while True:
+                try:
+                    await producer.send_and_wait(name, b"", partition=partition, headers=FENCE_HEADERS)
+                except MessageSizeTooLargeError:
+                    return
+                await asyncio.sleep(_BACKOFF)
+
+        async with asyncio.TaskGroup() as tasks:
+            for partition in partitions:
+                tasks.create_task(probe(partition))
+    finally:
+        await producer.stop()

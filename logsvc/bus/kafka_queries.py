@@ -1,0 +1,179 @@
+"""Questions to Kafka that need no subscription: where a partition starts and ends, what is at an offset, how far a
+group is. Each is asked of the leader and asked again while another answer may come, up to the delivery timeout.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    NodeNotReadyError,
+    OffsetOutOfRangeError,
+    for_code,
+)
+from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
+
+from logsvc.bus.kafka_client import connection, unreachable
+from logsvc.bus.kafka_records import Decoded, decode
+from logsvc.config import Kafka
+from logsvc.errors import BusError
+
+EARLIEST: Final = -2
+LATEST: Final = -1
+_CONSUMER: Final = -1
+_DEBUGGER: Final = -2
+"""Replica id of a client that is told the leader's own end, unreplicated records included."""
+_BACKOFF: Final = 0.1
+_LEAST_FETCH: Final = 64 * 1024
+_MOST_FETCH: Final = 1024 * 1024
+
+T = TypeVar("T")
+
+
+class KafkaQueries:
+    """One client. Concurrent questions are answered in the order in which a broker gets them."""
+
+    def __init__(self, settings: Kafka, client: AIOKafkaClient) -> None:
+        self.client = client
+        self._timeout = settings.delivery_timeout
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Kafka) -> AsyncIterator["KafkaQueries"]:
+        """Connect, and close at the end of the block. Raises BusError where no broker can be used."""
+        client = AIOKafkaClient(**connection(settings))
+        try:
+            try:
+                await client.bootstrap()
+            except KafkaError as error:
+                raise await unreachable(settings) from error
+            yield cls(settings, client)
+        finally:
+            await client.close()
+
+    async def offsets(self, topic: str, partitions: Collection[int], at: int) -> dict[int, int]:
+        """EARLIEST or LATEST of each partition, as consumers see it. Raises BusError."""
+        return await self._asked(lambda: self._offsets(topic, partitions, at, _CONSUMER))
+
+    async def written_ends(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
+        """The leaders' ends: as LATEST, with records that no other broker has yet. Raises BusError."""
+        return await self._asked(lambda: self._offsets(topic, partitions, LATEST, _DEBUGGER))
+
+    async def _offsets(self, topic: str, partitions: Collection[int], at: int, asking: int) -> dict[int, int]:
+        await self.client._wait_on_metadata(topic)  # noqa: SLF001 - its producer and consumer ask by this too
+        by_leader = defaultdict(list)
+        for partition in partitions:
+            by_leader[self._leader(topic, partition)].append((partition, at))
+        answers = await asyncio.gather(
+            *(self.client.send(node, OffsetRequest(asking, 0, [(topic, asked)])) for node, asked in by_leader.items())
+        )
+        found = {}
+        for answer in answers:
+            for _, parts in answer.topics:
+                for partition, code, _, offset, *_ in parts:
+                    _check(code)
+                    found[partition] = offset
+        return found
+
+    async def fetch(self, epoch: int, topic: str, partition: int, offset: int, max_bytes: int) -> Decoded:
+        """Decode what is at `offset`, about `max_bytes`; nothing at the end.
+
+        Raises OffsetOutOfRangeError (aiokafka's) where there is no such offset, BusError.
+        """
+        size = min(max(max_bytes // 8, _LEAST_FETCH), _MOST_FETCH)  # compressed; the first batch comes whole
+        buffer = await self._asked(lambda: self._fetch(topic, partition, offset, size))
+        return _decoded(epoch, partition, buffer, offset, max_bytes)
+
+    async def _fetch(self, topic: str, partition: int, offset: int, size: int) -> bytes:
+        await self.client._wait_on_metadata(topic)  # noqa: SLF001 - as above
+        request = FetchRequest(0, 0, size, 0, [(topic, [(partition, offset, size)])])
+        answer = await self.client.send(self._leader(topic, partition), request)
+        ((_, (part,)),) = answer.topics
+        _check(part[1])
+        return part[-1] or b""
+
+    async def committed(self, group: str, topic: str, partitions: Collection[int]) -> dict[int, int]:
+        """What the group has committed, of the partitions of which it has. Raises BusError."""
+        return await self._asked(lambda: self._committed(group, topic, partitions))
+
+    async def _committed(self, group: str, topic: str, partitions: Collection[int]) -> dict[int, int]:
+        node = await self.client.coordinator_lookup(CoordinationType.GROUP, group)
+        answer = await self.client.send(node, OffsetFetchRequest(group, [(topic, list(partitions))]))
+        _check(getattr(answer, "error_code", 0))
+        found = {}
+        for _, parts in answer.topics:
+            for partition, offset, _, code, *_ in parts:
+                _check(code)
+                if offset >= 0:
+                    found[partition] = offset
+        return found
+
+    def _leader(self, topic: str, partition: int) -> int:
+        leader = self.client.cluster.leader_for_partition(TopicPartition(topic, partition))
+        if leader is None or leader == -1:
+            raise LeaderNotAvailableError
+        return int(leader)
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        last: KafkaError | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                while True:
+                    try:
+                        return await ask()
+                    except OffsetOutOfRangeError:
+                        raise
+                    except KafkaError as error:
+                        if not error.retriable:
+                            raise BusError(f"Kafka refuses: {error}") from error
+                        last = error
+                        if error.invalid_metadata or isinstance(error, NodeNotReadyError):
+                            await self.client.force_metadata_update()
+                    await asyncio.sleep(_BACKOFF)
+        except TimeoutError:
+            raise BusError(f"Kafka did not answer within {self._timeout:g} s ({last or 'no answer'})") from last
+
+
+def _check(code: int) -> None:
+    if code:
+        raise for_code(code)
+
+
+class _Records:
+    """The records of a fetch, batch by batch, each unpacked when it is come to."""
+
+    def __init__(self, partition: int, buffer: bytes, offset: int) -> None:
+        self._partition = partition
+        self._batches = MemoryRecords(buffer)
+        self.next = offset
+        """The offset behind the batches that were come to."""
+        self.illegible = 0
+        """Batches with a header that aiokafka can't decode: logsvc wrote none of those."""
+
+    def __iter__(self) -> Iterator[Any]:
+        while self._batches.has_next():
+            batch = self._batches.next_batch()
+            if not batch.validate_crc():
+                raise BusError(f"partition {self._partition} holds damaged records behind offset {self.next}")
+            if not batch.is_control_batch:
+                try:
+                    yield from batch
+                except UnicodeDecodeError:
+                    self.illegible += 1
+            self.next = max(self.next, batch.next_offset)
+
+
+def _decoded(epoch: int, partition: int, buffer: bytes, offset: int, max_bytes: int) -> Decoded:
+    records = _Records(partition, buffer, offset)
+    got = decode(epoch, partition, records, offset, max_bytes)
+    following = max(got.next, records.next) if got.ended else got.next
+    return got._replace(next=following, foreign=got.foreign + records.illegible)

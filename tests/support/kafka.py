@@ -1,0 +1,168 @@
+"""A real Apache Kafka of one broker or more, in a folder of its own, for tests and benchmarks."""
+
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from logsvc.config import Kafka
+from tests.support.ports import free_port
+from tests.support.wait import eventually
+
+JARS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logsvc" / "kafka"
+POM = Path(__file__).with_name("kafka-pom.xml")
+USER, PASSWORD = "alice", "a secret's secret"
+_CLUSTER = "4L6g3nShT-eMCtK--X86sw"
+STARTED = 60.0
+"""Seconds that a broker may take to start on a busy machine."""
+
+
+@cache
+def jars() -> Path:
+    """The folder of Kafka's jars, which `make test` has Maven fill."""
+    version = re.search(r"<artifactId>kafka_2.13</artifactId><version>(.*?)</version>", POM.read_text())
+    assert version is not None
+    folder = JARS / version[1]
+    assert (folder / ".complete").exists(), f"no Kafka in {folder}: scripts/kafka.sh gets it"
+    return folder
+
+
+class Broker:
+    """One process. Its data survives `kill` and `start`."""
+
+    def __init__(self, folder: Path, node: int, listeners: Mapping[str, int], controller: int, properties: str) -> None:
+        self.folder = folder
+        self.node = node
+        self.listeners = listeners
+        self.controller = controller
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True)
+        (folder / "server.properties").write_text(properties)
+        self._java("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(folder / "server.properties"),
+                   "--add-scram", f'SCRAM-SHA-512=[name={USER},password="{PASSWORD}"]')  # fmt: skip
+
+    def _java(self, *arguments: str) -> None:
+        done = subprocess.run(["java", "-cp", f"{jars()}/*", *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["java", "-Xmx384m", "-XX:+UseSerialGC", "-cp", f"{jars()}/*",
+                 "kafka.Kafka", str(self.folder / "server.properties")],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+
+    def is_up(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "log").read_text()[-4000:]
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.listeners["PLAINTEXT"])) == 0
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+
+class Cluster:
+    """Brokers that are controllers too."""
+
+    def __init__(self, brokers: list[Broker]) -> None:
+        self.brokers = brokers
+
+    def start(self) -> None:
+        for broker in self.brokers:
+            broker.start()
+        for broker in self.brokers:
+            eventually(broker.is_up, STARTED, "Kafka to start")
+
+    def restart(self) -> None:
+        """`kill -9` of all, and up again."""
+        for broker in self.brokers:
+            broker.kill()
+        self.start()
+
+    def settings(self, listener: str = "PLAINTEXT", **others: object) -> Kafka:
+        """Settings with a prefix that no other test has."""
+        given = {
+            "bootstrap": [f"127.0.0.1:{broker.listeners[listener]}" for broker in self.brokers],
+            "prefix": f"t-{secrets.token_hex(4)}",
+            "replication": len(self.brokers),
+            "min_insync": min(2, len(self.brokers)),
+            "development": len(self.brokers) == 1,
+            **others,
+        }
+        return Kafka.model_validate(given)
+
+
+@contextmanager
+def cluster(
+    folder: Path, brokers: int = 1, extra: str = "", names: tuple[str, ...] = ("PLAINTEXT",)
+) -> Iterator[Cluster]:
+    """Start brokers, and kill them at the end. `names` are listeners besides PLAINTEXT, set up by `extra`."""
+    ports = [{name: free_port() for name in (*dict.fromkeys(("PLAINTEXT", *names)),)} for _ in range(brokers)]
+    controllers = [free_port() for _ in range(brokers)]
+    voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers, 1))
+    made = [
+        Broker(folder / str(node), node, listeners, controller,
+               _properties(folder / str(node), node, voters, listeners, controller, brokers) + extra)
+        for node, (listeners, controller) in enumerate(zip(ports, controllers, strict=True), 1)
+    ]  # fmt: skip
+    whole = Cluster(made)
+    try:
+        whole.start()
+        yield whole
+    finally:
+        for broker in made:
+            broker.kill()
+
+
+def _properties(
+    folder: Path, node: int, voters: str, listeners: Mapping[str, int], controller: int, brokers: int
+) -> str:
+    addresses = ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items())
+    replicas = min(brokers, 3)
+    return f"""
+process.roles=broker,controller
+node.id={node}
+controller.quorum.voters={voters}
+listeners={addresses},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={addresses}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+log.dirs={folder}/data
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor={replicas}
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+auto.create.topics.enable=false
+num.network.threads=2
+num.io.threads=4
+log.cleaner.enable=false
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+controller.quorum.election.timeout.ms=500
+controller.quorum.fetch.timeout.ms=1000
+"""
