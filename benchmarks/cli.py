@@ -28,17 +28,19 @@ HEAD = (
     b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
 )
 CASES = {
-    "text, 100 lines an event": (100, []),
-    "text, 1 line an event": (1, []),
-    "text, 1000 lines an event": (1000, []),
-    "text in a time zone": (100, ["--tz", "Europe/Berlin"]),
-    "JSON": (100, ["--json"]),
-    "coloured": (100, ["--force-colors"]),
+    "text, 100 lines an event": (100, 1, []),
+    "text, 1000 lines an event": (1000, 1, []),
+    "text, 1 line an event": (1, 1, []),
+    "text, 1 line an event, 100 at once": (1, 100, []),
+    "text in a time zone": (100, 1, ["--tz", "Europe/Berlin"]),
+    "JSON": (100, 1, ["--json"]),
+    "coloured": (100, 1, ["--force-colors"]),
 }
+"""Lines an event, events sent at once, flags."""
 
 
-def answer(lines: int, per_event: int) -> bytes:
-    """A complete answer: each event is an HTTP chunk."""
+def answer(lines: int, per_event: int, at_once: int = 1) -> bytes:
+    """A complete answer: `at_once` events are an HTTP chunk."""
     frames = []
     source = cri_lines(time.time_ns())
     framing = ServerSentEvents()
@@ -47,6 +49,7 @@ def answer(lines: int, per_event: int) -> bytes:
         stream = Stream("local", "demo", "web", f"web.{number % 4 + 1}", "app", "0")
         chunk = Chunk(1, 0, number, 0, stream, value)
         frames.append(framing.lines([Selection(chunk, value, range(per_event))]))
+    frames = [b"".join(frames[at : at + at_once]) for at in range(0, len(frames), at_once)]
     frames.append(framing.end())
     return HEAD + b"".join(b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames) + b"0\r\n\r\n"
 
@@ -105,8 +108,8 @@ def main() -> None:
         starts = [reading(url, 1, []) for _ in range(max(5, options.runs))]
         start = median([{"cpu_s": cpu, "wall_s": wall, "peak_mb": peak} for cpu, wall, peak in starts])
     report.add("start, one line", start)
-    for case, (per_event, arguments) in CASES.items():
-        with serving(answer(options.lines, per_event)) as url:
+    for case, (per_event, at_once, arguments) in CASES.items():
+        with serving(answer(options.lines, per_event, at_once)) as url:
             runs = []
             for _ in range(options.runs):
                 cpu, wall, peak = reading(url, options.lines, arguments)

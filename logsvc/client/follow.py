@@ -5,6 +5,7 @@ answer that is not a tail is complete with the event `end`; one that stops witho
 """
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -115,22 +116,24 @@ class Follow:
                 continue
             self._backoff.reset()
             end = next((n for n, event in enumerate(events) if event.type == "end"), None)
-            self._output.write(b"".join(map(self._printed, events[:end])))
+            self._output.write(self._printed(events[:end]))
             if not self._query.tail and (end is not None or self._left == 0):
                 return
         raise Unavailable("the service closed the connection")
 
-    def _printed(self, event: Event) -> bytes:
-        """What an event prints. The cursor moves on with it."""
-        text = b""
-        if event.data:
+    def _printed(self, events: Iterable[Event]) -> bytes:
+        """What events print, lines of neighbours in one go. The cursor moves on behind them."""
+        texts: list[bytes] = []
+        lines: list[bytes] = []
+        for event in events:
             if event.type == "message":
-                text = self._lines(event.data)
-            elif event.type == "notice":
-                text = self._render.notice(event.data)
-        if event.id:
-            self._cursor = event.id
-        return text
+                lines += event.data
+            elif event.type == "notice" and event.data:
+                texts += self._lines(lines), self._render.notice(event.data)
+                lines = []
+            self._cursor = event.id or self._cursor
+        texts.append(self._lines(lines))
+        return b"".join(texts)
 
     def _lines(self, data: list[bytes]) -> bytes:
         if self._left is not None:
