@@ -113,13 +113,17 @@ class FilesSource:
         self._polled: set[Lane] = set()
         """Quiet, but the kernel doesn't watch them."""
         self._unknown: set[Lane] = set()
+        self._gone: set[Lane] = set()
+        """Deleted, and not yet read to their ends."""
         self._slots = asyncio.Semaphore(settings.turns)
         self._running = 0
         self._ready = False
+        self._failed_at = 0
+        """Chunks taken when the bus failed last: once there are more, it works again."""
         self._stop = asyncio.Event()
         self._broken = asyncio.Event()
         self._some_active = asyncio.Event()
-        self._change = asyncio.Condition()
+        self._waiters: set[asyncio.Future[None]] = set()
 
     # ---- life
 
@@ -160,14 +164,11 @@ class FilesSource:
 
     async def drained(self) -> None:
         """Wait until the bus has every whole line that is on the disk now, and it is known whose they are."""
-        async with self._change:
-            await self._change.wait_for(lambda: self._ready)
+        await self._until(lambda: self._ready)
         await self._discover()
         for lane in list(self.lanes.values()):
-            lane.series.scan()
-            self.wake(lane)
-        async with self._change:
-            await self._change.wait_for(self._is_drained)
+            self._scan(lane)
+        await self._until(self._is_drained)
 
     def _is_drained(self) -> bool:
         lanes = self.lanes.values()
@@ -206,9 +207,8 @@ class FilesSource:
             while turn is Turn.MORE and not (self._broken.is_set() or self._stop.is_set()):
                 async with self._slots:
                     turn = await lane.turn()
-                if turn is Turn.MORE and self.state.problem is not None:
-                    self.state.problem = None
-                    logger.info("collection goes on")
+                if self.collector.chunks > self._failed_at:
+                    self._mend()
         except BusError as error:
             self._fail(str(error))
         except OSError as error:
@@ -225,7 +225,7 @@ class FilesSource:
             lane.idle_since = asyncio.get_running_loop().time()
             self._active.add(lane)
             self._some_active.set()
-        await self._changed()
+        self._changed()
 
     def _take(self, lane: Lane) -> None:
         lane.busy = True
@@ -235,13 +235,23 @@ class FilesSource:
         lane.busy = False
         self._running -= 1
 
-    async def _changed(self) -> None:
-        async with self._change:
-            self._change.notify_all()
+    def _changed(self) -> None:
+        """Have those who wait look again. Not a Condition: this is called after every read, mostly for nobody."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _until(self, state: Callable[[], bool]) -> None:
+        while not state():
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
 
     async def _settled(self) -> None:
-        async with self._change:
-            await self._change.wait_for(lambda: self._running == 0)
+        await self._until(lambda: self._running == 0)
 
     # ---- loops
 
@@ -263,7 +273,7 @@ class FilesSource:
                 chunks = self.collector.chunks
                 for lane in list(self.lanes.values()):
                     self.wake(lane)
-                await self._changed()
+                self._changed()
                 await self._broken.wait()
                 if self.collector.chunks > chunks:
                     delay = self._settings.retry
@@ -272,7 +282,13 @@ class FilesSource:
             await asyncio.sleep(delay)
             delay = min(2 * delay, self._settings.max_retry)
 
+    def _mend(self) -> None:
+        if self.state.problem is not None and not self._broken.is_set():
+            self.state.problem = None
+            logger.info("collection goes on")
+
     def _fail(self, problem: str) -> None:
+        self._failed_at = self.collector.chunks
         if self.state.problem != problem:
             self.state.problem = problem
             logger.warning("collection waits, the files are kept: %s", problem)
@@ -299,7 +315,10 @@ class FilesSource:
     def _scan(self, lane: Lane) -> None:
         lane.series.scan()
         if lane.series.gone:
+            self._gone.add(lane)
             self._watched.discard(lane.name)
+        else:
+            self._gone.discard(lane)
         self.wake(lane)
 
     async def _continuous_ticks(self) -> None:
@@ -341,7 +360,7 @@ class FilesSource:
             for lane in [lane for lane in self._polled if lane.series.changed()]:
                 self.wake(lane)
             self.identities_changed()
-            for lane in [lane for lane in self.lanes.values() if lane.series.gone]:
+            for lane in list(self._gone):
                 if clock() - lane.idle_since > 1.0:
                     await self._sweep(lane)
 
@@ -433,7 +452,7 @@ class FilesSource:
         waiting = deleted = 0
         for number, lane in enumerate(list(self.lanes.values())):
             if lane.series.stale():
-                lane.series.scan()
+                self._scan(lane)
             if lane.series.changed():
                 waiting += lane.series.waiting()
                 self.wake(lane)
@@ -442,6 +461,8 @@ class FilesSource:
             deleted += lane.series.deleted_bytes()
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
+        if not waiting:
+            self._mend()
         self.state.waiting_bytes = waiting
         self.state.deleted_bytes = deleted
         self._give_up(deleted - self._settings.max_deleted_bytes)
@@ -457,11 +478,11 @@ class FilesSource:
             return
         finally:
             self._release(lane)
-            await self._changed()
+            self._changed()
         if not keep:
             lane.series.close()
             self.lanes.pop((lane.pod_folder, lane.container), None)
-            for lanes in (self._active, self._polled, self._unknown):
+            for lanes in (self._active, self._polled, self._unknown, self._gone):
                 lanes.discard(lane)
 
     def _give_up(self, excess: int) -> None:

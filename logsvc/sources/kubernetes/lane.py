@@ -175,9 +175,18 @@ class Lane:
         if not pieces or pieces[-1].end < end:
             self._shop.collector.moved(self._origin(file, start, end, data, self._assembler.held))
         file.moved(end, data, begin + end - start)
-        if len(data) - begin == TURN:
+        return self._after(file, data, begin + end - start, full=len(data) - begin == TURN)
+
+    def _after(self, file: LogFile, data: bytes, taken: int, *, full: bool) -> Turn:
+        """Whether it is worth to look again at once: mostly it isn't, and who writes much fills larger chunks."""
+        if full:
             file.seen = max(file.seen, file.size())
-        return Turn.MORE
+            return Turn.MORE
+        rest = len(data) - taken
+        if file is not self.series.files[-1] or (rest and data.find(b"\n", taken) >= 0):
+            return Turn.MORE
+        file.unfinished(rest, asyncio.get_running_loop().time())
+        return Turn.QUIET
 
     async def _send(self, file: LogFile, stream: Stream, pieces: Sequence[Piece], data: bytes) -> None:
         """Append pieces one after the other, as what the platform says is another stream of the same partition."""
