@@ -73,7 +73,7 @@ class EmbeddedEngine:
         try:
             self._path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"the data folder {self._path} can't be used: {error.strerror}") from error
+            raise StoreError(f"the store in {self._path} can't use its files: {error.strerror}") from error
         try:
             self._writer = _connect(self._path, WRITE_SETTINGS)
             for _ in range(self._reader_count):
