@@ -188,7 +188,7 @@ async def _make(
     if len(found) != partitions or (any(ends.values()) and number not in epochs.all):
         raise ConfigError(
             f"there is a topic {name} already, with {len(found)} partitions and {sum(ends.values())} records, and "
-            f"logsvc did not make it: delete it, choose another kafka.prefix, or wait for the migration that is under way"
+            "logsvc did not make it: delete it, choose another kafka.prefix, or wait for the migration under way"
         )
 
 
