@@ -77,7 +77,7 @@ async def test_watchers_who_come_together_share_a_window(store: Store) -> None:
 async def test_memory_is_bounded_and_who_falls_behind_reads_the_bus(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("logsvc.timeline.STEP_BYTES", 5000)
+    monkeypatch.setattr("logsvc.legs.STEP_BYTES", 5000)
     async with rig(store, window_bytes=20_000) as made, made.router.watch(made.app):
         at, found = made.timeline.start, []
         for _ in range(100):

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from logsvc.bus.local import LocalSettings
 from logsvc.bus.protocol import Fetched
 from logsvc.errors import BadCursor, OutOfRange
+from logsvc.legs import LAST_BYTES
 from logsvc.model import EVERYTHING, Cursor, Filter
 from logsvc.selection import Matcher
 from logsvc.store.embedded import EmbeddedStore
 from logsvc.store.protocol import Bucket, Store
 from logsvc.store.writer import StoreLoop
-from logsvc.legs import LAST_BYTES
 from logsvc.timeline import Tiers, Timeline, before
 from tests.support import until
 from tests.support.reference import Known, known, passes
@@ -41,6 +41,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     asyncio.run(store.close())
 
 
+@pytest.fixture(autouse=True)
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read what is stored from the store: all that tests write is so little that it would be read from the bus."""
+    monkeypatch.setattr("logsvc.legs.NEAR", 0)
+
+
 @dataclass(frozen=True)
 class Arrangement:
     """Where lines lie."""
@@ -56,6 +62,8 @@ class Arrangement:
     """How many per cent of all are stored in the end."""
     evicted: int
     """How many chunks the window has lost for room."""
+    near: int
+    """Up to how many records behind the watermark the bus is read rather than the store."""
 
 
 arrangements = st.builds(
@@ -68,6 +76,7 @@ arrangements = st.builds(
     stored_first=st.integers(0, 100),
     stored_last=st.integers(0, 100),
     evicted=st.integers(0, 6),
+    near=st.sampled_from([0, 0, 2, 1 << 16]),
 )
 filters = st.sampled_from(
     [
@@ -85,6 +94,7 @@ filters = st.sampled_from(
 @asynccontextmanager
 async def arranged(store: Store, wanted: Arrangement) -> AsyncIterator[Rig]:
     async with rig(store) as made, AsyncExitStack() as watching:
+        watching.enter_context(pytest.MonkeyPatch.context()).setattr("logsvc.legs.NEAR", wanted.near)
         for number, (lines, process) in enumerate(wanted.chunks):
             if number == wanted.watched_at:
                 await made.store_upto(await made.end() * wanted.stored_first // 100)

@@ -331,7 +331,7 @@ async def test_an_answer_that_has_begun_is_cut_where_the_store_goes(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither an end nor a second head stands in it, so a client sees that it is not complete."""
-    monkeypatch.setattr("logsvc.timeline.Timeline.read.__defaults__", (None, 2))
+    monkeypatch.setattr("logsvc.timeline.Timeline.read.__defaults__", (None, 2))  # lines a step
     for headers in (SSE, NDJSON, {"Accept": "text/plain"}):
         breaking = Breaking(store)
         async with serving(breaking) as served:  # type: ignore[arg-type]  # as above
