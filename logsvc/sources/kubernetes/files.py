@@ -11,9 +11,7 @@ import resource
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from logsvc.bus.protocol import Bus
@@ -22,60 +20,15 @@ from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector, StoredOrigins
 from logsvc.sources.kubernetes.lane import Identity, Lane, Shop, Turn
 from logsvc.sources.kubernetes.podlogs import Pod, folder, subfolders
+from logsvc.sources.kubernetes.settings import FilesSettings, FilesState
 from logsvc.sources.kubernetes.watch import Handler, Watcher
+
+__all__ = ["FilesSettings", "FilesSource", "FilesState"]
 
 _SLICE: Final = 200
 """Containers looked at before others get their turn."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class FilesSettings:
-    """What to read, and how eagerly."""
-
-    root: Path
-    """The folder of pods: `<namespace>_<pod>_<uid>/<container>/<restart>.log`."""
-    data: Path
-    """Where the checkpoint is kept, and room to unpack rotated files."""
-    node: str
-    """Names this machine in origins; it must stay the same over restarts."""
-    tick: float = 0.005
-    """Seconds between two looks at files that are being written."""
-    idle_after: float = 0.05
-    """Seconds without a write after which a file is left to the kernel's watch."""
-    rescan: float = 10.0
-    """Seconds between two looks at everything, for what no event told."""
-    poll: float = 0.25
-    """Seconds between two looks at files that the kernel can't watch."""
-    turns: int = 64
-    """Most reads under way at once, of up to 512 KiB each."""
-    checkpoint: float = 1.0
-    """Seconds between two checkpoints."""
-    max_deleted_bytes: int = 1024 * 1024 * 1024
-    """Most bytes of deleted files kept from the disk; beyond that the largest is given up with a notice."""
-    grace: float = 0.25
-    """Seconds after which the end of a file that was followed by another counts as a line without its newline."""
-    retry: float = 0.2
-    """Seconds before the first new try after the bus failed; doubles up to `max_retry`."""
-    max_retry: float = 10.0
-
-
-@dataclass(slots=True)
-class FilesState:
-    """How the source is doing, in words and numbers."""
-
-    problem: str | None = None
-    """Why nothing is collected now; None while all is well."""
-    watch_problem: str | None = None
-    """Why some files are polled."""
-    recoveries: int = 0
-    waiting_bytes: int = 0
-    """On the disk and not yet on the bus, as of the last look at everything."""
-    deleted_bytes: int = 0
-    """Of deleted files that are kept open to be read out."""
-    unknown: int = 0
-    """Containers with lines of which it isn't known yet whose they are."""
 
 
 class FilesSource:
@@ -265,7 +218,7 @@ class FilesSource:
                     lane.lost_place()
                 self._broken.clear()
                 self._ready = True
-                await self._discover()
+                self._forget_pods(await self._discover())
             except (BusError, StoreError) as error:
                 self._fail(str(error))
             else:
@@ -305,6 +258,9 @@ class FilesSource:
     async def _written(self, lane: Lane) -> None:
         lane.series.disarm()
         self.wake(lane)
+
+    async def _pods_changed(self) -> None:
+        await self._discover()
 
     async def _pod_changed(self, name: str) -> None:
         self._discover_pod(name)
@@ -383,10 +339,10 @@ class FilesSource:
 
     # ---- what there is
 
-    async def _discover(self) -> None:
-        """Find new pods and containers."""
+    async def _discover(self) -> list[str]:
+        """Find new pods and containers; the names of all pods' folders."""
         async with self._discovery:
-            self._watch(self._shop.root, "", self._discover)
+            self._watch(self._shop.root, "", self._pods_changed)
             names, refused = await asyncio.to_thread(subfolders, self._shop.root)
             self._refuse("", refused)
             for name in self._pods.keys() - set(names):
@@ -399,6 +355,16 @@ class FilesSource:
                         self._discover_pod(name)
                 if number % _SLICE == 0:
                     await asyncio.sleep(0)
+            return names
+
+    def _forget_pods(self, names: list[str]) -> None:
+        """Positions of pods that were deleted while nobody read them are of no more use."""
+        there = {pod.uid for name in names if (pod := Pod.parse(name)) is not None}
+        there |= {lane.uid for lane in self.lanes.values()}
+        lost = [file for file in self.collector.positions if file.partition("/")[0] not in there]
+        if lost:
+            logger.warning("%d log files were deleted while they were not being read", len(lost))
+            self.collector.forget(lost)
 
     def _discover_pod(self, name: str) -> None:
         pod = Pod.parse(name)

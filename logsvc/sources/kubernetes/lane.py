@@ -85,6 +85,10 @@ class Lane:
     def name(self) -> str:
         return self.series.name
 
+    @property
+    def uid(self) -> str:
+        return self._pod.uid
+
     # ---- finding the place again
 
     def lost_place(self) -> None:
