@@ -5,6 +5,7 @@
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -20,17 +21,24 @@ SERVER = os.environ.get("LOGSVC_TEST_CLICKHOUSE", "")
 
 
 class ClickHouse:
-    """The engine behind HTTP, as a process of its own. A context manager that starts it, and kills it in the end."""
+    """The engine behind HTTP, as a process of its own. A context manager, plain or async, that starts it,
+    and kills it in the end."""
 
-    def __init__(self, folder: Path, *, password: str = "") -> None:
+    def __init__(self, folder: Path, *, password: str = "", certificate: tuple[Path, Path] | None = None) -> None:
+        """`certificate` and its key make it speak TLS."""
         self.folder = folder
+        self._certificate = certificate
         self.password = password
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._certificate else ''}://127.0.0.1:{self.port}"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
 
     @property
     def pid(self) -> int:
@@ -44,7 +52,8 @@ class ClickHouse:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tests.support.clickhouse_http"),
-                    *(str(self.folder / "data"), str(self.port), self.password),
+                    *(self.folder / "data", str(self.port), self.password),
+                    *(self._certificate or ()),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
@@ -55,7 +64,8 @@ class ClickHouse:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "stderr").read_text()[-2000:]
         try:
-            with urlopen(f"{self.url}/ping", timeout=5) as answer:
+            context = ssl._create_unverified_context() if self._certificate else None
+            with urlopen(f"{self.url}/ping", timeout=5, context=context) as answer:
                 return answer.read() == b"Ok.\n"
         except (URLError, OSError):
             return False
@@ -89,4 +99,15 @@ class ClickHouse:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         self.kill()

@@ -1,6 +1,6 @@
 """ClickHouse's HTTP interface over the embedded engine.
 
-    python -m tests.support.clickhouse_http FOLDER PORT [PASSWORD]
+    python -m tests.support.clickhouse_http FOLDER PORT [PASSWORD [CERTIFICATE KEY]]
 
 The engine, its SQL, its storage and its errors are ClickHouse's own; this is only the part that speaks HTTP, written
 after https://clickhouse.com/docs/interfaces/http: statements in the body, in `query` or as a form, settings and
@@ -10,6 +10,7 @@ network, killed and started again. It has no users, grants, sessions, cancellati
 
 import asyncio
 import re
+import ssl
 import sys
 import tempfile
 from base64 import b64decode
@@ -195,11 +196,15 @@ async def ping(_: web.Request) -> web.Response:
     return web.Response(text="Ok.\n")
 
 
-def main(folder: str, port: str, password: str = "") -> None:
+def main(folder: str, port: str, password: str = "", *certificate: str) -> None:
     app = web.Application(client_max_size=1 << 30)
     app.router.add_get("/ping", ping)
     app.router.add_route("*", "/", Interface(folder, password).handle)
-    web.run_app(app, host="127.0.0.1", port=int(port), print=None, auto_decompress=False)
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*certificate)
+    web.run_app(app, host="127.0.0.1", port=int(port), print=None, ssl_context=context, auto_decompress=False)
 
 
 if __name__ == "__main__":
