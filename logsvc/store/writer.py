@@ -5,6 +5,7 @@ already. While one batch is inserted the next is gathered: at most two batches a
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from logsvc.errors import BusError, StoreError
 from logsvc.model import Chunk
 from logsvc.store.poison import Inserter, SetAside
 from logsvc.store.protocol import StoreWriter
+
+logger = logging.getLogger(__name__)
 
 BATCH_BYTES: Final = 16 * 1024 * 1024
 """A batch is inserted at this size at the latest; so when behind, all are about this big."""
@@ -39,10 +42,24 @@ class StoreState:
     oldest: int | None = None
     """When the bus took the oldest chunk that is fetched and not yet committed, Unix ms."""
 
+    said: str | None = None
+    """The error that was logged and isn't over yet."""
+
     def note(self, error: Exception | None) -> None:
         """How a try went."""
         self.failures = 0 if error is None else self.failures + 1
         self.error = None if error is None else str(error)
+        if self.error is not None and self.error != self.said:
+            self.said = self.error
+            logger.warning("%s", self.error)
+
+    def stored(self, batch: "_Batch") -> None:
+        """A whole batch is in the store."""
+        self.chunks += len(batch.chunks)
+        self.size += batch.size
+        if self.said is not None:
+            self.said = None
+            logger.info("the store takes lines again")
 
     def lag(self, now: float) -> float:
         """Seconds by which the store is behind the bus at `now` (Unix seconds), as far as the loop has seen."""
@@ -116,8 +133,7 @@ class StoreLoop:
 
     async def _insert(self, batch: _Batch) -> None:
         await self._inserter.insert(batch.chunks)
-        self.state.chunks += len(batch.chunks)
-        self.state.size += batch.size
+        self.state.stored(batch)
         metrics.store_chunks.inc(len(batch.chunks))
         metrics.store_bytes.inc(batch.size)
 
