@@ -33,12 +33,13 @@ PROCESSES = ("web", "web", "web", "worker", "clock")
 
 VARIANTS: dict[str, list[tuple[str, str]]] = {
     "a file a column": [("1000000000000", "10485760")],
+    "merge_selector_base 5": [("merge_selector_base = 3", "merge_selector_base = 5")],
     "message ZSTD(3)": [("message String CODEC(ZSTD(1))", "message String CODEC(ZSTD(3))")],
     "message LZ4": [("message String CODEC(ZSTD(1))", "message String CODEC(LZ4)")],
     "time DoubleDelta": [("CODEC(Delta, T64, ZSTD(1))", "CODEC(DoubleDelta, ZSTD(1))")],
     "time Delta": [("CODEC(Delta, T64, ZSTD(1))", "CODEC(Delta, ZSTD(1))")],
-    "granularity 8192": [("index_granularity = 2048", "index_granularity = 8192")],
-    "granularity 1024": [("index_granularity = 2048", "index_granularity = 1024")],
+    "granularity 8192": [("index_granularity = 4096", "index_granularity = 8192")],
+    "granularity 2048": [("index_granularity = 4096", "index_granularity = 2048")],
     "no index on time": [(",\n    INDEX times time TYPE minmax GRANULARITY 1", "")],
     "tokenbf_v1": [("INDEX times", "INDEX words message TYPE tokenbf_v1(16384, 3, 0) GRANULARITY 1,\n    INDEX times")],
     "ngrambf_v1": [

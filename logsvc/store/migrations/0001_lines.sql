@@ -44,10 +44,12 @@ CREATE TABLE IF NOT EXISTS lines (
 ORDER BY (tenant, app, epoch, partition, offset, line)
 PARTITION BY (toDate(fromUnixTimestamp64Milli(appended, 'UTC')), retention)
 SETTINGS
-    index_granularity = 2048,
+    index_granularity = 4096,
     -- All columns of a part in one file: a page needs a few rows of most columns, and of each part.
     min_bytes_for_wide_part = 1000000000000,
     min_rows_for_wide_part = 1000000000000,
+    -- Merge sooner than by default (5): a tenth more work on the way in, a third of the parts to read.
+    merge_selector_base = 3,
     -- A day that is over becomes one part: reads open few files.
     min_age_to_force_merge_seconds = 7200,
     min_age_to_force_merge_on_partition_only = 1,
