@@ -40,7 +40,7 @@ def dev(
     port: int | None,
 ) -> None:
     """Run the whole service in this process, for one machine."""
-    from logsvc.service import Development, develop  # noqa: PLC0415 - the other commands need none of it
+    from logsvc.service.development import Development, develop  # noqa: PLC0415 - the other commands need none of it
 
     settings = load(config, {"data.dir": data, "http.host": host, "http.port": port})
     logs.set_up(settings.log.level, settings.log.format)

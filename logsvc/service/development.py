@@ -1,12 +1,9 @@
-"""The composition root: what a process of logsvc is made of, in which order it starts, and in which it stops."""
+"""`logsvc dev`: everything in one process, on a journal and the embedded engine."""
 
 import asyncio
-import logging
-import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,9 +14,11 @@ from logsvc.api.server import listening
 from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.config import Settings
 from logsvc.console import Screening, show
-from logsvc.errors import ConfigError, StoreError
+from logsvc.errors import ConfigError
 from logsvc.model import AppId
 from logsvc.router import Router
+from logsvc.service.lifecycle import say, signals
+from logsvc.service.retention import retain
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
 from logsvc.sources.procfile.formation import RunnerSettings, parse_scale
 from logsvc.sources.procfile.identity import ProcfileIdentity, prune
@@ -29,10 +28,7 @@ from logsvc.store.embedded import EmbeddedStore
 from logsvc.store.writer import StoreLoop
 from logsvc.timeline import Tiers, Timeline
 
-log = logging.getLogger(__name__)
-
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-_RETAIN_SECONDS: Final = 3600.0
 _DRAIN_SECONDS: Final = 5.0
 """How long a stop waits for the bus to take the last lines. What it doesn't take is collected at the next start."""
 _NODE: Final = "local"
@@ -63,12 +59,12 @@ async def develop(asked: Development) -> int:
         tasks = [
             background.create_task(core.router.run(), name="router"),
             background.create_task(core.writer.run(), name="store"),
-            background.create_task(_retain(core.store), name="retention"),
+            background.create_task(retain(core.store), name="retention"),
         ]
         try:
             async with listening(core.context, host, asked.settings.http.port, asked.settings.http.grace) as url:
                 core.context.ready.set()
-                _say(_greeting(url, asked))
+                say(_greeting(url, asked))
                 try:
                     return await _collect(asked, core, runner)
                 finally:
@@ -129,7 +125,7 @@ async def _check_same_age(bus: LocalBus, store: EmbeddedStore) -> None:
 
 async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | None) -> int:
     """Run the processes and collect what they write, until a signal or the end of the release step."""
-    with _signals() as stop:
+    with signals() as stop:
         if runner is None:
             await stop.wait()
             return 0
@@ -167,7 +163,7 @@ async def _run_processes(runner: ProcfileRunner, stop: asyncio.Event) -> int:
         stopping = group.create_task(stop.wait(), name="signals")
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
-            _say("\nStopping. Ctrl-C again kills what is still running.")
+            say("\nStopping. Ctrl-C again kills what is still running.")
             await runner.stop()
         stopping.cancel()
         return await running or 0
@@ -177,15 +173,6 @@ async def _prune(source: FilesSource, data: Path) -> None:
     """Remove the logs of earlier runs once the bus has all of them."""
     await source.drained()
     await asyncio.to_thread(prune, data / "pods", data / "identity", lambda _: True)
-
-
-async def _retain(store: EmbeddedStore) -> None:
-    while True:
-        try:
-            await store.retain(int(time.time()))
-        except StoreError as error:
-            log.warning("what is past its retention stays for now: %s", error)
-        await asyncio.sleep(_RETAIN_SECONDS)
 
 
 def _runner(asked: Development) -> ProcfileRunner:
@@ -200,7 +187,10 @@ def _runner(asked: Development) -> ProcfileRunner:
         **asked.settings.procfile.model_dump(),
     )
     for folder in (settings.pods, settings.identities):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"the data folder {folder} can't be used: {error.strerror}") from error
     return ProcfileRunner.of_file(asked.procfile, settings)
 
 
@@ -210,29 +200,3 @@ def _greeting(url: str, asked: Development) -> str:
 
     {port}.venv/bin/paas logs --tail -a {asked.app}
 """
-
-
-@contextmanager
-def _signals() -> Iterator[asyncio.Event]:
-    """An event that SIGINT and SIGTERM set. The second one ends the process as if nothing were here."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    both = (signal.SIGINT, signal.SIGTERM)
-
-    def once() -> None:
-        stop.set()
-        for number in both:
-            loop.remove_signal_handler(number)
-
-    for number in both:
-        loop.add_signal_handler(number, once)
-    try:
-        yield stop
-    finally:
-        for number in both:
-            loop.remove_signal_handler(number)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

@@ -1,0 +1,46 @@
+"""What every process does: end on a signal, say things to whoever started it."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def signals() -> Iterator[asyncio.Event]:
+    """An event that SIGINT and SIGTERM set. The second one ends the process as if nothing were here."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    both = (signal.SIGINT, signal.SIGTERM)
+
+    def once() -> None:
+        stop.set()
+        for number in both:
+            loop.remove_signal_handler(number)
+
+    for number in both:
+        loop.add_signal_handler(number, once)
+    try:
+        yield stop
+    finally:
+        for number in both:
+            loop.remove_signal_handler(number)
+
+
+async def first_of(*works: Coroutine[Any, Any, object]) -> int:
+    """Run these together until one of them ends, then cancel the others; which one it was. Raises what it raised."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in works]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        ended = next(number for number, task in enumerate(tasks) if task.done())
+        for task in tasks:
+            task.cancel()
+    return ended
+
+
+def say(text: str) -> None:
+    """To the person at the terminal; the log is for what happens later."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
