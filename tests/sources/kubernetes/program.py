@@ -51,6 +51,7 @@ def write(root: Path, pod: str, lines: int, rate: int) -> None:
             rotated.append(log.rotate())
         while len(rotated) > 1:
             compress(rotated.pop(0))
+        # The pace of a container, not a wait for anything.
         time.sleep(max(0.0, begin + written / rate - time.monotonic()))
     log.close()
 
