@@ -104,7 +104,7 @@ async def _core(settings: Settings) -> AsyncIterator[_Core]:
             cold_lag=tail.cold_lag,
         )
         stack.push_async_callback(router.close)
-        push = await PushSource.open(bus, store)
+        push = PushSource(bus, store)
         writer = StoreLoop(bus.group(), store, bus.epoch)
         telemetry.follow_bus(bus)
         telemetry.follow_store(writer)

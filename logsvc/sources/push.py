@@ -6,9 +6,9 @@ a post that is repeated with its key goes on where the bus has it already, whate
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from zlib import crc32
 
 from logsvc.bus.protocol import Bus
@@ -37,55 +37,65 @@ class OtherBody(LogsvcError):
 
 
 class PushSource:
-    """All posts of this process."""
+    """All posts of this process. Others may take posts as well, and a post may be repeated at any of them.
 
-    def __init__(self, bus: Bus, store: StoreReader, known: Mapping[str, Origin]) -> None:
-        """`known`: the newest origin of each post that the bus has and the store may not have."""
-        self._bus, self._store = bus, store
-        self._known = OrderedDict(known)
+    So before a post with a key is taken, the app's partition is read: from the watermark up to a fence, and later on
+    from there. Below the watermark the store knows.
+    """
+
+    def __init__(self, bus: Bus, store: StoreReader) -> None:
+        self._buses, self._store = [bus], store
+        self._known: OrderedDict[str, Origin] = OrderedDict()
+        self._read: dict[tuple[int, int], int] = {}
+        """By epoch and partition, the offset up to which posts are in `_known` or in the store."""
+        self._reading = asyncio.Lock()
         self._busy: set[str] = set()
 
-    @classmethod
-    async def open(cls, bus: Bus, store: StoreReader) -> Self:
-        """Find the posts that the bus has and the store may not have."""
-        known: dict[str, Origin] = {}
-        mine = f'["{NODE}",'.encode()
-        for partition in range(bus.partitions):
-            at, end = await bus.watermark(partition), (await bus.bounds(partition)).end
-            while at < end:
-                _, chunks, at = await bus.read(partition, at, _READ)
-                for chunk in chunks:
-                    if chunk.origin.startswith(mine):
-                        origin = Origin.parse(chunk.origin)
-                        known[origin.file] = origin
-        return cls(bus, store, known)
+    def cross(self, bus: Bus) -> None:
+        """Append to a new epoch from here on; the ones before are sealed."""
+        self._buses.append(bus)
 
     @asynccontextmanager
     async def post(self, app: AppId, key: str | None) -> AsyncIterator["Post"]:
-        """Begin a post, or go on with the one of the same key. Raises KeyInUse, StoreAway."""
+        """Begin a post, or go on with the one of the same key. Raises KeyInUse, StoreAway, BusError."""
         if key is None:
-            yield Post(self._bus, app, None, None)
+            yield Post(self._buses[-1], app, None, None)
             return
         name = f"{app.tenant}/{app.app}/{key}"
         if name in self._busy:
             raise KeyInUse("A post with this Idempotency-Key is under way.")
         self._busy.add(name)
         try:
-            known = self._known.get(name) or (await self._store.origins(NODE, [name])).get(name)
-            post = Post(self._bus, app, name, known)
-            try:
-                yield post
-            finally:
-                self._remember(post)
+            yield Post(self._buses[-1], app, name, await self._find(app, name))
         finally:
             self._busy.discard(name)
 
-    def _remember(self, post: "Post") -> None:
-        if post.name is not None and post.known is not None:
-            self._known[post.name] = post.known
-            self._known.move_to_end(post.name)
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+    async def _find(self, app: AppId, name: str) -> Origin | None:
+        """How far the post got, here or elsewhere."""
+        async with self._reading:
+            for bus in self._buses:
+                await self._read_posts(bus, app.partition(bus.partitions))
+        stored = (await self._store.origins(NODE, [name])).get(name)
+        found = [origin for origin in (stored, self._known.get(name)) if origin is not None]
+        return max(found, key=lambda origin: (origin.end, origin.held), default=None)
+
+    async def _read_posts(self, bus: Bus, partition: int) -> None:
+        place = bus.epoch, partition
+        at = max(self._read.get(place, 0), await bus.watermark(partition))
+        end = await bus.fence(partition) if bus.sealed is None else bus.sealed[partition]
+        mine = f'["{NODE}",'.encode()
+        while at < end:
+            _, chunks, at = await bus.read(partition, at, _READ)
+            for chunk in chunks:
+                if chunk.origin.startswith(mine):
+                    self._remember(Origin.parse(chunk.origin))
+        self._read[place] = at
+
+    def _remember(self, origin: Origin) -> None:
+        self._known[origin.file] = origin
+        self._known.move_to_end(origin.file)
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
 
 
 class Post:

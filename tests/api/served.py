@@ -129,7 +129,7 @@ async def serving(
         made = await stack.enter_async_context(rig(store, tenant=LOCAL_TENANT, heartbeat=heartbeat, **options))
         if name is not None:
             made.app = made.app._replace(app=name)
-        push = await PushSource.open(made.bus, store)
+        push = PushSource(made.bus, store)
         context = Context(Tiers(made.bus, store, made.router), push, heartbeat=heartbeat, max_tails=max_tails)
         client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=True))
         url = await stack.enter_async_context(listening(context, "127.0.0.1", 0, grace))

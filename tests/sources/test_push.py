@@ -71,7 +71,7 @@ async def chunks(bus: LocalBus) -> list[Chunk]:
 
 
 async def source(bus: Any, store: NoStore | None = None) -> PushSource:
-    return await PushSource.open(bus, store or NoStore())  # type: ignore[arg-type]  # of a store it asks only that
+    return PushSource(bus, store or NoStore())  # type: ignore[arg-type]  # of a store it asks only that
 
 
 def posted(sizes: Sequence[tuple[int, int]]) -> tuple[bytes, list[Pushed]]:
@@ -204,9 +204,9 @@ async def test_only_so_many_posts_are_remembered(bus: LocalBus, monkeypatch: pyt
     monkeypatch.setattr("logsvc.sources.push._REMEMBERED", 2)
     push = await source(bus)
     body, lines = posted([(1, 0)])
-    for key in ("a", "b", "a", "c"):
+    for key in ("a", "b", "c", "d"):
         await send(push, body, lines, key)
-    assert list(push._known) == ["local/demo/a", "local/demo/c"]
+    assert list(push._known) == ["local/demo/b", "local/demo/c"]  # the newest is found on the bus when it is asked for
 
 
 async def test_other_sources_are_left_alone(bus: LocalBus) -> None:
