@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from logsvc.bus.kafka_client import connection, unreachable
+from logsvc.bus.kafka_client import background, connection, unreachable
 from logsvc.config import Kafka
 from logsvc.errors import BusError, ConfigError
 
@@ -102,7 +102,7 @@ class Epochs:
                 raise await unreachable(settings) from error
             epochs = cls(settings, consumer)
             await epochs._read_all()
-            async with asyncio.TaskGroup() as tasks:
+            async with background() as tasks:
                 following = tasks.create_task(epochs._follow())
                 try:
                     yield epochs

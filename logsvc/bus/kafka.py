@@ -15,6 +15,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from logsvc import metrics
 from logsvc.bus.epochs import Epoch, Epochs
+from logsvc.bus.kafka_client import background
 from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
 from logsvc.bus.kafka_readers import KafkaGroup, KafkaLive
 from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_KEY, MAX_ORIGIN, headers
@@ -81,7 +82,7 @@ class KafkaBus:
         async with (
             Epochs.open(settings) as epochs,
             KafkaQueries.open(settings) as queries,
-            asyncio.TaskGroup() as tasks,
+            background() as tasks,
         ):
             bus = cls(settings, epochs, epochs.get(epoch), tasks, queries, clock)
             try:

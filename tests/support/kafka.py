@@ -78,9 +78,15 @@ class Broker:
             self._process.wait()
             self._process = None
 
-    def send(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
+    def pause(self) -> None:
+        """SIGSTOP; it is still when this returns."""
+        os.kill(self.pid, signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.pid}/task")
+        while not all(b") T " in (task / "stat").read_bytes() for task in tasks.iterdir()):
+            pass
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
 
 
 class Cluster:

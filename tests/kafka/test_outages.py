@@ -1,0 +1,112 @@
+"""Brokers that die, stop or lose their lead under load: every line is on the bus once and in order."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from logsvc.bus.kafka import KafkaBus
+from logsvc.bus.kafka_admin import migrate
+from logsvc.errors import BusError
+from tests.kafka.load import Load, found, loading
+from tests.support.bus import PARTITIONS, partition_of, stream
+from tests.support.kafka import Cluster, cluster
+from tests.support.tally import Tally
+from tests.support.wait import until
+
+DELIVERY = 2.0
+"""Seconds until an append counts as failed: short, so that a stopped broker is an outage soon."""
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Kafka that tests may kill."""
+    with cluster(tmp_path_factory.mktemp("kafka")) as started:
+        yield started
+
+
+async def more(load: Load, lines: int) -> None:
+    """Wait until so many further lines are acknowledged."""
+    goal = load.lines + lines
+    await until(lambda: load.lines >= goal, 60, "further lines to be acknowledged")
+
+
+async def follow(bus: KafkaBus, tally: Tally, load: Load) -> None:
+    """A tail of everything, which must not notice more than a pause."""
+    reader = bus.live()
+    for partition in range(bus.partitions):
+        reader.watch(partition, 0)
+    while not (load.stopped and tally.complete(load.written)):
+        for fetched in await reader.fetch():
+            for chunk in fetched.chunks:
+                tally.feed(chunk.value)
+    await reader.close()
+
+
+async def test_killed_brokers_lose_double_and_misorder_nothing(broker: Cluster, tmp_path: Path):
+    settings = broker.settings(delivery_timeout=30)
+    await migrate(settings, PARTITIONS)
+    async with KafkaBus.open(settings) as bus, asyncio.TaskGroup() as tasks:
+        load, tail = Load(bus, tmp_path), Tally()
+        async with loading(load):
+            tasks.create_task(follow(bus, tail, load))
+            for _ in range(3):
+                await more(load, 5_000)
+                await asyncio.to_thread(broker.restart)
+            await more(load, 5_000)
+        (await found(bus)).check(load.written)
+    tail.check(load.written)
+
+
+async def test_a_broker_that_stops_for_longer_than_an_append_may_take(broker: Cluster, tmp_path: Path):
+    """What the stopped broker has in its sockets comes after the appends were given up; it must not count then."""
+    settings = broker.settings(delivery_timeout=DELIVERY)
+    await migrate(settings, PARTITIONS)
+    async with KafkaBus.open(settings) as bus:
+        load = Load(bus, tmp_path)
+        async with loading(load):
+            for _ in range(3):
+                await more(load, 5_000)
+                recoveries = load.recoveries
+                broker.brokers[0].pause()
+                await until(lambda: load.recoveries > recoveries, what="the appends to be given up")  # noqa: B023
+                broker.brokers[0].resume()
+            await more(load, 5_000)
+        (await found(bus)).check(load.written)
+    assert load.recoveries >= 3
+
+
+async def test_an_append_is_given_up_in_time_and_the_next_one_works(broker: Cluster):
+    settings = broker.settings(delivery_timeout=DELIVERY)
+    await migrate(settings, PARTITIONS)
+    async with KafkaBus.open(settings) as bus:
+        await bus.append(stream(), b"before\n")
+        broker.brokers[0].pause()
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(BusError, match="did not acknowledge within 2 s"):
+            await bus.append(stream(), b"lost or not\n")
+        assert asyncio.get_running_loop().time() - began < DELIVERY + 1
+        broker.brokers[0].resume()
+        fence = await bus.fence(partition_of("app"))
+        after = await bus.append(stream(), b"after\n")
+        assert after.offset > fence
+
+
+async def test_what_was_given_up_never_comes_after_the_fence(broker: Cluster):
+    """The old producer's batch waits in the broker's socket while the new one writes its fence."""
+    settings = broker.settings(delivery_timeout=DELIVERY)
+    await migrate(settings, PARTITIONS)
+    partition = partition_of("app")
+    async with KafkaBus.open(settings) as bus:
+        for _ in range(5):
+            await bus.append(stream(), b"before\n")
+            broker.brokers[0].pause()
+            with pytest.raises(BusError):
+                await bus.append(stream(), b"given up\n")
+            broker.brokers[0].resume()
+            fence = await bus.fence(partition)
+            await bus.append(stream(), b"after\n")
+            await bus.append(stream(), b"after\n")
+            got = await bus.read(partition, fence, 1 << 20)
+            assert [chunk.value for chunk in got.chunks] == [b"after\n", b"after\n"]
