@@ -40,7 +40,7 @@ async def test_a_data_folder_that_is_a_file(tmp_path: Path) -> None:
             service.data = tmp_path / name
             service.data.mkdir()
             (service.data / name).write_text("in the way")
-            assert str(service.data / name) in await service.refused()
+            assert str(service.data / name) in await service.refused(others_say=name == "collector")
 
 
 async def test_a_data_folder_that_is_not_writable(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ async def test_a_damaged_store(used: tuple[Service, Report]) -> None:
     service, _ = used
     for path in (service.data / "store").rglob("*.sql"):
         path.write_text("this is no SQL")
-    said = await service.refused(engine_says=True)
+    said = await service.refused(others_say=True)
     assert "store" in said
     assert str(service.data / "store") in said
 

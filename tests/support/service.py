@@ -140,17 +140,17 @@ class Service:
         assert self._process is not None
         return await asyncio.to_thread(self._process.wait, deadline)
 
-    async def refused(self, deadline: float = 30.0, *, engine_says: bool = False) -> str:
+    async def refused(self, deadline: float = 30.0, *, others_say: bool = False) -> str:
         """Start it where it can't run: check that it ends with status 1 and says one plain line, and return that.
 
-        `engine_says`: the store's engine may write a line of its own before, which nothing can stop it from.
+        `others_say`: there may be something before, from the store's engine or of a start that went far.
         """
         self.launch()
         status = await self.ended(deadline)
         said = self.stderr
         assert status == 1, f"status {status}:\n{said}"
         assert "Traceback" not in said
-        if engine_says:
+        if others_say:
             said = said[said.index("logsvc: ") :]
         assert said.startswith("logsvc: "), said
         assert said.count("\n") == 1, f"more than one line:\n{said}"
