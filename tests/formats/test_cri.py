@@ -139,4 +139,3 @@ def test_times_are_written_and_read_back(at: int) -> None:
 def test_times_no_calendar_has_are_numbers_all_the_same() -> None:
     for text in (b"0000-00-00T00:00:00Z", b"9999-99-99T99:99:99.999999999Z", b"0000-01-01T00:00:00+14:00"):
         assert isinstance(cri.time_ns(cri.utc(text)), int)
-
