@@ -44,7 +44,7 @@ async def test_the_journals_disk_is_full(tmp_path: Path) -> None:
                     stopped = tail.seen.lines
                     disk.empty()
                     await until(lambda: tail.seen.lines > stopped + 500, what="lines after the disk was full")
-                    assert push(service, "other")[0] in {200, 201, 202}
+                    assert push(service, "other")[0] < 300
                     disk.fill(leave=100_000)  # and once more, inside of a write
                     await until(lambda: service.stderr.count("collection waits") == 2, what="the second time")
                     report = writer.finish()
@@ -58,11 +58,10 @@ async def test_the_journals_disk_is_full(tmp_path: Path) -> None:
             assert tail.seen.notices == []
             disk.fill()
             service.kill()
-            service.launch()  # on a disk that is full
-            await until(lambda: "collection waits, the files are kept: no space left" in service.stderr)
+            await service.start()  # on a disk that is full
+            assert push(service, "other")[0] == 503
             disk.empty()
-            await service.ready()
-            await until(lambda: "collection goes on" in service.stderr)
+            await until(lambda: push(service, "other")[0] < 300)
             kept = await history(service.logs)
             kept.tally.check(report.written)
             assert kept.notices == []
