@@ -130,12 +130,12 @@ async def sizes(store: EmbeddedStore) -> dict[str, float]:
 
 
 async def settled(store: EmbeddedStore) -> None:
-    """Wait until the merges are done."""
-    while True:
+    """Wait until there was no merge for four seconds: the next one may be a moment away."""
+    quiet = 0
+    while quiet < 4:
         await asyncio.sleep(1)
         columns = await store._engine.query("SELECT count() FROM system.merges", {})
-        if columns[0][0] == 0:
-            return
+        quiet = quiet + 1 if columns[0][0] == 0 else 0
 
 
 def change_schema(edits: Sequence[tuple[str, str]]) -> None:
