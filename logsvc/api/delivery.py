@@ -154,6 +154,7 @@ class Delivery:
         left = self._query.num if self._query.after is not None else None
         pulse = _Pulse(self._heartbeat)
         pause = 0.0
+        behind = False
         at = self.at
         while (self._end is None or at < self._end) and left != 0:
             try:
@@ -175,8 +176,11 @@ class Delivery:
                 if frame.data:
                     pulse.beat()
                 yield frame
+                if behind:
+                    await asyncio.sleep(0)  # a turn for the others: the window gives none, nor does a write
             elif self._feed is None or self._context.stopping.is_set():
                 return
+            behind = moved
             if self._feed is None:
                 continue
             if pulse.due:

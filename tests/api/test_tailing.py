@@ -9,8 +9,12 @@ import aiohttp
 import orjson
 import pytest
 import zstandard
+from multidict import MultiDict
 
+from logsvc.api.delivery import Delivery
+from logsvc.api.query import read_query
 from logsvc.errors import StoreAway
+from logsvc.formats.representations import NewlineDelimitedJson
 from logsvc.model import Cursor
 from logsvc.store.protocol import Store
 from tests.api.served import NDJSON, SSE, Events, Lines, Served, problem_of, serving, stop
@@ -132,9 +136,10 @@ async def test_a_tail_far_behind_that_finds_nothing_is_told_where_it_is(
             await served.rig.write(1)
         async with served.rig.router.watch(served.rig.app):
             await served.rig.window_is_full()
-            served.context.heartbeat = 0.0
+            served.context.heartbeat = 1e-9
             async with served.get("tail=true&since=9999d&grep=never", **NDJSON) as response:
                 beats = [await Lines(response).object() for _ in range(20)]
+                await stop(served.rig, served.context)
         assert [beat["cursor"] for beat in beats] == [f"{served.rig.bus.epoch}.0.{n}.-1" for n in range(1, 21)]
 
 
@@ -353,3 +358,34 @@ async def test_an_answer_that_has_begun_is_cut_where_the_store_goes(
                 assert "lines" in await socket.receive_json(timeout=DEADLINE)
                 await socket.receive(timeout=DEADLINE)
                 assert socket.close_code == 1013
+
+
+async def test_a_tail_that_goes_through_much_leaves_others_their_turns(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window is at hand and nothing passes the filter, so nothing but a rule makes the reader wait."""
+    monkeypatch.setattr("logsvc.legs.STEP_BYTES", 1)
+    async with serving(store) as served:
+        for _ in range(200):
+            await served.rig.write(1)
+        async with served.rig.router.watch(served.rig.app):
+            await served.rig.window_is_full()
+            asked = MultiDict(tail="true", since="9999d", grep="never")
+            query = read_query(asked, last_event_id=None, now=time.time_ns())
+            delivery = Delivery(served.rig.timeline, served.context, query, NewlineDelimitedJson())
+            await delivery.open()
+            turns = 0
+
+            async def take_turns() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            others = asyncio.create_task(take_turns())
+            async for frame in delivery.frames():
+                if frame.at.offset == 200:
+                    break
+            others.cancel()
+            await delivery.close()
+        assert turns > 100
