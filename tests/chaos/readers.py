@@ -27,6 +27,8 @@ class Seen:
 
     def __init__(self) -> None:
         self.tally = Tally()
+        self.first: str | None = None
+        """The cursor of the first line."""
         self.cursor: str | None = None
         self.notices: list[str] = []
         self.lines = 0
@@ -35,6 +37,7 @@ class Seen:
 
     def line(self, line: bytes, cursor: str) -> None:
         self.lines += 1
+        self.first = self.first or cursor
         self.cursor = cursor
         self._hash.update(line + b"\n")
         self.tally.feed(line)
@@ -200,7 +203,9 @@ async def history(url: str, form: str = "ndjson", **query: str) -> Seen:
     parser = _PARSERS[form]()
     async with (
         aiohttp.ClientSession() as session,
-        session.get(url, params={"since": "1d", "cursor": "1"} | query, headers={"Accept": _ACCEPT[form]}) as answer,
+        session.get(
+            url, params={"cursor": "1"} | (query or {"since": "1d"}), headers={"Accept": _ACCEPT[form]}
+        ) as answer,
     ):
         assert answer.status == 200, await answer.text()
         async for data in answer.content.iter_any():
