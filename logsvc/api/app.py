@@ -50,9 +50,6 @@ async def count_requests(request: web.Request, handler: _Handler) -> web.StreamR
     try:
         response = await handler(request)
         status = response.status
-    except web.HTTPException as error:
-        status = error.status
-        raise
     except (asyncio.CancelledError, ConnectionResetError):
         status = _CLIENT_GONE
         raise
@@ -71,8 +68,6 @@ async def answer_problems(request: web.Request, handler: _Handler) -> web.Stream
     except Problem as problem:
         return problem.response()
     except web.HTTPException as error:
-        if error.status < 400:
-            raise
         detail = "There is nothing at this address." if error.status == 404 else error.reason
         return _with_headers(Problem(error.status, detail).response(), error)
     except StoreAway as error:

@@ -50,7 +50,8 @@ class _Connection(web.RequestHandler):
 
     def __init__(self, manager: web.Server | None, loop: asyncio.AbstractEventLoop) -> None:
         assert manager is not None, "the runner is set up"
-        super().__init__(manager, loop=loop, access_log=None)
+        # None is no log of requests; aiohttp checks for it, though its annotation has only loggers.
+        super().__init__(manager, loop=loop, access_log=None)  # type: ignore[arg-type]
 
     def handle_error(
         self,
