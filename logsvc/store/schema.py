@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Final
 
-from logsvc.errors import StoreError
-from logsvc.store.engine import Engine
+from logsvc.store.engine import Engine, Unwell
 
 VERSION_TABLE: Final = """
 CREATE TABLE IF NOT EXISTS schema_version (
@@ -28,7 +27,7 @@ _ALTER = re.compile(r"^(ALTER TABLE \w+)", re.MULTILINE)
 _ENGINE = re.compile(r"^(\) ENGINE = )(\w*MergeTree)\b", re.MULTILINE)
 
 
-class WrongSchema(StoreError):
+class WrongSchema(Unwell):
     """The store's schema is older or newer than this logsvc's: nothing is read or written until it fits."""
 
 

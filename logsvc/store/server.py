@@ -5,6 +5,7 @@ reads says so. A statement that was cut off may have been run all the same: inse
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from logsvc.store.engine import explain
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.asyncclient import AsyncClient
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -48,16 +51,30 @@ class ServerEngine:
         more_read, more_write = (REPLICATED_READ, REPLICATED_WRITE) if settings.cluster else ({}, {})
         seconds = {"max_execution_time": max(1, int(settings.read_timeout))}
         self._read_settings: dict[str, object] = {**READ_SETTINGS, **seconds, **more_read}
+        # With each statement, not with the client: that asks for the server's settings before the database is there.
+        self._database = {"database": settings.database}
         self._write_settings: dict[str, object] = {**WRITE_SETTINGS, **more_write}
 
     async def query(self, sql: str, parameters: Mapping[str, object]) -> Sequence[Sequence[Any]]:
-        async def ask(client: "AsyncClient") -> Sequence[Sequence[Any]]:
-            formats = {"*String": "bytes"}
-            result = await client.query(sql, dict(parameters), settings=self._read_settings, query_formats=formats)
+        return await self._query(sql, parameters, {**self._read_settings, **self._database})
+
+    async def ask(self, sql: str, parameters: Mapping[str, object] | None = None) -> Sequence[Sequence[Any]]:
+        """A query that needs no database of ours."""
+        return await self._query(sql, parameters or {}, self._read_settings)
+
+    async def answer(self, sql: str) -> object:
+        """The one value that a statement answers which is no SELECT."""
+        return await self._run(lambda client: client.command(sql), self._settings.read_timeout)
+
+    async def _query(
+        self, sql: str, parameters: Mapping[str, object], settings: dict[str, object]
+    ) -> Sequence[Sequence[Any]]:
+        async def send(client: "AsyncClient") -> Sequence[Sequence[Any]]:
+            result = await client.query(sql, dict(parameters), settings, query_formats={"*String": "bytes"})
             columns: Sequence[Sequence[Any]] = result.result_columns
             return columns
 
-        return await self._run(ask, self._settings.read_timeout)
+        return await self._run(send, self._settings.read_timeout)
 
     async def insert(self, table: str, columns: Sequence[str], rows: bytes) -> None:
         compression = "zstd" if self._settings.compress else None
@@ -65,19 +82,24 @@ class ServerEngine:
             rows = await asyncio.to_thread(lambda: ZstdCompressor(level=1).compress(rows))
 
         async def send(client: "AsyncClient") -> None:
-            settings = dict(self._write_settings)
+            settings = {**self._write_settings, **self._database}
             await client.raw_insert(table, columns, rows, settings, fmt="RowBinary", compression=compression)
 
         await self._run(send, self._settings.write_timeout)
 
     async def command(self, sql: str) -> None:
-        await self._run(lambda client: client.command(sql), self._settings.write_timeout)
+        await self._run(lambda client: client.command(sql, settings=self._database), self._settings.write_timeout)
 
     async def create_database(self) -> None:
         """Where it isn't there yet."""
         cluster = f" ON CLUSTER '{self._settings.cluster}'" if self._settings.cluster else ""
         statement = f"CREATE DATABASE IF NOT EXISTS {self._settings.database}{cluster}"
-        await self._run(lambda client: client.command(statement, use_database=False), self._settings.write_timeout)
+        await self._run(lambda client: client.command(statement), self._settings.write_timeout)
+
+    async def drop_database(self) -> None:
+        """With everything in it."""
+        statement = f"DROP DATABASE IF EXISTS {self._settings.database} SYNC"
+        await self._run(lambda client: client.command(statement), self._settings.write_timeout)
 
     async def _run(self, work: "Callable[[AsyncClient], Awaitable[T]]", timeout: float) -> T:
         """Do it on the server that answered last, else on the next one."""
@@ -140,7 +162,7 @@ class _Server:
         from clickhouse_connect import get_async_client  # noqa: PLC0415  # half a second, for those that need no server
 
         settings = self._settings
-        client = await get_async_client(
+        return await get_async_client(
             **self._where,
             username=settings.user,
             password=settings.password.get_secret_value(),
@@ -151,9 +173,6 @@ class _Server:
             autogenerate_session_id=False,
             client_name="logsvc",
         )
-        # Not as an argument: the client asks for the server's settings first, and the database may not be there yet.
-        client.database = settings.database
-        return client
 
     async def close(self) -> None:
         async with self._lock:
@@ -190,10 +209,16 @@ class ServerStore(ClickHouseStore):
 
     @classmethod
     async def open(cls, settings: ClickHouse, keep: Mapping[int, int] | None = None) -> Self:
-        """A store whose schema fits. Raises ConfigError, StoreAway, WrongSchema."""
+        """A store whose schema fits; where no server can be reached, that is looked at when one can.
+
+        So a role starts while ClickHouse is away. Raises ConfigError, WrongSchema, StoreError.
+        """
         store = cls(settings, keep)
+        store._engine = _FittingEngine(store._server)
         try:
             await store.require()
+        except StoreAway as error:
+            logger.warning("starting without history: %s", error)
         except BaseException:
             await store.close()
             raise
@@ -202,8 +227,36 @@ class ServerStore(ClickHouseStore):
     async def migrate(self) -> None:
         """Make the database and bring its schema up to date. Raises WrongSchema where it is a newer logsvc's."""
         await self._server.create_database()
-        await super().migrate()
+        await schema.migrate(self._server, schema.migrations(), self._cluster)
 
     async def require(self) -> None:
         """Raises WrongSchema where the schema is not the one that this logsvc needs."""
         await schema.require(self._server, schema.migrations())
+
+
+class _FittingEngine:
+    """An Engine that runs nothing until it has seen that the schema is the right one."""
+
+    def __init__(self, engine: ServerEngine) -> None:
+        self._engine = engine
+        self._fits = False
+
+    async def _look(self) -> None:
+        if not self._fits:
+            await schema.require(self._engine, schema.migrations())
+            self._fits = True
+
+    async def query(self, sql: str, parameters: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+        await self._look()
+        return await self._engine.query(sql, parameters)
+
+    async def insert(self, table: str, columns: Sequence[str], rows: bytes) -> None:
+        await self._look()
+        await self._engine.insert(table, columns, rows)
+
+    async def command(self, sql: str) -> None:
+        await self._look()
+        await self._engine.command(sql)
+
+    async def close(self) -> None:
+        await self._engine.close()

@@ -38,6 +38,6 @@ def settings(server: Settings) -> Iterator[Settings]:
 async def drop_database(settings: Settings) -> None:
     engine = ServerEngine(settings)
     try:
-        await engine.command(f"DROP DATABASE IF EXISTS {settings.database} SYNC")
+        await engine.drop_database()
     finally:
         await engine.close()

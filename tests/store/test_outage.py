@@ -155,6 +155,25 @@ async def test_the_loop_stores_everything_once_it_is_back(running: ClickHouse, s
     assert await store.watermarks(1) == {0: 100}
 
 
+async def test_a_role_starts_while_it_is_away_and_looks_at_the_schema_when_it_is_back(running: ClickHouse):
+    fitting, other = Settings(urls=[running.url]), Settings(urls=[running.url], database="not_there")
+    running.kill()
+    store, misled = await ServerStore.open(fitting), await ServerStore.open(other)
+    app = new_app()
+    chunk = chunk_of(stream_of(app), 0, b"hello")
+    with pytest.raises(StoreAway):
+        await store.insert([chunk])
+
+    await running.start()
+    await store.insert([chunk])
+    assert messages_of(await store.before(app, END, EVERYTHING, 10)) == [b"hello"]
+    await store.retain(0)
+    with pytest.raises(StoreError, match="no such database"):
+        await misled.insert([chunk])
+    await store.close()
+    await misled.close()
+
+
 async def test_a_wire_that_breaks_gives_all_of_an_answer_or_none(running: ClickHouse, store: ServerStore):
     app = new_app()
     await store.insert(numbered(app, 0, 20))
