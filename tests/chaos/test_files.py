@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +27,9 @@ async def test_files_rotated_compressed_and_deleted_under_load(tmp_path: Path, f
 
             async def collected() -> None:
                 """Tell the kubelet what it may delete, for as long as there is more to come."""
-                told = 0
                 while True:
-                    await until(lambda: tail.seen.lines >= told + 300, 60)
-                    told = tail.seen.lines
+                    wanted = tail.seen.lines + 300
+                    await until(lambda wanted=wanted: tail.seen.lines >= wanted, 60)
                     for name in names:
                         writer.tell(name, tail.seen.tally.next(name))
 
@@ -47,7 +47,8 @@ async def test_files_rotated_compressed_and_deleted_under_load(tmp_path: Path, f
         assert (await history(service.logs)).digest == tail.seen.digest
         assert await service.stop() == 0
     figures(
-        f"{report.lines} lines; {report.rotated} files rotated, {report.compressed} compressed, {report.deleted} deleted"
+        f"{report.lines} lines; {report.rotated} files rotated, {report.compressed} compressed, "
+        f"{report.deleted} deleted"
     )
     assert report.deleted > report.rotated // 2
 
@@ -58,7 +59,8 @@ def pod(data: Path, name: str, lines: int) -> Path:
     identity.write(data / "identity")
     folder = data / "pods" / str(identity.folder)
     (folder / "main").mkdir(parents=True)
-    log = b"".join(cri_line(seq + 1, "stdout", numbered(name, seq)) for seq in range(lines))
+    now = time.time_ns()
+    log = b"".join(cri_line(now + seq, "stdout", numbered(name, seq)) for seq in range(lines))
     (folder / "main" / "0.log").write_bytes(log)
     return folder
 
