@@ -53,13 +53,30 @@ class GroupReader(Protocol):
     async def close(self) -> None: ...
 
 
-class Bus(Protocol):
-    """One epoch of the bus."""
+class Records(Protocol):
+    """What is on one epoch of the bus, for those who read places of it again."""
 
     epoch: int
     partitions: int
-    sealed: Mapping[int, int] | None
-    """Where each partition ends, once the epoch takes no more."""
+
+    @property
+    def sealed(self) -> Mapping[int, int] | None:
+        """Where each partition ends, once the epoch takes no more."""
+
+    async def bounds(self, partition: int) -> Bounds: ...
+
+    async def read(self, partition: int, offset: int, max_bytes: int) -> Fetched:
+        """Catch-up read of about `max_bytes`, at least one record where there is one; never waits for new ones.
+
+        Raises OutOfRange below the start or beyond the end. Bounded and fair between callers.
+        """
+
+    async def watermark(self, partition: int) -> int:
+        """The committed offset of the store's group; the partition's start where nothing was committed yet."""
+
+
+class Bus(Records, Protocol):
+    """One epoch of the bus."""
 
     async def append(
         self, stream: Stream, value: bytes, *, origin: Origin | None = None, partial: bool = False
@@ -72,17 +89,6 @@ class Bus(Protocol):
 
     async def fence(self, partition: int) -> int:
         """Write a record that readers skip; return its offset: what was sent before is below it or never comes."""
-
-    async def bounds(self, partition: int) -> Bounds: ...
-
-    async def read(self, partition: int, offset: int, max_bytes: int) -> Fetched:
-        """Catch-up read of about `max_bytes`, at least one record where there is one; never waits for new ones.
-
-        Raises OutOfRange below the start or beyond the end. Bounded and fair between callers.
-        """
-
-    async def watermark(self, partition: int) -> int:
-        """The committed offset of the store's group; the partition's start where nothing was committed yet."""
 
     def live(self) -> LiveReader: ...
 

@@ -41,10 +41,6 @@ class Load:
         known = self.collector.positions.get(name)
         return known.end if known else 0
 
-    @property
-    def stopped(self) -> bool:
-        return self._stop.is_set()
-
     def stop(self) -> None:
         self._stop.set()
 
