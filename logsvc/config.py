@@ -164,6 +164,8 @@ class ClickHouse(Group):
     """Seconds until a query that isn't answered is given up."""
     write_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
     """Seconds until an insert or a change of the schema that isn't answered is given up. Inserts are tried again."""
+    inserts: Annotated[int, Field(ge=1, le=16)] = 2
+    """Batches that a writer inserts at once; on a cluster always one."""
     compress: bool = True
     """Send inserts and ask for answers compressed (zstd): a tenth of the bytes, for a little CPU time."""
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -48,6 +49,8 @@ class ServerEngine:
         self._servers = [_Server(settings, url) for url in settings.urls]
         self._preferred = self._servers[0]
         self._closed = False
+        # On a cluster the second insert at a time into a table is refused: see REPLICATED_WRITE.
+        self._inserting: AbstractAsyncContextManager[None] = asyncio.Lock() if settings.cluster else nullcontext()
         more_read, more_write = (REPLICATED_READ, REPLICATED_WRITE) if settings.cluster else ({}, {})
         seconds = {"max_execution_time": max(1, int(settings.read_timeout))}
         self._read_settings: dict[str, object] = {**READ_SETTINGS, **seconds, **more_read}
@@ -85,7 +88,8 @@ class ServerEngine:
             settings = {**self._write_settings, **self._database}
             await client.raw_insert(table, columns, rows, settings, fmt="RowBinary", compression=compression)
 
-        await self._run(send, self._settings.write_timeout)
+        async with self._inserting:
+            await self._run(send, self._settings.write_timeout)
 
     async def command(self, sql: str) -> None:
         await self._run(lambda client: client.command(sql, settings=self._database), self._settings.write_timeout)

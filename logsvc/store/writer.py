@@ -1,12 +1,13 @@
 """From the bus into the store: gather, insert, commit, record. Never drops a chunk (poison.py: one may be set aside).
 
 A batch is committed only after it is on disk, so a crash in between repeats it, and the store collapses what it has
-already. While one batch is inserted the next is gathered: at most two batches are in memory.
+already. While batches are inserted the next one is gathered, and they are committed in their order.
 """
 
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -89,10 +90,14 @@ class StoreLoop:
         *,
         batch_bytes: int = BATCH_BYTES,
         batch_seconds: float = BATCH_SECONDS,
+        inserts: int = 1,
         set_aside: SetAside | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`set_aside` keeps what the store refuses for good (see poison.py); without it that is tried for ever."""
+        """`inserts` batches are inserted at once, and one more is gathered.
+
+        `set_aside` keeps what the store refuses for good (see poison.py); without it that is tried for ever.
+        """
         self.state = StoreState()
         self._inserter = Inserter(store, pause=pause, note=self.state.note, set_aside=set_aside)
         self._reader = reader
@@ -100,17 +105,23 @@ class StoreLoop:
         self._epoch = epoch
         self._batch_bytes = batch_bytes
         self._batch_seconds = batch_seconds
+        self._room = asyncio.Semaphore(inserts)
+        self._held: deque[_Batch] = deque()
+        """Batches that are not committed, oldest first: as many as there is room for."""
+        self._inserting: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
         self._uncommitted: dict[int, int] = {}
         self._unrecorded: dict[int, int] = {}
 
     async def run(self) -> None:
         """Store what the reader gives, for ever. Raises a group with what `reader.fetch` raised: BusError."""
-        batch = await self._gather()
-        while True:
-            async with asyncio.TaskGroup() as tasks:
-                following = tasks.create_task(self._gather())
-                await self._store_batch(batch)
-            batch = following.result()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._commit_in_order())
+            while True:
+                batch = await self._gather()
+                await self._room.acquire()
+                self._held.append(batch)
+                self.state.oldest = self._oldest()
+                self._inserting.put_nowait(tasks.create_task(self._insert(batch)))
 
     async def _gather(self) -> _Batch:
         """Fetch until the batch is big or old enough, or nothing came for a while."""
@@ -123,19 +134,25 @@ class StoreLoop:
                 batch.offsets[fetched.partition] = fetched.next
         return batch
 
-    async def _store_batch(self, batch: _Batch) -> None:
-        self.state.oldest = batch.oldest
-        if batch.chunks:
-            await self._insert(batch)
-        self._uncommitted |= batch.offsets
-        await self._commit()
-        self.state.oldest = None
-
     async def _insert(self, batch: _Batch) -> None:
-        await self._inserter.insert(batch.chunks)
-        self.state.stored(batch)
-        metrics.store_chunks.inc(len(batch.chunks))
-        metrics.store_bytes.inc(batch.size)
+        if batch.chunks:
+            await self._inserter.insert(batch.chunks)
+            self.state.stored(batch)
+            metrics.store_chunks.inc(len(batch.chunks))
+            metrics.store_bytes.inc(batch.size)
+
+    async def _commit_in_order(self) -> None:
+        """Commit each batch once it and all before it are stored: a commit says that of everything before it."""
+        while True:
+            await (await self._inserting.get())
+            self._uncommitted |= self._held[0].offsets
+            await self._commit()
+            self._held.popleft()
+            self.state.oldest = self._oldest()
+            self._room.release()
+
+    def _oldest(self) -> int | None:
+        return min((batch.oldest for batch in self._held if batch.oldest is not None), default=None)
 
     async def _commit(self) -> None:
         """Commit and record; what fails is tried again after the next batch, which says the same and more."""

@@ -94,11 +94,17 @@ class MemoryStore:
 class Bench:
     """A loop at work on a reader and a store in memory, and the pauses that it took."""
 
-    def __init__(self) -> None:
+    def __init__(self, inserts: int = 1) -> None:
         self.reader, self.store = MemoryReader(), MemoryStore()
         self.pauses: list[float] = []
         self.loop = StoreLoop(
-            self.reader, self.store, 1, batch_bytes=100_000, batch_seconds=0.02, pause=self._take_a_pause
+            self.reader,
+            self.store,
+            1,
+            batch_bytes=100_000,
+            batch_seconds=0.02,
+            inserts=inserts,
+            pause=self._take_a_pause,
         )
 
     async def _take_a_pause(self, seconds: float) -> None:
@@ -148,6 +154,34 @@ async def test_at_most_one_batch_is_gathered_while_another_is_inserted(bench: Be
     bench.store.gate.set()
     await until(lambda: bench.reader.committed == {0: 50})
     await until(lambda: bench.loop.state.lag(APPENDED / 1000 + 9) == 0)
+
+
+async def test_batches_inserted_at_once_are_committed_in_order():
+    bench = Bench(inserts=3)
+    gates = [asyncio.Event() for _ in range(4)]
+    stored: list[int] = []
+
+    async def insert(batch: Sequence[Chunk]) -> None:
+        await gates[batch[0].offset].wait()
+        stored.append(batch[0].offset)
+
+    bench.store.insert = insert  # type: ignore[method-assign]
+    task = asyncio.create_task(bench.loop.run())
+    for offset in range(5):
+        bench.reader.append(chunks(offset, offset + 1, 100_000))
+    await until(lambda: len(bench.reader.records) == 1)
+
+    gates[1].set()
+    gates[2].set()
+    await until(lambda: stored == [1, 2])
+    assert bench.reader.committed == {}
+    assert bench.loop.state.lag(APPENDED / 1000 + 9) == 9
+
+    gates[0].set()
+    await until(lambda: bench.reader.committed == {0: 3})
+    await until(lambda: bench.loop.state.lag((APPENDED + 3) / 1000 + 9) == 9)
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_fences_alone_move_the_watermark(bench: Bench):
