@@ -18,6 +18,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -165,13 +166,14 @@ class Writer:
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,
         )
 
     def tell(self, name: str, seq: int) -> None:
         """Everything below `seq` arrived: it may be deleted."""
         assert self._process.stdin is not None
-        self._process.stdin.write(b"%b %d\n" % (name.encode(), seq))
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has written all its lines
+            self._process.stdin.write(b"%b %d\n" % (name.encode(), seq))
 
     def finish(self) -> Report:
         """Let it stop writing. Blocks for a moment."""
@@ -181,9 +183,7 @@ class Writer:
     def wait(self) -> Report:
         """Wait until it has written its lines. Blocks: for a thread."""
         assert self._process.stdout is not None
-        report = Report(**orjson.loads(self._process.stdout.readline()))
-        self.__exit__(None, None, None)
-        return report
+        return Report(**orjson.loads(self._process.stdout.readline()))
 
     def __enter__(self) -> Self:
         return self
