@@ -12,6 +12,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from clickhouse_connect import get_async_client
+from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError, ProgrammingError
 from yarl import URL
 from zstandard import ZstdCompressor
 
@@ -28,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-READ_SETTINGS: Final = {**sql.LIMITS}
 WRITE_SETTINGS: Final = {
     **sql.WRITES,
     # Without it the status may be sent before the insert has failed.
@@ -53,7 +54,7 @@ class ServerEngine:
         self._inserting: AbstractAsyncContextManager[None] = asyncio.Lock() if settings.cluster else nullcontext()
         more_read, more_write = (REPLICATED_READ, REPLICATED_WRITE) if settings.cluster else ({}, {})
         seconds = {"max_execution_time": max(1, int(settings.read_timeout))}
-        self._read_settings: dict[str, object] = {**READ_SETTINGS, **seconds, **more_read}
+        self._read_settings: dict[str, object] = {**sql.LIMITS, **seconds, **more_read}
         # With each statement, not with the client: that asks for the server's settings before the database is there.
         self._database = {"database": settings.database}
         self._write_settings: dict[str, object] = {**WRITE_SETTINGS, **more_write}
@@ -163,8 +164,6 @@ class _Server:
             return self._client
 
     async def _connect(self) -> "AsyncClient":
-        from clickhouse_connect import get_async_client  # noqa: PLC0415  # half a second, for those that need no server
-
         settings = self._settings
         return await get_async_client(
             **self._where,
@@ -186,12 +185,10 @@ class _Server:
 
 
 def _explain(error: Exception) -> StoreError:
-    from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError, ProgrammingError  # noqa: PLC0415
-
     if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
         return StoreAway("the store's certificate is not one that is trusted here: see clickhouse.ca_file")
     if isinstance(error, ProgrammingError) and error.code is None:
-        return StoreError(f"the store's user may not use a setting that logsvc needs: {error}")
+        return StoreError(f"the store's client refused: {error}")
     if isinstance(error, DatabaseError) and not isinstance(error, OperationalError) and error.code is None:
         return StoreAway("something in front of the store answers in its place")
     return explain(error)

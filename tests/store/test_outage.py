@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from clickhouse_connect.driver.exceptions import ProgrammingError
 from pydantic import SecretStr
 
 from logsvc.config import ClickHouse as Settings
 from logsvc.errors import ConfigError, StoreAway, StoreError
 from logsvc.model import EVERYTHING, AppId, Chunk, Cursor
-from logsvc.store.server import ServerStore
+from logsvc.store.server import ServerStore, _explain
 from logsvc.store.writer import StoreLoop
 from tests.chaos.proxy import cutting
 from tests.store.test_writer import MemoryReader
@@ -244,6 +245,12 @@ async def test_tls_and_whom_it_trusts(tmp_path: Path):
         with pytest.raises(StoreAway, match=r"certificate is not one that is trusted here: see clickhouse\.ca_file"):
             await wary.migrate()
         await wary.close()
+
+
+def test_a_setting_that_the_user_may_not_use_is_named():
+    said = _explain(ProgrammingError("Setting async_insert is unknown or readonly"))
+    assert not isinstance(said, StoreAway)
+    assert str(said) == "the store's client refused: Setting async_insert is unknown or readonly"
 
 
 @pytest.mark.parametrize(
