@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from logsvc.bus.kafka import KafkaBus
-from logsvc.errors import BusError
+from logsvc.errors import BusError, Sealed
 from logsvc.model import Chunk, Origin
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector
@@ -59,6 +59,16 @@ class Load:
                 return await self.collector.recover()
             except BusError:
                 self.recoveries += 1
+
+    async def until_sealed(self) -> None:
+        """Write as fast as it goes, until the epoch takes no more."""
+        await self.collector.recover()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for name in self._writers:
+                    tasks.create_task(self._write(name))
+        except* Sealed:
+            pass
 
     async def _write(self, name: str) -> None:
         while not self._stop.is_set():

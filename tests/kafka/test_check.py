@@ -1,0 +1,62 @@
+"""`check` names what is not as it must be, and says what to do."""
+
+import pytest
+
+from logsvc.bus.kafka_admin import KafkaAdmin, migrate
+from logsvc.bus.kafka_check import check
+from tests.support.bus import PARTITIONS
+from tests.support.kafka import Cluster
+from tests.support.ports import free_port
+
+
+async def test_what_migrate_made_passes(kafka: Cluster):
+    settings = kafka.settings()
+    await migrate(settings, PARTITIONS)
+    findings = await check(settings)
+    assert [finding for finding in findings if not finding.ok] == []
+    assert [finding for finding in findings if finding.advice] == []
+    assert len(findings) > 10
+
+
+async def test_before_migrate(kafka: Cluster):
+    findings = await check(kafka.settings())
+    assert [(finding.name, finding.ok) for finding in findings] == [("Kafka answers", True), ("topics", False)]
+    assert findings[-1].advice == "Run logsvc migrate."
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong"),
+    [
+        ("message.timestamp.type", "CreateTime"),
+        ("cleanup.policy", "compact"),
+        ("max.message.bytes", "100000"),
+        ("retention.ms", "60000"),
+        ("retention.bytes", "1000000"),
+        ("unclean.leader.election.enable", "true"),
+        ("min.insync.replicas", "3"),
+    ],
+)
+async def test_a_topic_that_was_set_otherwise(kafka: Cluster, setting: str, wrong: str):
+    settings = kafka.settings()
+    await migrate(settings, PARTITIONS)
+    name = f"{settings.prefix}.1"
+    async with KafkaAdmin.open(settings) as admin:
+        await admin.set_config(name, {setting: wrong})
+    (bad,) = [finding for finding in await check(settings) if not finding.ok]
+    assert (bad.name, bad.found) == (f"{name} {setting}", wrong)
+    assert bad.advice.startswith(f"Set {setting} of {name} to ")
+
+
+async def test_one_broker_will_do_for_development_only(kafka: Cluster):
+    settings = kafka.settings()
+    await migrate(settings, PARTITIONS)
+    findings = await check(settings.model_copy(update={"development": False, "replication": 3}))
+    bad = {finding.name.partition(" ")[2] for finding in findings if not finding.ok}
+    assert bad == {"replicas", "min.insync.replicas"}
+
+
+async def test_nobody_there(kafka: Cluster):
+    settings = kafka.settings(bootstrap=[f"127.0.0.1:{free_port()}"], delivery_timeout=2)
+    (finding,) = await check(settings)
+    assert not finding.ok
+    assert "the connection is refused: is it running there?" in finding.found
