@@ -84,3 +84,16 @@ async def test_pods_that_come_and_go(tmp_path: Path) -> None:
         tail.seen.tally.check({f"web.{number}": 20 for number in range(PODS)})
         assert tail.seen.notices == []
         assert await service.stop() == 0
+
+
+async def test_more_files_than_descriptors(tmp_path: Path) -> None:
+    """It says so, reads what it can, serves what it has, and ends in order."""
+    async with Service(tmp_path, prefix=("prlimit", "--nofile=160:160")) as service:
+        for number in range(300):
+            pod(service.data, f"web.{number}", 5)
+        await service.start()
+        await until(lambda: "Too many open files" in service.stderr)
+        tail = Tail(lambda: service.logs)
+        await run_while(until(lambda: tail.seen.tally.lines >= 200), tail)
+        assert str(tail.seen.tally).endswith("gaps 0, doubled 0, misordered 0")
+        assert service.running
