@@ -6,7 +6,7 @@ Which epochs there are is told by the registry (`logsvc.bus.epochs`); `logsvc mi
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Final, Self
@@ -20,6 +20,7 @@ from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
 from logsvc.bus.kafka_readers import KafkaGroup, KafkaLive
 from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_KEY, MAX_ORIGIN, headers
 from logsvc.bus.kafka_writer import KafkaWriter, Outgoing
+from logsvc.bus.progress import progress
 from logsvc.bus.protocol import Bounds, Fetched
 from logsvc.config import Kafka
 from logsvc.errors import BusError, OutOfRange, Sealed
@@ -34,6 +35,9 @@ _REPORT: Final = 60.0
 
 logger = logging.getLogger(__name__)
 
+Recorded = Callable[[int], Awaitable[Mapping[int, int]]]
+"""The watermarks of an epoch, by partition. Raises StoreError."""
+
 
 class KafkaBus:
     """A `Bus` on one topic. Made by `open`."""
@@ -46,6 +50,7 @@ class KafkaBus:
         tasks: asyncio.TaskGroup,
         queries: KafkaQueries,
         clock: Callable[[], float],
+        recorded: Recorded | None,
     ) -> None:
         self.settings = settings
         self.epochs = epochs
@@ -55,6 +60,7 @@ class KafkaBus:
         self.group_id = f"{settings.prefix}-store"
         self.queries = queries
         self._clock = clock
+        self._recorded = recorded
         self._writer = KafkaWriter(tasks, settings, self.topic, ready=self._check_same, acknowledged=self._seen)
         self._reading = asyncio.Semaphore(settings.reads)
         self._readers: set[KafkaLive | KafkaGroup] = set()
@@ -72,19 +78,25 @@ class KafkaBus:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, settings: Kafka, epoch: int | None = None, *, clock: Callable[[], float] = time.monotonic
+        cls,
+        settings: Kafka,
+        epoch: int | None = None,
+        *,
+        recorded: Recorded | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> AsyncIterator[Self]:
         """Use the topic of an epoch, by default the current one; closed at the end of the block.
 
-        `clock` gives seconds. Raises ConfigError where there is no such epoch, BusError where Kafka can't be used, or
-        where the topic is not the one that the store has read.
+        `recorded` gives the watermarks of an epoch that the store has: with it `watermark` outlives brokers that are
+        away. `clock` gives seconds. Raises ConfigError where there is no such epoch, BusError where Kafka can't be
+        used, or where the topic is not the one that the store has read.
         """
         async with (
             Epochs.open(settings) as epochs,
             KafkaQueries.open(settings) as queries,
             background() as tasks,
         ):
-            bus = cls(settings, epochs, epochs.get(epoch), tasks, queries, clock)
+            bus = cls(settings, epochs, epochs.get(epoch), tasks, queries, clock, recorded)
             try:
                 await bus._check_same()
                 yield bus
@@ -233,15 +245,24 @@ class KafkaBus:
         """`watermark` of each. Raises BusError."""
         async with self._marking:
             if self._clock() - self._marks_at >= _MARKS_AGE:
-                everything = range(self.partitions)
-                starts, marks = await asyncio.gather(
-                    self.queries.offsets(self.topic, everything, EARLIEST),
-                    self.queries.committed(self.group_id, self.topic, everything),
-                )
-                for partition, start in starts.items():
-                    self._mark(partition, max(start, marks.get(partition, 0)))
+                if self._recorded is None:
+                    marks = await self._committed()
+                else:
+                    marks = await progress(self._committed(), self._recorded(self.epoch))
+                for partition, mark in marks.items():
+                    self._mark(partition, mark)
                 self._marks_at = self._clock()
+        if unknown := [partition for partition in partitions if partition not in self._marks]:
+            raise BusError(f"Kafka can't be asked how far the store is in partition {unknown[0]} of {self.topic}")
         return {partition: self._marks[partition] for partition in partitions}
+
+    async def _committed(self) -> dict[int, int]:
+        everything = range(self.partitions)
+        starts, marks = await asyncio.gather(
+            self.queries.offsets(self.topic, everything, EARLIEST),
+            self.queries.committed(self.group_id, self.topic, everything),
+        )
+        return {partition: max(start, marks.get(partition, 0)) for partition, start in starts.items()}
 
     def committed(self, offsets: Mapping[int, int]) -> None:
         """The store's group has got to these, as a reader of this process knows."""
