@@ -168,7 +168,8 @@ class Tail:
             while True:
                 with suppress(*_GONE):
                     await self._connect(session)
-                await asyncio.sleep(0.02)  # a client's backoff; nobody waits for anything here
+                # A client's backoff: nobody waits for anything here.
+                await asyncio.sleep(0.02)
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
         query = {"tail": "1", "cursor": "1"} | self._query
