@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAlreadyExistsError, for_code
 
+from logsvc.bus.dead_letters import dead_settings, dead_topic
 from logsvc.bus.epochs import Epoch, Epochs, control_topic
 from logsvc.bus.kafka_client import connection, unreachable
 from logsvc.bus.kafka_queries import LATEST, KafkaQueries
@@ -133,6 +134,7 @@ async def migrate(settings: Kafka, partitions: int) -> Epoch:
     """
     async with KafkaAdmin.open(settings) as admin, KafkaQueries.open(settings) as queries:
         await admin.create(control_topic(settings.prefix), 1, control_settings(settings))
+        await admin.create(dead_topic(settings.prefix), 1, dead_settings(settings))
         await _until_described(settings, admin, control_topic(settings.prefix))
         async with Epochs.open(settings) as epochs:
             current = epochs.current if epochs.all else None
