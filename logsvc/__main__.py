@@ -1,16 +1,18 @@
 """The `logsvc` command."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import uvloop
 
 from logsvc import logs
-from logsvc.config import load, render
+from logsvc.config import Settings, load, render
 from logsvc.errors import LogsvcError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,7 +28,7 @@ def cli(context: click.Context, config: Path | None) -> None:
 @click.option("--procfile", type=_FILE, help="Run the processes of this Procfile and collect their logs.")
 @click.option("--app", default="demo", show_default=True, help="The app that they are.")
 @click.option("--scale", multiple=True, metavar="TYPE=N", help="How many processes of a type to run; repeats.")
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Folder of everything that is kept.")
+@click.option("--data", type=_FOLDER, help="Folder of everything that is kept.")
 @click.option("--host", help="Address to listen on (loopback).")
 @click.option("--port", type=int, help="Port to listen on.")
 @click.pass_obj
@@ -40,13 +42,76 @@ def dev(
     port: int | None,
 ) -> None:
     """Run the whole service in this process, for one machine."""
-    from logsvc.service.development import Development, develop  # noqa: PLC0415 - the other commands need none of it
+    from logsvc.service.development import Development, develop  # noqa: PLC0415 - other commands need none of it
 
-    settings = load(config, {"data.dir": data, "http.host": host, "http.port": port})
-    logs.set_up(settings.log.level, settings.log.format)
-    # Threads that decode hold the interpreter for so long before the loop gets it back; 5 ms is seen in latency.
-    sys.setswitchinterval(0.0005)
+    settings = _start(config, {"data.dir": data, "http.host": host, "http.port": port})
     sys.exit(uvloop.run(develop(Development(settings, procfile, app, scale))))
+
+
+@cli.command()
+@click.option("--data", type=_FOLDER, help="Folder of the node: its log files, and how far collection got.")
+@click.option("--node", help="The node's name, the same over restarts. [default: the host's]")
+@click.pass_obj
+def collect(config: Path | None, data: Path | None, node: str | None) -> None:
+    """Collect the log files of one node into Kafka."""
+    from logsvc.service import collect as role  # noqa: PLC0415 - other commands need none of it
+
+    settings = _start(config, {"data.dir": data})
+    sys.exit(uvloop.run(role.collect(settings, node)))
+
+
+@cli.command()
+@click.pass_obj
+def store(config: Path | None) -> None:
+    """Store what is in Kafka in ClickHouse. Start as many as there is work for."""
+    from logsvc.service import store as role  # noqa: PLC0415 - other commands need none of it
+
+    sys.exit(uvloop.run(role.store(_start(config, {}))))
+
+
+@cli.command()
+@click.option("--host", help="Address to listen on (loopback).")
+@click.option("--port", type=int, help="Port to listen on.")
+@click.pass_obj
+def serve(config: Path | None, host: str | None, port: int | None) -> None:
+    """Serve the API from Kafka and ClickHouse. Start as many as there are readers for."""
+    from logsvc.service import serve as role  # noqa: PLC0415 - other commands need none of it
+
+    sys.exit(uvloop.run(role.serve(_start(config, {"http.host": host, "http.port": port}))))
+
+
+@cli.command()
+@click.option("--procfile", type=_FILE, required=True, help="Run the processes of this Procfile.")
+@click.option("--app", default="demo", show_default=True, help="The app that they are.")
+@click.option("--scale", multiple=True, metavar="TYPE=N", help="How many processes of a type to run; repeats.")
+@click.option("--data", type=_FOLDER, help="Folder that their log files go to.")
+@click.pass_obj
+def procfile(config: Path | None, procfile: Path, app: str, scale: tuple[str, ...], data: Path | None) -> None:
+    """Run processes as a kubelet would, for a `logsvc collect` beside it."""
+    from logsvc.service.procfile import run_processes  # noqa: PLC0415 - other commands need none of it
+
+    sys.exit(uvloop.run(run_processes(_start(config, {"data.dir": data}), procfile, app, scale)))
+
+
+@cli.command()
+@click.pass_obj
+def migrate(config: Path | None) -> None:
+    """Bring topics and tables up to date. Another number of partitions begins a new epoch."""
+    from logsvc.service import admin  # noqa: PLC0415 - other commands need none of it
+
+    for sentence in uvloop.run(admin.migrate(_start(config, {}))):
+        click.echo(sentence)
+
+
+@cli.command()
+@click.pass_obj
+def check(config: Path | None) -> None:
+    """Say whether Kafka and ClickHouse are as they must be, and what to do where not."""
+    from logsvc.service import admin  # noqa: PLC0415 - other commands need none of it
+
+    findings = uvloop.run(admin.check(_start(config, {})))
+    click.echo(admin.table(findings))
+    sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
 @cli.command("config")
@@ -54,6 +119,15 @@ def dev(
 def config_(config: Path | None) -> None:
     """Print the settings in force, as a file of settings."""
     click.echo(render(load(config)), nl=False)
+
+
+def _start(config: Path | None, flags: Mapping[str, object]) -> Settings:
+    """The settings in force, for a process that begins to work."""
+    settings = load(config, flags)
+    logs.set_up(settings.log.level, settings.log.format)
+    # Threads that decode hold the interpreter for so long before the loop gets it back; 5 ms is seen in latency.
+    sys.setswitchinterval(0.0005)
+    return settings
 
 
 def main() -> None:

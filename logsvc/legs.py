@@ -7,12 +7,13 @@
 Tiers meet at offsets, and a chunk is never split between two of them, so there is no seam to lose or double a line at.
 """
 
+import asyncio
 from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from logsvc.bus.protocol import Bus
+from logsvc.bus.protocol import Records
 from logsvc.errors import OutOfRange
 from logsvc.model import AppId, Chunk, Cursor, Selection
 from logsvc.router import Router
@@ -35,6 +36,9 @@ LAST_BYTES = 4 * 1024 * 1024
 NEAR = 1 << 16
 """A reader no more records behind the watermark than this reads the bus, as long as that has them."""
 
+TURN = 16
+"""After how many chunks of the window others get a turn."""
+
 STRETCH = 64
 """How many records of the bus are looked at first to find the last lines; then twice as many, and so on."""
 
@@ -55,7 +59,7 @@ class Step(NamedTuple):
 class Leg:
     """What an app wrote in one epoch."""
 
-    def __init__(self, app: AppId, bus: Bus, router: Router, store: StoreReader) -> None:
+    def __init__(self, app: AppId, bus: Records, router: Router | None, store: StoreReader) -> None:
         self.app = app
         self.epoch = bus.epoch
         self.partition = app.partition(bus.partitions)
@@ -80,6 +84,9 @@ class Leg:
         """The place up to which the store has everything."""
         return self.place(await self._bus.watermark(self.partition))
 
+    def window(self) -> Window | None:
+        return None if self.router is None else self.router.window(self.partition)
+
     def place(self, offset: int) -> Cursor:
         return Cursor(self.epoch, self.partition, offset, -1)
 
@@ -90,7 +97,7 @@ class Leg:
         `at` as it was: there is no more now.
         """
         while True:
-            window = self.router.window(self.partition)
+            window = self.window()
             if window is not None and window.first <= at.offset and (at.offset < window.next or end is None):
                 return self._from_window(window, at, matcher, end)
             watermark = await self._bus.watermark(self.partition)
@@ -110,14 +117,16 @@ class Leg:
     async def last_unstored(self, newest: "Newest", matcher: Matcher, upto: Cursor) -> Cursor:
         """Take what window and bus have up to `upto`, newest first; return the place up to which the store goes on."""
         watermark = self.place(await self._bus.watermark(self.partition))
-        window = self.router.window(self.partition)
+        window = self.window()
         floor = upto
         if window is not None and self.place(window.first) < upto:
             chunks, floor = window.chunks_before(self.app, upto.offset + 1), self.place(window.first)
             await self.backwards(newest, matcher, self.place(window.next), upto)
-            for chunk in reversed(chunks):
+            for number, chunk in enumerate(reversed(chunks), 1):
                 if not newest.missing:
                     break
+                if number % TURN == 0:
+                    await asyncio.sleep(0)
                 if selection := _clip(matcher.select(chunk), upto):
                     newest.prepend([selection])
         await self.backwards(newest, matcher, watermark, floor)

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from logsvc.bus.protocol import Bus
+from logsvc.bus.protocol import Bus, Records
 from logsvc.errors import BadCursor
 from logsvc.formats import cri
 from logsvc.legs import LAST_LINES, STEP_LINES, Leg, Newest, Step, whole
@@ -33,8 +33,9 @@ class Last(NamedTuple):
 class Epoch(NamedTuple):
     """One incarnation of the bus, and who reads it live."""
 
-    bus: Bus
-    router: Router
+    bus: Records
+    router: Router | None
+    """None where the epoch was sealed before this process began."""
 
 
 @dataclass(slots=True)
@@ -49,10 +50,16 @@ class Tiers:
 
     def cross(self, bus: Bus, router: Router) -> None:
         """Go over to a new epoch. The one before is sealed; whoever waits for lines of it goes on in the new one."""
-        sealed = Epoch(self.bus, self.router)
-        self.older.append(sealed)
+        sealed = self.router
+        self.older.append(Epoch(self.bus, sealed))
         self.bus, self.router = bus, router
-        sealed.router.wake()
+        sealed.wake()
+
+    def wake(self) -> None:
+        """Let everyone who waits for lines look around."""
+        for _, router in [*self.older, Epoch(self.bus, self.router)]:
+            if router is not None:
+                router.wake()
 
 
 class Timeline:
@@ -85,7 +92,9 @@ class Timeline:
 
     def watch(self, at: Cursor) -> AbstractAsyncContextManager[Feed]:
         """Have what comes in the epoch of `at` read, for as long as the context lasts."""
-        return self._leg(at).router.watch(self.app)
+        router = self._leg(at).router
+        assert router is not None, "nobody waits for lines of an epoch that was sealed before"
+        return router.watch(self.app)
 
     async def check(self, cursor: Cursor) -> None:
         """Raise BadCursor unless `cursor` can be a place in this timeline."""
@@ -162,12 +171,12 @@ class Timeline:
     async def cold(self) -> bool:
         """Whether the newest lines can't be had at once: the store is far behind, and the window doesn't reach back."""
         leg = self._all()[-1]
-        return await leg.router.cold(leg.partition)
+        return leg.router is not None and await leg.router.cold(leg.partition)
 
     async def exists(self) -> bool:
         """Whether the app has any line."""
         leg = self._all()[-1]
-        window = leg.router.window(leg.partition)
+        window = leg.window()
         if window is not None and len(window.feeds.get(self.app, ())):
             return True
         if await self._store.exists(self.app):

@@ -1,26 +1,16 @@
 """What `logsvc check` says of Kafka: whether brokers, topics and their settings are as they must be."""
 
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from logsvc.bus.epochs import Epoch, Epochs, control_topic
 from logsvc.bus.kafka_admin import MAX_BATCH, KafkaAdmin
 from logsvc.bus.kafka_client import why_unreachable
 from logsvc.config import Kafka
 from logsvc.errors import BusError, ConfigError
+from logsvc.findings import Finding
 
 _MIGRATE: Final = "Run logsvc migrate."
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at."""
-
-    name: str
-    ok: bool
-    found: str
-    wanted: str
-    advice: str = ""
-    """What to do about it; empty where it is as it must be."""
 
 
 async def check(settings: Kafka) -> list[Finding]:

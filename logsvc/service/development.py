@@ -17,10 +17,10 @@ from logsvc.console import Screening, show
 from logsvc.errors import ConfigError
 from logsvc.model import AppId
 from logsvc.router import Router
-from logsvc.service.lifecycle import say, signals
+from logsvc.service.lifecycle import LOOPBACK, say, signals
+from logsvc.service.procfile import make_runner, until_stopped
 from logsvc.service.retention import retain
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
-from logsvc.sources.procfile.formation import RunnerSettings, parse_scale
 from logsvc.sources.procfile.identity import ProcfileIdentity, prune
 from logsvc.sources.procfile.runner import ProcfileRunner
 from logsvc.sources.push import PushSource
@@ -28,7 +28,6 @@ from logsvc.store.embedded import EmbeddedStore
 from logsvc.store.writer import StoreLoop
 from logsvc.timeline import Tiers, Timeline
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _DRAIN_SECONDS: Final = 5.0
 """How long a stop waits for the bus to take the last lines. What it doesn't take is collected at the next start."""
 _NODE: Final = "local"
@@ -52,9 +51,9 @@ async def develop(asked: Development) -> int:
     process is still shown and kept. Raises ConfigError, BusError or StoreError where it can't start.
     """
     host = asked.settings.http.host
-    if host not in _LOOPBACK:
+    if host not in LOOPBACK:
         raise ConfigError(f"http.host {host}: there are no tokens, so logsvc listens on loopback only")
-    runner = _runner(asked) if asked.procfile else None
+    runner = make_runner(asked.settings, asked.procfile, asked.app, asked.scale) if asked.procfile else None
     async with _core(asked.settings) as core, asyncio.TaskGroup() as background:
         tasks = [
             background.create_task(core.router.run(), name="router"),
@@ -69,7 +68,7 @@ async def develop(asked: Development) -> int:
                     return await _collect(asked, core, runner)
                 finally:
                     core.context.stopping.set()
-                    core.router.wake()
+                    core.context.tiers.wake()
         finally:
             for task in tasks:
                 task.cancel()
@@ -144,7 +143,7 @@ async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | Non
             showing = group.create_task(show(timeline, core.router, sys.stdout.buffer, screening), name="console")
             await screening.begun.wait()
             pruning = group.create_task(_prune(source, data), name="prune")
-            status = await _run_processes(runner, stop)
+            status = await until_stopped(runner, stop)
             pruning.cancel()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_DRAIN_SECONDS):
@@ -157,41 +156,10 @@ async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | Non
         return status
 
 
-async def _run_processes(runner: ProcfileRunner, stop: asyncio.Event) -> int:
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(runner.run(), name="procfile")
-        stopping = group.create_task(stop.wait(), name="signals")
-        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            say("\nStopping. Ctrl-C again kills what is still running.")
-            await runner.stop()
-        stopping.cancel()
-        return await running or 0
-
-
 async def _prune(source: FilesSource, data: Path) -> None:
     """Remove the logs of earlier runs once the bus has all of them."""
     await source.drained()
     await asyncio.to_thread(prune, data / "pods", data / "identity", lambda _: True)
-
-
-def _runner(asked: Development) -> ProcfileRunner:
-    assert asked.procfile is not None
-    data = asked.settings.data.dir
-    settings = RunnerSettings(
-        pods=data / "pods",
-        identities=data / "identity",
-        tenant=LOCAL_TENANT,
-        app=asked.app,
-        scale=parse_scale(asked.scale),
-        **asked.settings.procfile.model_dump(),
-    )
-    for folder in (settings.pods, settings.identities):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"the data folder {folder} can't be used: {error.strerror}") from error
-    return ProcfileRunner.of_file(asked.procfile, settings)
 
 
 def _greeting(url: str, asked: Development) -> str:

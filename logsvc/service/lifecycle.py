@@ -5,7 +5,10 @@ import signal
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+"""Where a service without tokens may listen."""
 
 
 @contextmanager

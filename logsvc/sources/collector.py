@@ -96,7 +96,8 @@ class Collector:
             self._load(await asyncio.to_thread(self._checkpoint.load))
         cursors = self._cursors()
         partitions = range(self._bus.partitions)
-        fences = await asyncio.gather(*(self._bus.fence(partition) for partition in partitions))
+        sealed = self._bus.sealed
+        fences = [await self._bus.fence(partition) if sealed is None else sealed[partition] for partition in partitions]
         starts = [(await self._bus.bounds(partition)).start for partition in partitions]
         # In the order of their age: which file was read last tells whether one is missing.
         places: dict[str, Origin] = {}

@@ -24,7 +24,7 @@ async def test_reads_and_the_event_loop_go_on_while_inserts_run(tmp_path: Path):
     async def turn() -> None:
         nonlocal turns
         while running:
-            await asyncio.sleep(TURN)
+            await asyncio.sleep(TURN)  # the loop's turns are what is counted
             turns += 1
 
     async def read() -> None:

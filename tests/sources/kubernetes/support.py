@@ -40,6 +40,7 @@ class MemoryBus:
 
     def __init__(self, partitions: int = 2) -> None:
         self.epoch = 1
+        self.sealed = None
         self.partitions = partitions
         self.records: list[list[Chunk | None]] = [[] for _ in range(partitions)]
         self.starts = [0] * partitions

@@ -1,0 +1,103 @@
+"""`logsvc serve`: the API. Processes share nothing: a client may come back to any of them with its cursor."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from logsvc import telemetry
+from logsvc.api.context import Context
+from logsvc.api.server import listening
+from logsvc.bus.epochs import Epoch, Epochs
+from logsvc.bus.kafka import KafkaBus
+from logsvc.bus.protocol import Records
+from logsvc.bus.sealed import Stored
+from logsvc.config import Settings
+from logsvc.errors import ConfigError
+from logsvc.router import Router
+from logsvc.service.epochs import is_stored, next_epoch
+from logsvc.service.lifecycle import LOOPBACK, first_of, say, signals
+from logsvc.sources.push import PushSource
+from logsvc.store.protocol import Store
+from logsvc.store.server import ServerStore
+from logsvc.timeline import Epoch as Leg
+from logsvc.timeline import Tiers
+
+
+async def serve(settings: Settings) -> int:
+    """Serve until a signal comes; then tails are asked to come back elsewhere, with their cursors.
+
+    Raises ConfigError, BusError, StoreError where it can't start.
+    """
+    http = settings.http
+    if http.host not in LOOPBACK:
+        raise ConfigError(f"http.host {http.host}: there are no tokens, so logsvc listens on loopback only")
+    with signals() as stop:
+        async with AsyncExitStack() as stack:
+            store = await ServerStore.open(settings.clickhouse)
+            stack.push_async_callback(store.close)
+            epochs = await stack.enter_async_context(Epochs.open(settings.kafka))
+            serving = _Serving(settings, epochs, store, stack)
+            context = await serving.open()
+            async with listening(context, http.host, http.port, http.grace) as url:
+                context.ready.set()
+                say(f"logsvc serves at {url}")
+                try:
+                    await first_of(stop.wait(), serving.run())
+                finally:
+                    context.stopping.set()
+                    context.tiers.wake()
+    return 0
+
+
+class _Serving:
+    """The tiers of one process, and how they go over to a new epoch."""
+
+    def __init__(self, settings: Settings, epochs: Epochs, store: Store, stack: AsyncExitStack) -> None:
+        self._settings, self._epochs, self._store, self._stack = settings, epochs, store, stack
+        self._tiers: Tiers
+        self._push: PushSource
+        self._routers: list[Router] = []
+
+    async def open(self) -> Context:
+        tail = self._settings.tail
+        *older, current = [self._epochs.all[number] for number in sorted(self._epochs.all)] or [self._epochs.current]
+        sealed = [Leg(await self._records(epoch), None) for epoch in older]
+        bus = await self._bus(current)
+        self._tiers = Tiers(bus, self._store, self._router(bus), sealed)
+        self._push = PushSource(bus, self._store)
+        return Context(self._tiers, self._push, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
+
+    async def run(self) -> None:
+        """Read what is watched, of each epoch that begins."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._routers[-1].run(), name="router")
+            while True:
+                epoch = await next_epoch(self._epochs, self._tiers.bus.epoch)
+                bus = await self._bus(epoch)
+                router = self._router(bus)
+                group.create_task(router.run(), name=f"router of epoch {epoch.number}")
+                self._push.cross(bus)
+                self._tiers.cross(bus, router)
+
+    async def _records(self, epoch: Epoch) -> Records:
+        if epoch.sealed is not None and await is_stored(epoch, self._store):
+            return Stored(epoch.number, epoch.sealed)
+        return await self._bus(epoch)
+
+    async def _bus(self, epoch: Epoch) -> KafkaBus:
+        return await self._stack.enter_async_context(
+            KafkaBus.open(self._settings.kafka, epoch.number, recorded=self._store.watermarks)
+        )
+
+    def _router(self, bus: KafkaBus) -> Router:
+        tail = self._settings.tail
+        router = Router(
+            bus,
+            window_bytes=tail.window_bytes,
+            linger=tail.linger,
+            heartbeat=tail.heartbeat,
+            cold_lag=tail.cold_lag,
+        )
+        self._stack.push_async_callback(router.close)
+        self._routers.append(router)
+        telemetry.follow_router(router)
+        return router
