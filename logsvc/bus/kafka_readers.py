@@ -56,6 +56,7 @@ class _Shares:
         self._sizes: dict[int, int] = {}
         self.size = 0
         self.refused: NewerFormat | None = None
+        """Set where a record of another version of logsvc was come to: it stays what is left, so nothing skips it."""
 
     def take(self, partition: int, records: Iterable[Any] = ()) -> None:
         """Decode what is left of a partition, and `records` behind that; what is beyond the share is left over."""
@@ -71,7 +72,6 @@ class _Shares:
         self.add(partition, got.chunks, got.next)
         self._bus.count_foreign(got.foreign)
         if got.refused is not None:
-            left.clear()
             self.refused = got.refused
 
     def add(self, partition: int, chunks: list[Any], following: int) -> None:
@@ -93,11 +93,8 @@ class _Shares:
         return not self._left.get(partition) and self._sizes.get(partition, 0) < self._most
 
     def result(self, held: Collection[int]) -> list[Fetched]:
-        """All of partitions that are `held`. Raises NewerFormat where there is nothing before it."""
-        result = [fetched for partition, fetched in self._fetched.items() if partition in held]
-        if not result and self.refused is not None:
-            raise self.refused
-        return result
+        """All of partitions that are `held`."""
+        return [fetched for partition, fetched in self._fetched.items() if partition in held]
 
 
 class KafkaLive:
@@ -113,12 +110,14 @@ class KafkaLive:
         self._places = [TopicPartition(bus.topic, partition) for partition in range(bus.partitions)]
         self._positions: dict[int, int] = {}
         self._left: dict[int, deque[Any]] = {}
+        self._refused: NewerFormat | None = None
         self._closed = False
 
     def watch(self, partition: int, offset: int) -> None:
         """See `LiveReader.watch`. An offset that isn't there is an error of the next `fetch`."""
         self._bus.check(partition)
         self._left.pop(partition, None)
+        self._refused = None
         self._positions[partition] = offset
         if self._consumer is not None:
             self._consumer.seek(self._places[partition], offset)
@@ -127,6 +126,7 @@ class KafkaLive:
     def unwatch(self, partition: int) -> None:
         """See `LiveReader.unwatch`."""
         self._left.pop(partition, None)
+        self._refused = None
         if self._positions.pop(partition, None) is not None and self._consumer is not None:
             self._consumer.pause(self._places[partition])
 
@@ -138,12 +138,16 @@ class KafkaLive:
         while True:
             if self._closed or self._consumer is None:
                 raise BusError("the reader is closed")
+            if self._refused is not None:
+                raise self._refused
             try:
                 shares = await self._take(self._consumer)
+                self._refused = shares.refused
                 result = shares.result(self._positions)
                 if result:
                     return result
-                await self._wait(self._consumer)
+                if self._refused is None:
+                    await self._wait(self._consumer)
             except OffsetOutOfRangeError as error:
                 await self._out_of_range(error)
             except ConsumerStoppedError:
@@ -249,6 +253,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
         self._committed: dict[int, int] = {}
         self._owed: dict[int, int] = {}
         """Commits that a rebalance got in the way of."""
+        self._refused: NewerFormat | None = None
         self._closed = False
 
     # ---- who holds what
@@ -271,6 +276,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
         """Read on behind what was returned last."""
         assert self._consumer is not None
         self._left.clear()
+        self._refused = None
         for partition, position in self._positions.items():
             self._consumer.seek(self._place(partition), position)
 
@@ -291,8 +297,11 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
             await self.commit(dict(self._owed))
         end = asyncio.get_running_loop().time() + timeout
         while True:
+            if self._refused is not None:
+                raise self._refused
             try:
                 shares = await self._take(self._consumer, max_bytes, end)
+                self._refused = shares.refused
                 result = shares.result(self._positions)
             except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
                 await self._place_anew(error)
@@ -304,7 +313,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
                 self._go_on()
                 raise BusError(f"Kafka can't be read for the store: {error}") from error
             else:
-                if result or asyncio.get_running_loop().time() >= end:
+                if result or (self._refused is None and asyncio.get_running_loop().time() >= end):
                     return result
 
     async def _join(self) -> None:
