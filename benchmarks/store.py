@@ -50,7 +50,7 @@ VARIANTS: dict[str, list[tuple[str, str]]] = {
 
 
 def app_of(number: int) -> AppId:
-    return AppId(f"tenant-{number % 20}", f"app-{number}")
+    return AppId("local", f"app-{number}")
 
 
 def batches(lines: int, apps: int, *, start_ns: int, seed: int = 1) -> Iterator[list[Chunk]]:
