@@ -175,13 +175,16 @@ async def test_a_role_starts_while_it_is_away_and_looks_at_the_schema_when_it_is
     await misled.close()
 
 
-async def test_a_wire_that_breaks_gives_all_of_an_answer_or_none(running: ClickHouse, store: ServerStore):
+@pytest.mark.parametrize("compress", [False, True])
+async def test_a_wire_that_breaks_gives_all_of_an_answer_or_none(
+    running: ClickHouse, store: ServerStore, compress: bool
+):
     app = new_app()
     await store.insert(numbered(app, 0, 20))
     whole = messages_of(await store.before(app, END, EVERYTHING, 2000))
     answers = 0
-    async with cutting(lambda: running.port, random.Random(1), 60_000) as proxy:
-        cut = ServerStore(Settings(urls=[f"http://127.0.0.1:{proxy.port}"], compress=False))
+    async with cutting(lambda: running.port, random.Random(1), 60_000 >> 3 * compress) as proxy:
+        cut = ServerStore(Settings(urls=[f"http://127.0.0.1:{proxy.port}"], compress=compress))
         for _ in range(40):
             try:
                 assert messages_of(await cut.before(app, END, EVERYTHING, 2000)) == whole
