@@ -97,6 +97,32 @@ class _Shares:
         return [fetched for partition, fetched in self._fetched.items() if partition in held]
 
 
+class _Unpacking:
+    """Takes what a consumer has fetched. An error waits until what came before it was returned."""
+
+    def __init__(self) -> None:
+        self._error: KafkaError | UnicodeDecodeError | None = None
+
+    async def unpack(
+        self, consumer: AIOKafkaConsumer, shares: _Shares, *places: TopicPartition, wait: float = 0.0
+    ) -> Mapping[TopicPartition, list[Any]]:
+        """The next few records; none after `wait` seconds. Raises what aiokafka does."""
+        if self._error is not None and not shares.began:
+            error, self._error = self._error, None
+            raise error
+        try:
+            async with asyncio.timeout(wait + 0.01):  # it waits for a rebalance however long that takes
+                got = await consumer.getmany(*places, timeout_ms=int(wait * 1000), max_records=_STEP)
+        except TimeoutError:
+            return {}
+        except (KafkaError, UnicodeDecodeError) as error:
+            if not shares.began:
+                raise
+            self._error = error
+            return {}
+        return dict(got)
+
+
 class KafkaLive:
     """A `LiveReader`. One `fetch` at a time. All partitions are assigned; those that nobody watches are paused.
 
@@ -111,6 +137,7 @@ class KafkaLive:
         self._positions: dict[int, int] = {}
         self._left: dict[int, deque[Any]] = {}
         self._refused: NewerFormat | None = None
+        self._unpacking = _Unpacking()
         self._closed = False
 
     def watch(self, partition: int, offset: int) -> None:
@@ -190,7 +217,7 @@ class KafkaLive:
             shares.take(partition)
         while shares.size < MOST and shares.refused is None:
             places = [self._places[partition] for partition in self._positions if shares.is_open(partition)]
-            got = await consumer.getmany(*places, max_records=_STEP) if places else {}
+            got = await self._unpacking.unpack(consumer, shares, *places) if places else {}
             if not got:
                 break
             for place, records in got.items():
@@ -254,6 +281,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
         self._owed: dict[int, int] = {}
         """Commits that a rebalance got in the way of."""
         self._refused: NewerFormat | None = None
+        self._unpacking = _Unpacking()
         self._closed = False
 
     # ---- who holds what
@@ -343,12 +371,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
             shares.take(partition)
         while shares.size < max_bytes and shares.refused is None:
             wait = 0.0 if shares.began else max(0.0, end - asyncio.get_running_loop().time())
-            got: Mapping[TopicPartition, list[Any]] = {}
-            try:
-                async with asyncio.timeout(wait + 0.01):  # it waits for a rebalance however long that takes
-                    got = await consumer.getmany(timeout_ms=int(wait * 1000), max_records=_STEP)
-            except TimeoutError:
-                pass
+            got = await self._unpacking.unpack(consumer, shares, wait=wait)
             if not got:
                 break
             for place, records in got.items():
