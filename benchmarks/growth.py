@@ -1,0 +1,57 @@
+"""How cost grows with the number of apps: the same total rate, spread over more and more apps, one of them watched.
+
+python -m benchmarks.growth [--apps 10,100,1000,10000] [--rate N] [--seconds N]
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+
+from benchmarks.path import Client
+from benchmarks.report import Report, cpu_seconds, memory, percentile
+from benchmarks.service import make_pod, running
+
+
+def measure(apps: int, rate: int, seconds: float) -> dict[str, float]:
+    with running() as service:
+        logs = [make_pod(service.data, f"app-{number}", 0) for number in range(apps)]
+        for log in logs:
+            log.write_bytes(b"2026-01-01T00:00:00Z stdout F hello\n")
+        while service.get("/v1/apps").count(b'"app"') < apps + 1:
+            time.sleep(0.2)
+        time.sleep(2)
+        idle = cpu_seconds(service.pid)
+        time.sleep(3)
+        idle = (cpu_seconds(service.pid) - idle) / 3
+        client = Client(service, "app-0")
+        client.start()
+        cpu = cpu_seconds(service.pid)
+        command = [sys.executable, "-m", "benchmarks._writer", str(rate), str(seconds), *map(str, logs)]
+        written = int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        time.sleep(2)
+        cpu = cpu_seconds(service.pid) - cpu
+        assert not client.faults
+        return {
+            "lines_per_cpu_s": written / cpu,
+            "idle_cpu_percent": idle * 100,
+            "p50_ms": percentile(client.latencies, 0.5) * 1000,
+            "p99_ms": percentile(client.latencies, 0.99) * 1000,
+            "memory_mb": memory(service.pid),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--apps", default="10,100,1000,10000")
+    parser.add_argument("--rate", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=10)
+    asked = parser.parse_args()
+    report = Report("growth")
+    for apps in map(int, asked.apps.split(",")):
+        report.add(f"{apps} apps, one watched", measure(apps, asked.rate, asked.seconds))
+    report.write()
+
+
+if __name__ == "__main__":
+    main()
