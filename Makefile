@@ -6,7 +6,7 @@ bin := .venv/bin
 lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml
 
-.PHONY: help run test gates format tables lock wheel bench clean
+.PHONY: help run test gates kafka format tables lock wheel bench clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -14,7 +14,7 @@ help: ## List the targets
 run: .venv/.installed-run ## Set up what is needed and run the service with the example app
 	@$(bin)/logsvc dev --procfile examples/Procfile --app demo
 
-test: gates ## Set up what is needed, then all gates and all tests
+test: gates kafka ## Set up what is needed, then all gates and all tests
 	$(bin)/pytest --cov
 
 gates: .venv/.installed-test ## Format, lint, types and layers, without the tests
@@ -22,6 +22,9 @@ gates: .venv/.installed-test ## Format, lint, types and layers, without the test
 	$(bin)/ruff check .
 	$(bin)/mypy
 	$(bin)/lint-imports --no-logo
+
+kafka: ## Get Apache Kafka, for the tests and benchmarks on it
+	@scripts/kafka.sh
 
 format: .venv/.installed-test ## Format the code and make the fixes that are safe
 	$(bin)/ruff format .
@@ -40,7 +43,7 @@ wheel: .venv/.installed-test ## Build the wheel and check that nothing is missin
 	$(bin)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir .cache/wheel .
 	$(bin)/python scripts/check_wheel.py .cache/wheel/*.whl
 
-bench: .venv/.installed-test ## Run the benchmarks: tables here, JSON in .cache/benchmarks
+bench: .venv/.installed-test kafka ## Run the benchmarks: tables here, JSON in .cache/benchmarks
 	@for file in $$(grep -l __main__ benchmarks/*.py); do \
 		echo "==> $$file"; $(bin)/python -m "benchmarks.$$(basename "$$file" .py)"; done
 
