@@ -16,9 +16,15 @@ from tests.support.store import APPENDED, END, chunk_of, lines_of, messages_of, 
 SECOND = 1_000_000_000
 DAY = 86_400
 
-# The store of a class is opened once, and each example has an app of its own.
+# The store of a class is opened once, and each example has an app of its own. Several classes inherit the tests: an
+# example that failed for one of them is as good a question for the others.
 each_with_an_app_of_its_own = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+        HealthCheck.differing_executors,
+    ],
 )
 
 message = st.binary(max_size=60).map(lambda text: text.replace(b"\n", b" "))
