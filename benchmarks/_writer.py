@@ -8,7 +8,7 @@ Prints the number of lines written. Each message is `seq=<number> file=<number> 
 import sys
 import time
 from contextlib import ExitStack
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 
 from benchmarks.loghub import messages
@@ -44,9 +44,12 @@ def _block(texts: "cycle[bytes]", file: int, first: int, count: int) -> bytes:
     seconds, fraction = divmod(now, 1_000_000_000)
     fraction = min(fraction, 999_999_999 - count)
     prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds)).encode()
+    tail = b" file=%d " % file
     return b"".join(
-        b"%b%09dZ stdout F seq=%d file=%d %b\n" % (prefix, fraction + number, first + number, file, next(texts))
-        for number in range(count)
+        [
+            b"%b%09dZ stdout F seq=%d%b%b\n" % (prefix, fraction + number, first + number, tail, text)
+            for number, text in enumerate(islice(texts, count))
+        ]
     )
 
 

@@ -20,10 +20,7 @@ def measure(apps: int, rate: int, seconds: float) -> dict[str, float]:
             log.write_bytes(b"2026-01-01T00:00:00Z stdout F hello\n")
         while service.get("/v1/apps").count(b'"app"') < apps + 1:
             time.sleep(0.2)
-        time.sleep(2)
-        idle = cpu_seconds(service.pid)
-        time.sleep(3)
-        idle = (cpu_seconds(service.pid) - idle) / 3
+        idle = _settled(service.pid)
         client = Client(service, "app-0")
         client.start()
         cpu = cpu_seconds(service.pid)
@@ -39,6 +36,18 @@ def measure(apps: int, rate: int, seconds: float) -> dict[str, float]:
             "p99_ms": percentile(client.latencies, 0.99) * 1000,
             "memory_mb": memory(service.pid),
         }
+
+
+def _settled(pid: int) -> float:
+    """The share of a core that the service takes once it has nothing left to do (or after 40 s)."""
+    share = 1.0
+    for _ in range(8):
+        begun = cpu_seconds(pid)
+        time.sleep(5)
+        share = (cpu_seconds(pid) - begun) / 5
+        if share < 0.05:
+            break
+    return share
 
 
 def main() -> None:

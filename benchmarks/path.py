@@ -20,6 +20,7 @@ from benchmarks.report import Report, cpu_seconds, median, peak_memory, percenti
 from benchmarks.service import Service, make_pod, running
 
 _SEQUENCE = re.compile(rb"seq=(\d+) file=(\d+) ")
+_LINE = b'"message":"seq='
 _TIME = re.compile(rb'"time":"([^"]{29})Z"')
 
 
@@ -45,14 +46,30 @@ class Client(threading.Thread):
         while data := self._socket.recv(1 << 20):
             now = time.time()
             data = rest + data
-            cut = data.rfind(b"\n") + 1
-            data, rest = data[:cut], data[cut:]
-            for number, file in _SEQUENCE.findall(data):
-                self.faults += int(number) != self._next.get(file, 0)
-                self._next[file] = int(number) + 1
-                self.lines += 1
-            if stamps := _TIME.findall(data)[:: max(1, len(data) // 4000)]:
-                self.latencies += [now - _seconds(stamp) for stamp in stamps]
+            cut = data.rfind(b"\n\n") + 2
+            if cut == 1:
+                rest = data
+                continue
+            events, rest = data[:cut].split(b"\n\n"), data[cut:]
+            for event in events:
+                self._check(event, now)
+
+    def _check(self, event: bytes, now: float) -> None:
+        """One event holds lines of one file that follow one another: as many as its first and last one say."""
+        count = event.count(_LINE)
+        if not count:
+            return
+        first, last = _SEQUENCE.search(event), _SEQUENCE.search(event, event.rfind(_LINE))
+        assert first is not None
+        assert last is not None
+        file = first[2]
+        whole = last[2] == file and int(last[1]) - int(first[1]) == count - 1
+        self.faults += not whole or int(first[1]) != self._next.get(file, 0)
+        self._next[file] = int(last[1]) + 1
+        self.lines += count
+        stamp = _TIME.search(event)
+        assert stamp is not None
+        self.latencies.append(now - _seconds(stamp[1]))
 
 
 def _seconds(stamp: bytes) -> float:
