@@ -53,7 +53,10 @@ async def develop(asked: Development) -> int:
     host = asked.settings.http.host
     if host not in LOOPBACK:
         raise ConfigError(f"http.host {host}: there are no tokens, so logsvc listens on loopback only")
-    runner = make_runner(asked.settings, asked.procfile, asked.app, asked.scale) if asked.procfile else None
+    reading = _Reading()
+    runner = None
+    if asked.procfile:
+        runner = make_runner(asked.settings, asked.procfile, asked.app, asked.scale, reading.collected)
     async with _core(asked.settings) as core, asyncio.TaskGroup() as background:
         tasks = [
             background.create_task(core.router.run(), name="router"),
@@ -65,13 +68,22 @@ async def develop(asked: Development) -> int:
                 core.context.ready.set()
                 say(_greeting(url, asked))
                 try:
-                    return await _collect(asked, core, runner)
+                    return await _collect(asked, core, runner, reading)
                 finally:
                     core.context.stopping.set()
                     core.context.tiers.wake()
         finally:
             for task in tasks:
                 task.cancel()
+
+
+class _Reading:
+    """Who can say what may be deleted: the source, which begins after the runner was made."""
+
+    source: FilesSource | None = None
+
+    def collected(self, path: Path) -> bool:
+        return self.source is not None and self.source.collected(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +119,7 @@ async def _core(settings: Settings) -> AsyncIterator[_Core]:
         writer = StoreLoop(bus.group(), store, bus.epoch)
         telemetry.follow_bus(bus)
         telemetry.follow_store(writer)
-        telemetry.follow_router(router)
+        telemetry.follow_routers([router])
         context = Context(Tiers(bus, store, router), push, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
         yield _Core(bus, store, writer, router, context)
 
@@ -122,14 +134,14 @@ async def _check_same_age(bus: LocalBus, store: EmbeddedStore) -> None:
             )
 
 
-async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | None) -> int:
+async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | None, reading: _Reading) -> int:
     """Run the processes and collect what they write, until a signal or the end of the release step."""
     with signals() as stop:
         if runner is None:
             await stop.wait()
             return 0
         data, limits = asked.settings.data.dir, asked.settings.collect.model_dump()
-        source = FilesSource(
+        source = reading.source = FilesSource(
             FilesSettings(root=data / "pods", data=data / "collector", node=_NODE, **limits),
             core.bus,
             ProcfileIdentity(data / "identity"),
@@ -159,7 +171,7 @@ async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | Non
 async def _prune(source: FilesSource, data: Path) -> None:
     """Remove the logs of earlier runs once the bus has all of them."""
     await source.drained()
-    await asyncio.to_thread(prune, data / "pods", data / "identity", lambda _: True)
+    await asyncio.to_thread(prune, data / "pods", data / "identity", source.collected)
 
 
 def _greeting(url: str, asked: Development) -> str:

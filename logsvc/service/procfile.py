@@ -1,6 +1,7 @@
 """`logsvc procfile`: the processes of a Procfile as a kubelet would run them, for a collector of their own."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from logsvc.api.context import LOCAL_TENANT
@@ -11,8 +12,17 @@ from logsvc.sources.procfile.formation import RunnerSettings, parse_scale
 from logsvc.sources.procfile.runner import ProcfileRunner
 
 
-def make_runner(settings: Settings, procfile: Path, app: str, scale: tuple[str, ...]) -> ProcfileRunner:
-    """The runner of a Procfile that writes its logs below the data folder. Raises ConfigError."""
+def make_runner(
+    settings: Settings,
+    procfile: Path,
+    app: str,
+    scale: tuple[str, ...],
+    collected: Callable[[Path], bool] | None = None,
+) -> ProcfileRunner:
+    """The runner of a Procfile that writes its logs below the data folder. Raises ConfigError.
+
+    `collected`: see ProcfileRunner.
+    """
     data = settings.data.dir
     asked = RunnerSettings(
         pods=data / "pods",
@@ -27,7 +37,7 @@ def make_runner(settings: Settings, procfile: Path, app: str, scale: tuple[str, 
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"the data folder {folder} can't be used: {error.strerror}") from error
-    return ProcfileRunner.of_file(procfile, asked)
+    return ProcfileRunner.of_file(procfile, asked, collected=collected)
 
 
 async def run_processes(settings: Settings, procfile: Path, app: str, scale: tuple[str, ...]) -> int:

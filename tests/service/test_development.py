@@ -1,10 +1,12 @@
 """The whole service as a process: it starts, runs a Procfile, and stops in the order in which lines flow."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import aiohttp
 
+from tests.chaos.readers import Tail, history, run_while
 from tests.support.service import Service
 from tests.support.wait import until
 
@@ -49,3 +51,25 @@ async def test_without_a_procfile_it_serves_and_tails_are_told_when_it_stops(tmp
                 stopping = asyncio.create_task(service.stop())
                 assert (await response.content.read()).endswith(b"retry: 500\n\n")
             assert await stopping == 0
+
+
+FLOOD = """\
+web: {python} -c "for n in range({lines}): print(f'writer=web seq={{n}} {pad}')" && sleep 1000
+"""
+
+
+async def test_a_flood_that_rotates_faster_than_it_is_read_loses_nothing(tmp_path: Path) -> None:
+    """Rotated files are deleted once they are collected, and no earlier; the process waits meanwhile."""
+    lines = 60_000
+    procfile = FLOOD.format(python=sys.executable, lines=lines, pad="x" * 100)
+    settings = {"procfile.rotate_bytes": "64KiB", "procfile.keep_rotated": 1}
+    async with Service(tmp_path, procfile=procfile, settings=settings) as service:
+        await service.start()
+        tail = Tail(lambda: service.logs)
+        await run_while(until(lambda: tail.seen.tally.next("web") >= lines, 60), tail)
+        tail.seen.tally.check({"web": lines})
+        assert tail.seen.notices == []
+        kept = await history(service.logs)
+        kept.tally.check({"web": lines})
+        assert len(list((service.data / "pods").glob("*/*/*"))) < 10
+        assert await service.stop() == 0

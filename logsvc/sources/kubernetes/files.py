@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from logsvc.bus.protocol import Bus
@@ -126,6 +127,14 @@ class FilesSource:
     def _is_drained(self) -> bool:
         lanes = self.lanes.values()
         return self._ready and not self._unknown and not any(lane.busy or lane.series.changed() for lane in lanes)
+
+    def collected(self, path: Path) -> bool:
+        """Whether the bus has acknowledged all of the log file `path`, compressed or not; from any thread.
+
+        Whoever asks before deleting a file loses nothing.
+        """
+        lane = self.lanes.get((path.parent.parent.name, path.parent.name))
+        return lane is not None and lane.series.collected(path)
 
     def identities_changed(self) -> None:
         """Ask again whose the lines are that wait for it."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from logsvc.model import Origin
@@ -25,6 +25,9 @@ from logsvc.sources.kubernetes.podlogs import (
     unpacked_size,
 )
 from logsvc.sources.kubernetes.watch import Handler, Watcher
+
+_SIZES: Final = 1 << 32
+"""gzip's trailer has the size modulo this."""
 
 logger = logging.getLogger(__name__)
 
@@ -248,6 +251,49 @@ class Series:
                     file.fd, file.compressed = again.fd, again.compressed
             file.finished = False
         return await self.unpack(file)
+
+    def collected(self, path: Path) -> bool:
+        """Whether the bus has acknowledged every byte of a log file of this container; from any thread.
+
+        False as well where the file isn't known, or not by that name yet: ask again.
+        """
+        plain = path.name.removesuffix(".gz")
+        packed = plain != path.name
+        try:
+            with path.open("rb", buffering=0) as log:
+                fd, status = log.fileno(), os.fstat(log.fileno())
+                known = [
+                    file
+                    for file in list(self.files)
+                    if (file.name.plain == plain if packed else file.inode == (status.st_dev, status.st_ino))
+                ]
+                unsent = self._unsent()
+                return status.st_size == 0 or any(
+                    file.id not in unsent and self._has_all(file, fd, packed=packed) for file in known
+                )
+        except OSError:
+            return False
+
+    def _unsent(self) -> list[str]:
+        """Files from the first part of an unfinished line on: read, and to be read again after a crash."""
+        files = [file.id for file in list(self.files)]
+        newest = next((at for file in reversed(files) if (at := self._collector.positions.get(file))), None)
+        if newest is None or not newest.held:
+            return []
+        first = newest.held[0][0]
+        return files[files.index(first) if first in files else 0 :]
+
+    def _has_all(self, file: LogFile, fd: int, *, packed: bool) -> bool:
+        origin = self._collector.positions.get(file.id)
+        if origin is None:
+            return False
+        if origin.check == CLOSED:
+            return True
+        if packed:
+            return unpacked_size(fd) == origin.end % _SIZES
+        # A descriptor that was closed keeps its inode from nobody: what is there must be what was read.
+        start = max(origin.end - CHECKED, 0)
+        return os.fstat(fd).st_size == origin.end and crc32(os.pread(fd, CHECKED, start)) == origin.check
 
     # ---- what is lost
 
