@@ -1,9 +1,9 @@
 """The registry of epochs: which topics there have been, and which one takes lines.
 
 It is a topic of one partition, `<prefix>.control`. A record's key is `epoch/<n>/<writer>` or `sealed/<n>/<writer>`,
-its value a JSON object: `{"partitions":64,"created":<Unix s>}`, and `{"ends":[…]}` with the end of each partition. Of
-several writers of one epoch the first in offset order wins. The writer, a random word, is in the key because the
-topic is compacted: that keeps the last record of a key, and would take the winner for the loser's.
+its value a JSON object: `{"partitions":64,"created":<Unix s>,"topic_id":"<UUID>"}`, and `{"ends":[…]}` with the end
+of each partition. Of several writers of one epoch the first in offset order wins. The writer, a random word, is in the
+key because the topic is compacted: that keeps the last record of a key, and would take the winner for the loser's.
 """
 
 import asyncio
@@ -38,6 +38,8 @@ class Epoch:
     partitions: int
     created: int
     """Unix seconds."""
+    topic_id: str = ""
+    """What Kafka calls its topic: one of the same name made later has another id."""
     sealed: Mapping[int, int] | None = None
     """Where each partition ends for good; None while it takes records."""
 
@@ -61,7 +63,8 @@ class Registry:
         try:
             content = orjson.loads(value)
             if kind == b"epoch" and known is None:
-                self.all[number] = Epoch(number, int(content["partitions"]), int(content["created"]))
+                partitions, created, topic_id = content["partitions"], content["created"], content["topic_id"]
+                self.all[number] = Epoch(number, int(partitions), int(created), str(topic_id))
             elif kind == b"sealed" and known is not None and known.sealed is None:
                 ends = [int(end) for end in content["ends"]]
                 self.all[number] = replace(known, sealed=dict(enumerate(ends)))
@@ -135,9 +138,10 @@ class Epochs:
         """Wait for the next change of `all`."""
         await self._change.wait()
 
-    async def announce(self, number: int, partitions: int, created: int) -> None:
+    async def announce(self, epoch: Epoch) -> None:
         """Say that an epoch takes lines. Returns once it is in `all`, whoever has said it first. Raises BusError."""
-        await self._write(f"epoch/{number}", {"partitions": partitions, "created": created})
+        content = {"partitions": epoch.partitions, "created": epoch.created, "topic_id": epoch.topic_id}
+        await self._write(f"epoch/{epoch.number}", content)
 
     async def seal(self, number: int, ends: Mapping[int, int]) -> None:
         """Say where an epoch has ended. Returns once that is in `all`. Raises BusError."""

@@ -57,6 +57,7 @@ class KafkaBus:
         self.epoch = epoch.number
         self.partitions = epoch.partitions
         self.topic = epoch.topic(settings.prefix)
+        self._topic_id = epoch.topic_id
         self.group_id = f"{settings.prefix}-store"
         self.queries = queries
         self._clock = clock
@@ -142,27 +143,29 @@ class KafkaBus:
         return self._writer.submit(partition, record)
 
     async def _check_same(self) -> None:
-        """Raises BusError where the topic is shorter than it, or the store's progress in it, has been."""
+        """Raises BusError where it is another topic of the same name, or has lost what was read or written there."""
         everything = range(self.partitions)
-        ends, marks = await asyncio.gather(
+        topic, ends, marks = await asyncio.gather(
+            self.queries.topic_id(self.topic),
             self.queries.offsets(self.topic, everything, LATEST),
             self.queries.committed(self.group_id, self.topic, everything),
         )
+        if topic != self._topic_id:
+            raise self._made_anew("is not the one that logsvc migrate made")
         for partition, end in ends.items():
             if end < max(marks.get(partition, 0), self._ends.get(partition, 0)):
-                raise self._made_anew(partition, end)
+                raise self._made_anew(f"ends at {end} in partition {partition}, before what was read or written there")
             self._seen(partition, end)
 
     def _seen(self, partition: int, end: int) -> None:
         if end > self._ends.get(partition, 0):
             self._ends[partition] = end
 
-    def _made_anew(self, partition: int, end: int) -> BusError:
-        """The topic has lost what it had: nothing may be written to it, or offsets would be given out twice."""
+    def _made_anew(self, what: str) -> BusError:
+        """Nothing may be written to such a topic, or offsets would be given out twice."""
         self._stopped = (
-            f"partition {partition} of {self.topic} ends at {end}, before what was read or written there: the topic "
-            f"was deleted and made again, or has lost records. Nothing is written to it; logsvc migrate can't help, "
-            f"so choose another kafka.prefix, or restore the topic"
+            f"{self.topic} {what}: it was deleted and made again, or has lost records. Nothing is read from it or "
+            f"written to it any more. Restore the topic, or begin anew with another kafka.prefix"
         )
         metrics.bus_errors.labels("topic").inc()
         return BusError(self._stopped)
@@ -172,12 +175,14 @@ class KafkaBus:
     async def bounds(self, partition: int) -> Bounds:
         """See `Bus.bounds`. Raises BusError."""
         self.check(partition)
+        if self._stopped is not None:
+            raise BusError(self._stopped)
         start, end = await asyncio.gather(
             self.queries.offsets(self.topic, [partition], EARLIEST),
             self.queries.offsets(self.topic, [partition], LATEST),
         )
         if end[partition] < self._ends.get(partition, 0):
-            raise self._made_anew(partition, end[partition])
+            raise self._made_anew(f"ends at {end[partition]} in partition {partition}, before what was read there")
         self._seen(partition, end[partition])
         return Bounds(start[partition], end[partition])
 
@@ -192,6 +197,8 @@ class KafkaBus:
         Of those who wait for their turn, the first to come is the first to go.
         """
         self.check(partition)
+        if self._stopped is not None:
+            raise BusError(self._stopped)
         async with self._reading:
             try:
                 got = await self.queries.fetch(self.epoch, self.topic, partition, offset, min(max_bytes, MAX_READ))

@@ -148,7 +148,8 @@ async def migrate(settings: Kafka, partitions: int) -> Epoch:
             await _make(settings, admin, queries, epochs, number, partitions)
             if current is not None and current.sealed is None:
                 await epochs.seal(current.number, await _close(settings, admin, queries, current))
-            await epochs.announce(number, partitions, int(time.time()))
+            topic = await queries.topic_id(f"{settings.prefix}.{number}")
+            await epochs.announce(Epoch(number, partitions, int(time.time()), topic))
             if epochs.all[number].partitions != partitions:
                 raise ConfigError(
                     f"another migration made epoch {number} with {epochs.all[number].partitions} partitions"

@@ -93,6 +93,8 @@ def _plain(error: Exception, settings: Kafka) -> str:
         return "the connection is refused: is it running there?"
     if isinstance(error, ValueError):
         return "kafka.bootstrap has host:port"
+    if text.endswith("closed"):  # a broker that wants TLS, or another certificate, says no more than that
+        return "it closes the connection: see kafka.security and kafka.cert_file"
     return f"{text or type(error).__name__}: see kafka.security"
 
 

@@ -122,7 +122,7 @@ async def test_the_registry_survives_compaction_of_keys(kafka: Cluster):
     settings = kafka.settings()
     await migrate(settings, PARTITIONS)
     async with Epochs.open(settings) as epochs:
-        await epochs.announce(1, 99, 0)
+        await epochs.announce(Epoch(1, 99, 0))
         assert epochs.current.partitions == PARTITIONS
     async with KafkaAdmin.open(settings) as admin:
         assert (await admin.config(control_topic(settings.prefix)))["cleanup.policy"] == "compact"
@@ -134,7 +134,14 @@ async def append_for_ever(bus: KafkaBus) -> None:
 
 
 KEYS = [b"epoch/1/aa", b"epoch/1/bb", b"epoch/2/cc", b"sealed/1/dd", b"sealed/1/ee", b"drain/x", b"", None]
-VALUES = [b'{"partitions":8,"created":1}', b'{"partitions":9,"created":2}', b'{"ends":[1,2]}', b"{}", b"[]", b"\xff"]
+VALUES = [
+    b'{"partitions":8,"created":1,"topic_id":"a"}',
+    b'{"partitions":9,"created":2,"topic_id":""}',
+    b'{"ends":[1,2]}',
+    b"{}",
+    b"[]",
+    b"\xff",
+]
 RECORDS = st.tuples(st.sampled_from(KEYS), st.sampled_from([*VALUES, None]))
 
 

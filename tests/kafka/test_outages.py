@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from logsvc.bus.kafka import KafkaBus
-from logsvc.bus.kafka_admin import migrate
+from logsvc.bus.kafka_admin import KafkaAdmin, migrate
+from logsvc.config import Kafka
 from logsvc.errors import BusError
 from tests.kafka.load import Load, feed, found, loading
 from tests.support.bus import PARTITIONS, partition_of, stream
@@ -110,3 +111,35 @@ async def test_what_was_given_up_never_comes_after_the_fence(broker: Cluster):
             await bus.append(stream(), b"after\n")
             got = await bus.read(partition, fence, 1 << 20)
             assert [chunk.value for chunk in got.chunks] == [b"after\n", b"after\n"]
+
+
+@pytest.fixture
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("kafka3"), brokers=3) as started:
+        yield started
+
+
+async def test_one_of_three_brokers_is_killed(three: Cluster, tmp_path: Path):
+    """Each record is on two brokers before it counts, so any one of them may die at any moment, leader or not."""
+    settings = three.settings(delivery_timeout=30)
+    await migrate(settings, PARTITIONS)
+    async with KafkaBus.open(settings) as bus, asyncio.TaskGroup() as tasks:
+        load, tail = Load(bus, tmp_path), Tally()
+        following = tasks.create_task(follow(bus, tail))
+        async with loading(load):
+            await more(load, 2_000)
+            three.brokers[0].kill()  # it leads a third of the partitions
+            await more(load, 2_000)
+            await asyncio.to_thread(three.revive, three.brokers[0])
+            await until(lambda: in_sync(settings), 60, "the broker to catch up")
+            await more(load, 2_000)
+        (await found(bus)).check(load.written)
+        await until(lambda: tail.complete(load.written), what="the tail to have it all")
+        following.cancel()
+    tail.check(load.written)
+
+
+async def in_sync(settings: Kafka) -> bool:
+    async with KafkaAdmin.open(settings) as admin:
+        partitions = await admin.describe(f"{settings.prefix}.1")
+    return all(len(partition["isr"]) == 3 for partition in partitions)

@@ -101,6 +101,11 @@ class Cluster:
         for broker in self.brokers:
             eventually(broker.is_up, STARTED, "Kafka to start")
 
+    def revive(self, broker: Broker) -> None:
+        """Start one that was killed."""
+        broker.start()
+        eventually(broker.is_up, STARTED, "the broker to start")
+
     def restart(self) -> None:
         """`kill -9` of all, and up again."""
         for broker in self.brokers:

@@ -1,0 +1,151 @@
+"""TLS and SASL against a broker that asks for them, and plain words where it refuses."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from logsvc.bus.kafka import KafkaBus
+from logsvc.bus.kafka_admin import migrate
+from logsvc.bus.kafka_check import check
+from logsvc.config import Kafka
+from logsvc.errors import BusError, ConfigError
+from tests.support.bus import PARTITIONS, partition_of, read_all, stream, values
+from tests.support.kafka import PASSWORD, USER, Cluster, cluster
+
+NAMES = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
+
+
+class Certificates(NamedTuple):
+    """PEM files."""
+
+    authority: Path
+    broker: Path
+    client: Path
+    other_authority: Path
+
+
+def openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+def authority(folder: Path, name: str) -> tuple[Path, Path]:
+    key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+            "-out", certificate, "-days", "2", "-subj", f"/CN={name}",
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
+    return key, certificate
+
+
+def signed(folder: Path, name: str, ca_key: Path, ca: Path) -> Path:
+    """Key and certificate in one file, for 127.0.0.1."""
+    key, request, certificate, both = (folder / f"{name}.{end}" for end in ("key", "csr", "crt", "both.pem"))
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", request,
+            "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1")  # fmt: skip
+    openssl("x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-out", certificate, "-days", "2",
+            "-copy_extensions", "copy")  # fmt: skip
+    both.write_bytes(key.read_bytes() + certificate.read_bytes())
+    return both
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder = tmp_path_factory.mktemp("certificates")
+    ca_key, ca = authority(folder, "authority")
+    _, other = authority(folder, "other")
+    return Certificates(ca, signed(folder, "broker", ca_key, ca), signed(folder, "client", ca_key, ca), other)
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Cluster]:
+    users = f'user_{USER}="{PASSWORD}"'
+    plain = f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
+    scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    extra = f"""
+ssl.keystore.type=PEM
+ssl.keystore.location={certificates.broker}
+ssl.truststore.type=PEM
+ssl.truststore.location={certificates.authority}
+listener.name.ssl.ssl.client.auth=required
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+listener.name.sasl_plaintext.plain.sasl.jaas.config={plain}
+listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config={scram}
+listener.name.sasl_ssl.plain.sasl.jaas.config={plain}
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={scram}
+"""
+    with cluster(tmp_path_factory.mktemp("kafka"), extra=extra, names=NAMES) as started:
+        yield started
+
+
+def settings(secured: Cluster, certificates: Certificates, security: str, **others: object) -> Kafka:
+    given: dict[str, object] = {"security": security, "delivery_timeout": 10}
+    if "sasl" in security:
+        given |= {"username": USER, "password": PASSWORD}
+    if "ssl" in security:
+        given |= {"ca_file": str(certificates.authority)}
+    return secured.settings(security.upper(), **{**given, **others})
+
+
+@pytest.mark.parametrize(
+    ("security", "mechanism"),
+    [(security, mechanism) for security in ("sasl_plaintext", "sasl_ssl") for mechanism in ("PLAIN", "SCRAM-SHA-512")],
+)
+async def test_name_and_password(secured: Cluster, certificates: Certificates, security: str, mechanism: str):
+    await works(settings(secured, certificates, security, sasl_mechanism=mechanism))
+
+
+async def test_a_certificate_of_ones_own(secured: Cluster, certificates: Certificates):
+    await works(settings(secured, certificates, "ssl", cert_file=str(certificates.client)))
+
+
+async def works(kafka: Kafka) -> None:
+    """Every kind of connection."""
+    await migrate(kafka, PARTITIONS)
+    async with KafkaBus.open(kafka) as bus:
+        await bus.append(stream(), b"1\n")
+        live, group = bus.live(), bus.group()
+        live.watch(partition_of("app"), 0)
+        assert values((await live.fetch())[0].chunks) == [b"1\n"]
+        (fetched,) = await group.fetch(1 << 20, 10)
+        await group.commit({fetched.partition: fetched.next})
+        assert values(await read_all(bus, partition_of("app"))) == [b"1\n"]
+    assert all(finding.ok for finding in await check(kafka))
+
+
+@pytest.mark.parametrize(
+    ("security", "others", "words"),
+    [
+        ("sasl_ssl", {"password": "wrong"}, "name or password are refused for 'alice' by SCRAM-SHA-512"),
+        ("sasl_plaintext", {"password": "wrong", "sasl_mechanism": "PLAIN"}, "name or password are refused"),
+        ("sasl_plaintext", {"username": "bob"}, "name or password are refused for 'bob'"),
+        ("sasl_plaintext", {"sasl_mechanism": "SCRAM-SHA-256"}, "it doesn't take SCRAM-SHA-256"),
+        ("ssl", {}, "see kafka.security and kafka.cert_file"),
+        ("sasl_ssl", {"ca_file": "other"}, "its certificate is not trusted"),
+    ],
+)
+async def test_what_is_refused_is_said_in_plain_words(
+    secured: Cluster, certificates: Certificates, security: str, others: dict[str, object], words: str
+):
+    if "ca_file" in others:
+        others = {"ca_file": str(certificates.other_authority)}
+    kafka = settings(secured, certificates, security, **others)
+    with pytest.raises(BusError) as refusal:
+        await migrate(kafka, PARTITIONS)
+    assert words in str(refusal.value)
+    (finding,) = await check(kafka)
+    assert words in finding.found
+    assert not finding.ok
+    assert PASSWORD not in str(refusal.value) + str(finding)
+
+
+async def test_certificates_that_cannot_be_read(secured: Cluster, certificates: Certificates):
+    kafka = settings(secured, certificates, "ssl", ca_file="no/such/file")
+    with pytest.raises(ConfigError, match=r"kafka\.ca_file, kafka\.cert_file or kafka\.key_file can't be used"):
+        await migrate(kafka, PARTITIONS)
+
+
+def test_the_password_is_not_shown(secured: Cluster, certificates: Certificates):
+    kafka = settings(secured, certificates, "sasl_ssl")
+    assert PASSWORD not in repr(kafka)
