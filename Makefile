@@ -6,13 +6,16 @@ bin := .venv/bin
 lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml
 
-.PHONY: help run test gates kafka format tables lock wheel bench clean
+.PHONY: help run cluster test gates kafka format tables lock wheel bench clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: .venv/.installed-run ## Set up what is needed and run the service with the example app
 	@$(bin)/logsvc dev --procfile examples/Procfile --app demo
+
+cluster: .venv/.installed-test kafka ## Set up what is needed and run the service as roles, on Kafka and ClickHouse
+	@$(bin)/python -m scripts.cluster
 
 test: gates kafka ## Set up what is needed, then all gates and all tests
 	$(bin)/pytest --cov

@@ -1,6 +1,7 @@
 """Metrics of what the rooms count for themselves, read when somebody asks for them."""
 
 import time
+from collections.abc import Sequence
 
 from logsvc import metrics
 from logsvc.bus.local import LocalBus
@@ -19,10 +20,10 @@ def follow_store(loop: StoreLoop) -> None:
     metrics.store_lag_seconds.set_function(lambda: loop.state.lag(time.time()))
 
 
-def follow_router(router: Router) -> None:
-    """What is watched."""
-    metrics.watched_partitions.set_function(lambda: router.watched)
-    metrics.window_bytes.set_function(lambda: router.window_bytes)
+def follow_routers(routers: Sequence[Router]) -> None:
+    """What is watched, in all epochs; the sequence may grow."""
+    metrics.watched_partitions.set_function(lambda: sum(router.watched for router in routers))
+    metrics.window_bytes.set_function(lambda: sum(router.window_bytes for router in routers))
 
 
 def follow_files(source: FilesSource) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from logsvc.bus.protocol import Bus, Records
-from logsvc.errors import BadCursor
+from logsvc.errors import BadCursor, BusError
 from logsvc.formats import cri
 from logsvc.legs import LAST_LINES, STEP_LINES, Leg, Newest, Step, whole
 from logsvc.model import EVERYTHING, AppId, Cursor, Filter, Selection
@@ -47,6 +47,8 @@ class Tiers:
     router: Router
     older: list[Epoch] = field(default_factory=list)
     """Sealed epochs, oldest first."""
+    successors: bool = False
+    """Whether epochs may follow that others have heard of already."""
 
     def cross(self, bus: Bus, router: Router) -> None:
         """Go over to a new epoch. The one before is sealed; whoever waits for lines of it goes on in the new one."""
@@ -92,14 +94,19 @@ class Timeline:
 
     def watch(self, at: Cursor) -> AbstractAsyncContextManager[Feed]:
         """Have what comes in the epoch of `at` read, for as long as the context lasts."""
-        router = self._leg(at).router
-        assert router is not None, "nobody waits for lines of an epoch that was sealed before"
+        router = self._leg(at).router or self._tiers.router  # an epoch sealed before this process began gets no lines
         return router.watch(self.app)
 
     async def check(self, cursor: Cursor) -> None:
-        """Raise BadCursor unless `cursor` can be a place in this timeline."""
-        leg = next((leg for leg in self._all() if leg.epoch == cursor.epoch), None)
+        """Raise BadCursor unless `cursor` can be a place in this timeline.
+
+        Raises BusError for one of an epoch that may have begun elsewhere just now.
+        """
+        legs = self._all()
+        leg = next((leg for leg in legs if leg.epoch == cursor.epoch), None)
         if leg is None:
+            if self._tiers.successors and cursor.epoch == legs[-1].epoch + 1:
+                raise BusError(f"epoch {cursor.epoch} has not begun here yet")
             raise BadCursor("the cursor is of an epoch that isn't kept here")
         if cursor.partition != leg.partition:
             raise BadCursor("the cursor is of another app")

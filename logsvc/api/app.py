@@ -14,7 +14,7 @@ from logsvc.api.ingest import post_logs
 from logsvc.api.logs import get_logs
 from logsvc.api.pages import get_apps, get_health, get_metrics, get_ready, get_volume
 from logsvc.api.problems import Problem
-from logsvc.errors import StoreAway, StoreError
+from logsvc.errors import BusError, StoreAway, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ async def answer_problems(request: web.Request, handler: _Handler) -> web.Stream
     except web.HTTPException as error:
         detail = "There is nothing at this address." if error.status == 404 else error.reason
         return _with_headers(Problem(error.status, detail).response(), error)
-    except StoreAway as error:
+    except (BusError, StoreAway) as error:
         return Problem(503, str(error), retry_after=2).response()
     except StoreError:
         log.exception("the store refused a query")

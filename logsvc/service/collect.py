@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from logsvc import telemetry
@@ -14,7 +15,7 @@ from logsvc.bus.kafka import KafkaBus
 from logsvc.config import Settings
 from logsvc.errors import ConfigError
 from logsvc.service.epochs import is_stored, next_epoch, until_sealed
-from logsvc.service.lifecycle import first_of, signals
+from logsvc.service.lifecycle import first_of, persist, say, signals
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.files import FilesSource
@@ -52,19 +53,22 @@ class _Collecting:
     async def run(self) -> None:
         """Where an epoch was sealed, find out from it what was taken, and go on behind that in the next one."""
         epoch = await self._first()
+        say(f"logsvc collects the files of node {self._node}")
         while not self._stop.is_set():
             async with KafkaBus.open(self._settings.kafka, epoch.number) as bus:
                 if bus.sealed is None:
                     await self._collect(bus)
-                if bus.sealed is not None:
-                    await self._take_stock(bus)
+                if not self._stop.is_set():
+                    # The bus hears of it by itself, and maybe a moment later.
+                    await first_of(self._stop.wait(), self._take_stock(bus))
             await first_of(self._stop.wait(), next_epoch(self._epochs, epoch.number))
             epoch = self._epochs.all.get(epoch.number + 1, epoch)
 
     async def _take_stock(self, bus: KafkaBus) -> None:
         """Save the places up to which a sealed epoch has the files."""
+        await until_sealed(bus.epochs, bus.epoch)
         collector = Collector(bus, self._node, self._checkpoint(), self._store.origins)
-        await collector.recover()
+        await persist(collector.recover, "collection")
         await collector.save()
 
     async def _first(self) -> Epoch:
@@ -73,8 +77,9 @@ class _Collecting:
         if snapshot is not None and snapshot.epoch in self._epochs.all:
             return self._epochs.all[snapshot.epoch]
         for number in sorted(self._epochs.all):
-            if not await is_stored(self._epochs.all[number], self._store):
-                return self._epochs.all[number]
+            epoch = self._epochs.all[number]
+            if not await persist(partial(is_stored, epoch, self._store), "collection"):
+                return epoch
         return self._epochs.current
 
     def _checkpoint(self) -> Checkpoint:

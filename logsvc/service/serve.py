@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 from logsvc import telemetry
 from logsvc.api.context import Context
@@ -11,10 +12,10 @@ from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.protocol import Records
 from logsvc.bus.sealed import Stored
 from logsvc.config import Settings
-from logsvc.errors import ConfigError
+from logsvc.errors import ConfigError, StoreAway
 from logsvc.router import Router
-from logsvc.service.epochs import is_stored, next_epoch
-from logsvc.service.lifecycle import LOOPBACK, first_of, say, signals
+from logsvc.service.epochs import is_stored, next_epoch, until_sealed
+from logsvc.service.lifecycle import LOOPBACK, first_of, persist, say, signals
 from logsvc.sources.push import PushSource
 from logsvc.store.protocol import Store
 from logsvc.store.server import ServerStore
@@ -53,6 +54,7 @@ class _Serving:
 
     def __init__(self, settings: Settings, epochs: Epochs, store: Store, stack: AsyncExitStack) -> None:
         self._settings, self._epochs, self._store, self._stack = settings, epochs, store, stack
+        self._current: KafkaBus
         self._tiers: Tiers
         self._push: PushSource
         self._routers: list[Router] = []
@@ -61,9 +63,10 @@ class _Serving:
         tail = self._settings.tail
         *older, current = [self._epochs.all[number] for number in sorted(self._epochs.all)] or [self._epochs.current]
         sealed = [Leg(await self._records(epoch), None) for epoch in older]
-        bus = await self._bus(current)
-        self._tiers = Tiers(bus, self._store, self._router(bus), sealed)
-        self._push = PushSource(bus, self._store)
+        bus = self._current = await self._bus(current)
+        self._tiers = Tiers(bus, self._store, self._router(bus), sealed, successors=True)
+        self._push = PushSource(bus, self._store, [leg.bus for leg in sealed])
+        telemetry.follow_routers(self._routers)
         return Context(self._tiers, self._push, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
 
     async def run(self) -> None:
@@ -71,16 +74,21 @@ class _Serving:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._routers[-1].run(), name="router")
             while True:
-                epoch = await next_epoch(self._epochs, self._tiers.bus.epoch)
-                bus = await self._bus(epoch)
+                epoch = await next_epoch(self._epochs, self._current.epoch)
+                await until_sealed(self._current.epochs, self._current.epoch)
+                bus = await persist(partial(self._bus, epoch), f"epoch {epoch.number}")
                 router = self._router(bus)
                 group.create_task(router.run(), name=f"router of epoch {epoch.number}")
                 self._push.cross(bus)
                 self._tiers.cross(bus, router)
+                self._current = bus
 
     async def _records(self, epoch: Epoch) -> Records:
-        if epoch.sealed is not None and await is_stored(epoch, self._store):
-            return Stored(epoch.number, epoch.sealed)
+        try:
+            if epoch.sealed is not None and await is_stored(epoch, self._store):
+                return Stored(epoch.number, epoch.sealed)
+        except StoreAway:
+            pass  # then it can't be told, and Kafka has what isn't stored
         return await self._bus(epoch)
 
     async def _bus(self, epoch: Epoch) -> KafkaBus:
@@ -99,5 +107,4 @@ class _Serving:
         )
         self._stack.push_async_callback(router.close)
         self._routers.append(router)
-        telemetry.follow_router(router)
         return router

@@ -10,7 +10,7 @@ from logsvc.bus.epochs import Epoch, Epochs
 from logsvc.bus.kafka import KafkaBus
 from logsvc.config import Settings
 from logsvc.service.epochs import is_stored, next_epoch, until_sealed
-from logsvc.service.lifecycle import first_of, signals
+from logsvc.service.lifecycle import first_of, persist, say, signals
 from logsvc.service.retention import retain
 from logsvc.store.protocol import Store
 from logsvc.store.server import ServerStore
@@ -38,6 +38,7 @@ async def store(settings: Settings) -> int:
 async def _store_epochs(settings: Settings, epochs: Epochs, server: Store) -> None:
     """Epoch by epoch, each to its end before the next is begun: what is stored of one comes after all before it."""
     epoch = await _first_lacking(epochs, server)
+    say("logsvc stores what is on Kafka")
     while True:
         async with KafkaBus.open(settings.kafka, epoch.number) as bus:
             loop = StoreLoop(
@@ -54,12 +55,14 @@ async def _store_epochs(settings: Settings, epochs: Epochs, server: Store) -> No
 
 async def _first_lacking(epochs: Epochs, server: Store) -> Epoch:
     for number in sorted(epochs.all):
-        if not await is_stored(epochs.all[number], server):
-            return epochs.all[number]
+        epoch = epochs.all[number]
+        if not await persist(partial(is_stored, epoch, server), "the store"):
+            return epoch
     return epochs.current
 
 
 async def _until_stored(epochs: Epochs, number: int, server: Store) -> None:
     await until_sealed(epochs, number)
-    while not await is_stored(epochs.all[number], server):  # noqa: ASYNC110 - others store too, and tell only the store
+    stored = partial(is_stored, epochs.all[number], server)
+    while not await persist(stored, "the store"):  # noqa: ASYNC110 - others store too, and tell only the store
         await asyncio.sleep(_LOOK)

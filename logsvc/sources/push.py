@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 from zlib import crc32
 
-from logsvc.bus.protocol import Bus
+from logsvc.bus.protocol import Bus, Records
 from logsvc.errors import BusError, LogsvcError
 from logsvc.formats.pushed import Labels, Pushed
 from logsvc.model import MAX_CHUNK, AppId, Origin, Stream
@@ -43,8 +43,10 @@ class PushSource:
     from there. Below the watermark the store knows.
     """
 
-    def __init__(self, bus: Bus, store: StoreReader) -> None:
-        self._buses, self._store = [bus], store
+    def __init__(self, bus: Bus, store: StoreReader, older: Sequence[Records] = ()) -> None:
+        """`older`: what there was before `bus`, sealed."""
+        self._bus, self._store = bus, store
+        self._older = list(older)
         self._known: OrderedDict[str, Origin] = OrderedDict()
         self._read: dict[tuple[int, int], int] = {}
         """By epoch and partition, the offset up to which posts are in `_known` or in the store."""
@@ -53,36 +55,42 @@ class PushSource:
 
     def cross(self, bus: Bus) -> None:
         """Append to a new epoch from here on; the ones before are sealed."""
-        self._buses.append(bus)
+        self._older.append(self._bus)
+        self._bus = bus
 
     @asynccontextmanager
     async def post(self, app: AppId, key: str | None) -> AsyncIterator["Post"]:
         """Begin a post, or go on with the one of the same key. Raises KeyInUse, StoreAway, BusError."""
         if key is None:
-            yield Post(self._buses[-1], app, None, None)
+            yield Post(self._bus, app, None, None)
             return
         name = f"{app.tenant}/{app.app}/{key}"
         if name in self._busy:
             raise KeyInUse("A post with this Idempotency-Key is under way.")
         self._busy.add(name)
         try:
-            yield Post(self._buses[-1], app, name, await self._find(app, name))
+            bus = self._bus
+            yield Post(bus, app, name, await self._find(bus, app, name))
         finally:
             self._busy.discard(name)
 
-    async def _find(self, app: AppId, name: str) -> Origin | None:
-        """How far the post got, here or elsewhere."""
+    async def _find(self, bus: Bus, app: AppId, name: str) -> Origin | None:
+        """How far the post got, here or elsewhere. Raises Sealed where `bus` takes no more: ask the next one."""
         async with self._reading:
-            for bus in self._buses:
-                await self._read_posts(bus, app.partition(bus.partitions))
+            for records in self._older:
+                if records is not bus:
+                    assert records.sealed is not None, "another epoch follows"
+                    partition = app.partition(records.partitions)
+                    await self._read_posts(records, partition, records.sealed[partition])
+            partition = app.partition(bus.partitions)
+            await self._read_posts(bus, partition, await bus.fence(partition))
         stored = (await self._store.origins(NODE, [name])).get(name)
         found = [origin for origin in (stored, self._known.get(name)) if origin is not None]
         return max(found, key=lambda origin: (origin.end, origin.held), default=None)
 
-    async def _read_posts(self, bus: Bus, partition: int) -> None:
+    async def _read_posts(self, bus: Records, partition: int, end: int) -> None:
         place = bus.epoch, partition
         at = max(self._read.get(place, 0), await bus.watermark(partition))
-        end = await bus.fence(partition) if bus.sealed is None else bus.sealed[partition]
         mine = f'["{NODE}",'.encode()
         while at < end:
             _, chunks, at = await bus.read(partition, at, _READ)

@@ -58,6 +58,7 @@ class ClickHouse:
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
+                start_new_session=True,
             )
 
     def answers(self) -> bool:
