@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from logsvc.service.procfile import make_runner, until_stopped
 from logsvc.service.retention import retain
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
 from logsvc.sources.procfile.identity import ProcfileIdentity, prune
+from logsvc.sources.procfile.mending import mend
 from logsvc.sources.procfile.runner import ProcfileRunner
 from logsvc.sources.push import PushSource
 from logsvc.store.embedded import EmbeddedStore
@@ -141,6 +143,7 @@ async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | Non
             await stop.wait()
             return 0
         data, limits = asked.settings.data.dir, asked.settings.collect.model_dump()
+        await asyncio.to_thread(_mend, data)
         source = reading.source = FilesSource(
             FilesSettings(root=data / "pods", data=data / "collector", node=_NODE, **limits),
             core.bus,
@@ -166,6 +169,12 @@ async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | Non
             core.router.wake()
             await asyncio.wait([showing])
         return status
+
+
+def _mend(data: Path) -> None:
+    """End what a `kill -9` left unfinished in the logs; where the disk refuses, at a later start."""
+    with suppress(OSError):
+        mend(data / "pods", data / "identity", time.time_ns())
 
 
 async def _prune(source: FilesSource, data: Path) -> None:

@@ -115,7 +115,7 @@ def prune(pods: Path, identities: Path, collected: Callable[[Path], bool], keep_
     waits for a collector that is behind stays, and goes at a later start. Call it before the runner starts, or in a
     thread. A second call after a crash finishes what the first began.
     """
-    known = [identity for identity in _identities(identities) if identity is not None]
+    known = list(read_identities(identities))
     kept = set(sorted({identity.run for identity in known}, reverse=True)[: max(keep_runs, 0)])
     removed = []
     for identity in known:
@@ -129,9 +129,11 @@ def prune(pods: Path, identities: Path, collected: Callable[[Path], bool], keep_
     return removed
 
 
-def _identities(folder: Path) -> Iterator[Identity | None]:
+def read_identities(folder: Path) -> Iterator[Identity]:
+    """The identities that can be read, in no order."""
     for path in folder.glob("*.json"):
-        yield read_identity(folder, path.stem)
+        if (identity := read_identity(folder, path.stem)) is not None:
+            yield identity
 
 
 def _logs(folder: Path) -> Iterator[Path]:
