@@ -14,14 +14,14 @@ async def test_what_migrate_made_passes(kafka: Cluster):
     await migrate(settings, PARTITIONS)
     findings = await check(settings)
     assert [finding for finding in findings if not finding.ok] == []
-    assert [finding for finding in findings if finding.advice] == []
+    assert [finding for finding in findings if finding.todo] == []
     assert len(findings) > 10
 
 
 async def test_before_migrate(kafka: Cluster):
     findings = await check(kafka.settings())
     assert [(finding.name, finding.ok) for finding in findings] == [("Kafka answers", True), ("topics", False)]
-    assert findings[-1].advice == "Run logsvc migrate."
+    assert findings[-1].todo == "Run logsvc migrate."
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ async def test_a_topic_that_was_set_otherwise(kafka: Cluster, setting: str, wron
         await admin.set_config(name, {setting: wrong})
     (bad,) = [finding for finding in await check(settings) if not finding.ok]
     assert (bad.name, bad.found) == (f"{name} {setting}", wrong)
-    assert bad.advice.startswith(f"Set {setting} of {name} to ")
+    assert bad.todo.startswith(f"Set {setting} of {name} to ")
 
 
 async def test_one_broker_will_do_for_development_only(kafka: Cluster):
