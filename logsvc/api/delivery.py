@@ -89,6 +89,11 @@ class Delivery:
             await self._watch(await self._timeline.end())
         await self._prepare()
 
+    @property
+    def found(self) -> bool:
+        """Whether opening it has met a line."""
+        return bool(self._backlog)
+
     async def close(self) -> None:
         await self._resources.aclose()
 

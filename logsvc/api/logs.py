@@ -37,25 +37,29 @@ _RANGES: dict[str, _Form] = {"*/*": PlainText, "text/*": PlainText, "application
 async def get_logs(request: web.Request) -> web.StreamResponse:
     """Lines by HTTP; by WebSocket where the request asks to upgrade."""
     context = request.app[CONTEXT]
-    timeline = await known_timeline(request, context)
+    timeline = timeline_of(request, context)
     query = read_query(request.query, last_event_id=request.headers.get("Last-Event-ID"), now=time.time_ns())
     upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
     form = WebSocketMessages if upgrade else choose_form(", ".join(request.headers.getall("Accept", [])))
     with context.admit_tail(form.name) if query.tail else contextlib.nullcontext():
         async with _opened(timeline, context, query, form(cursors=query.cursors)) as delivery:
+            # Asked last: an answer that has lines says so by itself.
+            await require_app(timeline, context, found=delivery.found)
             send = serve_websocket if upgrade else _stream
             return await send(request, delivery)
 
 
-async def known_timeline(request: web.Request, context: Context) -> Timeline:
-    """The timeline of the app that the URL names. Raises Problem where there is no such app."""
-    app = AppId(tenant_of(request), read_name("app", request.match_info["app"]))
-    timeline = Timeline(app, context.tiers)
-    if app not in context.known_apps:
-        if not await timeline.exists():
-            raise no_such_app(app.app)
-        context.known_apps.add(app)
-    return timeline
+def timeline_of(request: web.Request, context: Context) -> Timeline:
+    """The timeline of the app that the URL names, which may not be there. Raises Problem where it can't be a name."""
+    return Timeline(AppId(tenant_of(request), read_name("app", request.match_info["app"])), context.tiers)
+
+
+async def require_app(timeline: Timeline, context: Context, *, found: bool = False) -> None:
+    """Raise Problem where there is no such app; `found`: a line of it has been seen."""
+    if timeline.app not in context.known_apps:
+        if not found and not await timeline.exists():
+            raise no_such_app(timeline.app.app)
+        context.known_apps.add(timeline.app)
 
 
 @asynccontextmanager

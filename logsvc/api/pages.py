@@ -8,7 +8,7 @@ from aiohttp import web
 
 from logsvc import metrics
 from logsvc.api.context import CONTEXT, tenant_of
-from logsvc.api.logs import known_timeline
+from logsvc.api.logs import require_app, timeline_of
 from logsvc.api.problems import Problem
 from logsvc.api.query import FILTER_PARAMETERS, check_names, read_filter, read_matcher, read_step
 from logsvc.formats import cri
@@ -29,7 +29,8 @@ async def get_volume(request: web.Request) -> web.Response:
 
     `{"step":60.0,"buckets":[{"time":"…","process":"web","stream":"stdout","lines":17}]}`, in order of time.
     """
-    timeline = await known_timeline(request, request.app[CONTEXT])
+    timeline = timeline_of(request, request.app[CONTEXT])
+    await require_app(timeline, request.app[CONTEXT])
     check_names(request.query, FILTER_PARAMETERS | {"step"})
     wanted = read_filter(request.query, now=time.time_ns())
     read_matcher(wanted)

@@ -200,7 +200,7 @@ async def test_a_last_event_id_that_is_no_place_here_is_named(written: Served, c
 
 
 async def test_an_app_without_lines_is_not_found(written: Served) -> None:
-    for path in ("logs", "logs?num=x", "volume"):
+    for path in ("logs", "logs?tail=1", "logs?num=0", "logs?since=1h", "volume"):
         async with written.client.get(f"{written.url}/v1/apps/nobody/{path}") as response:
             assert response.status == 404
             assert (await problem_of(response))["app"] == "nobody"
