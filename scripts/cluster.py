@@ -112,7 +112,7 @@ logsvc serves at {" and ".join(urls)} (Ctrl-C stops everything, and nothing is k
 
 {commands}
 
-Kafka is at {", ".join(platform.kafka.settings().bootstrap)}, ClickHouse at {platform.clickhouse.url}, all files are in
+Kafka is at {", ".join(platform.bus.bootstrap)}, ClickHouse at {platform.clickhouse.url}, all files are in
 {platform.folder}. The operator's commands find them by
 
     export {environment}

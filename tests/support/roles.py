@@ -63,7 +63,7 @@ class Platform:
         self.folder = folder
         self.kafka = kafka
         self.clickhouse = clickhouse
-        bus = kafka.settings()
+        bus = self.bus = kafka.settings()
         self.settings: dict[str, object] = {
             "kafka.bootstrap": orjson.dumps(bus.bootstrap).decode(),
             "kafka.prefix": bus.prefix,
