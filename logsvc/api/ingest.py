@@ -1,17 +1,19 @@
 """`POST /v1/apps/{app}/logs`: lines from anywhere. The answer comes when they are durable."""
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
 
 from aiohttp import web
-from aiohttp.http_exceptions import ContentEncodingError, TransferEncodingError
+from aiohttp.http_exceptions import TransferEncodingError
 
 from logsvc import metrics
 from logsvc.api.context import CONTEXT, tenant_of
+from logsvc.api.decoding import Decoder, decoder_for
 from logsvc.api.problems import Problem, bad_parameter
 from logsvc.api.query import check_names, read_name
-from logsvc.errors import BadLine, BusError, StoreAway
+from logsvc.errors import BadLine, BusError, FormatError, StoreAway
 from logsvc.formats.pushed import JsonReader, Labels, Pushed, Reader, TextReader
 from logsvc.model import AppId
 from logsvc.sources.push import KeyInUse, OtherBody, Post
@@ -22,7 +24,6 @@ _READERS: dict[str, type[JsonReader | TextReader]] = {
     "text/plain": TextReader,
 }
 _KEY = re.compile(r"[ -~]{1,255}", re.ASCII)
-_CODINGS = frozenset({"", "identity", "gzip", "deflate", "zstd"})
 
 
 async def post_logs(request: web.Request) -> web.Response:
@@ -32,11 +33,14 @@ async def post_logs(request: web.Request) -> web.Response:
     if key is not None and not _KEY.fullmatch(key):
         raise bad_parameter("Idempotency-Key", "has 1 to 255 characters of ASCII")
     reader_type, labels, stream = _read_head(request)
+    decoder = decoder_for(request.headers.get("Content-Encoding", ""))
+    if decoder is None:
+        raise Problem(415, "Content-Encoding is gzip, deflate or zstd, or nothing.")
     outcome = "failed"
     try:
         async with request.app[CONTEXT].push.post(app, key) as post:
             reader = reader_type(labels, stream, time.time_ns, post.start)
-            count = await _take(post, reader, _pieces(request))
+            count = await _take(post, reader, _pieces(request, decoder))
         outcome = "taken"
     except BadLine as error:
         outcome = "refused"
@@ -60,8 +64,6 @@ def _read_head(request: web.Request) -> tuple[type[JsonReader | TextReader], Lab
     reader: type[JsonReader | TextReader] | None = _READERS.get(request.content_type)
     if reader is None:
         raise Problem(415, "Post application/x-ndjson or text/plain.")
-    if request.headers.get("Content-Encoding", "").lower() not in _CODINGS:
-        raise Problem(415, "Content-Encoding is gzip, deflate or zstd, or nothing.")
     process = read_name("process", request.query.get("process", "app"))
     dyno = read_name("dyno", request.query.get("dyno", f"{process}.1"))
     stream = request.query.get("stream", "stdout")
@@ -96,10 +98,13 @@ async def _send(post: Post, reader: Reader, pushed: Iterator[Pushed]) -> int:
     return len(lines)
 
 
-async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+async def _pieces(request: web.Request, decoder: Decoder) -> AsyncIterator[bytes]:
     """The decoded body as it comes in. What came before a cut is kept; a repeated post goes on behind it."""
     try:
         async for data in request.content.iter_any():
-            yield data
-    except (ContentEncodingError, TransferEncodingError, web.RequestPayloadError) as error:
+            for decoded in decoder.feed(data):
+                yield decoded
+                await asyncio.sleep(0)  # others get a turn, however much a few bytes hold
+        decoder.finish()
+    except (FormatError, TransferEncodingError, web.RequestPayloadError) as error:
         raise Problem(400, "The body can't be decoded or was cut. Lines before that were taken.") from error

@@ -51,7 +51,8 @@ class _Connection(web.RequestHandler):
     def __init__(self, manager: web.Server | None, loop: asyncio.AbstractEventLoop) -> None:
         assert manager is not None, "the runner is set up"
         # None is no log of requests; aiohttp checks for it, though its annotation has only loggers.
-        super().__init__(manager, loop=loop, access_log=None)  # type: ignore[arg-type]
+        # Bodies come as they are: see decoding.py.
+        super().__init__(manager, loop=loop, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
 
     def handle_error(
         self,

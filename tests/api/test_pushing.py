@@ -105,6 +105,45 @@ async def test_a_body_that_is_not_what_it_says_is_refused(served: Served, coding
         await problem_of(response)
 
 
+@pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.9, 1.0])
+async def test_a_compressed_body_that_ends_in_its_middle_is_not_taken_for_whole(
+    served: Served, coding: str, compress: Callable[[bytes], bytes], part: float
+) -> None:
+    """Its framing is right, so only the compressed data tells."""
+    lines = [f"line {n} {n * 7919 % 10007}" for n in range(20_000)]
+    body = "".join(f"{line}\n" for line in lines).encode()
+    packed = compress(body)
+    end = max(1, int((len(packed) - 1) * part))
+    assert await taken(served, b"first\n") == 1
+    async with post(served, packed[:end], key="k", Content_Encoding=coding) as response:
+        assert response.status == 400
+        await problem_of(response)
+    before = (await messages(served))[1:]
+    assert before == lines[: len(before)]
+    assert await taken(served, packed, key="k", Content_Encoding=coding) == len(lines) - len(before)
+    assert await messages(served) == ["first", *lines]
+
+
+@pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
+async def test_a_body_may_be_of_several_members(
+    served: Served, coding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    packed = b"".join(compress(b"line %d\n" % n) for n in range(50))
+    assert await taken(served, packed, Content_Encoding=coding) == 50
+    assert await messages(served) == [f"line {n}" for n in range(50)]
+
+
+@pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
+async def test_a_body_that_grows_a_thousandfold_is_held_in_pieces(
+    served: Served, coding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    packed = compress((b" " * 65_535 + b"\n") * 1024)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert await taken(served, packed, JSON, Content_Encoding=coding) == 0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 * 1024
+
+
 async def test_a_compressed_body_that_is_cut_can_be_repeated_uncompressed(served: Served) -> None:
     """Places are counted in the body as it was before it was compressed."""
     lines = [f"line {n} {n * 7919 % 10007}" for n in range(20_000)]
