@@ -142,6 +142,20 @@ async def test_everybody_is_woken_now_and_then(store: Store) -> None:
                 await feed.changed()
 
 
+async def test_silence_lasts_little_longer_than_the_period(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tail that is just not due at one look is at the next, and that comes within a third of the period."""
+    sleeping, slept = asyncio.sleep, []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await sleeping(seconds)
+
+    monkeypatch.setattr("logsvc.router.asyncio.sleep", sleep)
+    async with rig(store, heartbeat=0.03) as made, made.router.watch(made.app) as feed, asyncio.timeout(DEADLINE):
+        await feed.changed()
+    assert max(slept) == pytest.approx(0.01)
+
+
 SMALL = LocalSettings(segment_bytes=4096, recent_bytes=4096, hold_back=0.0, sync_interval=0.001)
 
 
