@@ -368,3 +368,25 @@ async def follow(made: Rig, wanted: Filter, offset: int) -> list[Known]:
         at = step.at
         await asyncio.sleep(0)
     return found
+
+
+async def test_who_is_little_behind_reads_the_bus_and_a_quiet_app_in_a_noisy_partition_the_index(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same lines either way; what differs is how much of others' is read along."""
+    monkeypatch.setattr("logsvc.legs.NEAR", 1 << 16)
+    async with rig(store) as made:
+        matcher = Matcher(EVERYTHING)
+        for _ in range(3):
+            await made.write(20)
+        await made.store_upto(await made.end())
+        step = await made.timeline.read(made.timeline.start, matcher)
+        assert (step.tier, sum(len(selection.numbers) for selection in step.selections)) == ("bus", 60)
+        await made.write(2)
+        for _ in range(40):
+            await made.write(20, app=made.neighbour, text="x" * 500)
+        await made.write(1)
+        await made.store_upto(await made.end())
+        step = await made.timeline.read(step.at, matcher)
+        assert (step.tier, sum(len(selection.numbers) for selection in step.selections)) == ("store", 3)
+        assert step.at.offset == await made.end()
