@@ -14,7 +14,7 @@ class FilesSettings:
     """Where the checkpoint is kept, and room to unpack rotated files."""
     node: str
     """Names this machine in origins; it must stay the same over restarts."""
-    tick: float = 0.005
+    tick: float = 0.01
     """Seconds between two looks at files that are being written."""
     idle_after: float = 0.05
     """Seconds without a write after which a file is left to the kernel's watch."""
