@@ -10,7 +10,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
@@ -85,15 +85,16 @@ async def live(folder: Path, kafka: Cluster, rate: int, seconds: int) -> Figures
         return meter.figures(int(out))
 
 
-async def fill(bus: KafkaBus, lines: int) -> None:
-    """Chunks of all apps, in turn, 200 under way at a time."""
+async def fill(bus: KafkaBus, lines: int, apps: Sequence[int] = range(APPS)) -> None:
+    """Chunks of the apps, in turn, 200 under way at a time."""
     made = cri_lines(time.time_ns())
     values = [b"".join(islice(made, LINES)) for _ in range(100)]
     numbers = iter(range(lines // LINES))
 
     async def write() -> None:
         for number in numbers:
-            await bus.append(Stream("local", f"app-{number % APPS}", "web", "web.1", "app", "0"), values[number % 100])
+            app = apps[number % len(apps)]
+            await bus.append(Stream("local", f"app-{app}", "web", "web.1", "app", "0"), values[number % 100])
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(200):
@@ -108,19 +109,18 @@ async def costing(work: Callable[[], Coroutine[None, None, int]]) -> Figures:
     return {"lines_per_cpu_s": chunks * LINES / cpu, "lines_per_s": chunks * LINES / wall, "chunks": chunks}
 
 
-async def watching(bus: KafkaBus, partitions: range, rounds: int) -> int:
-    """The router's reader, over some partitions from their start to their end, some times."""
+async def watching(bus: KafkaBus, partitions: range) -> int:
+    """The router's reader, over some partitions from their start to their end."""
+    ends = {p: (await bus.bounds(p)).end for p in partitions}
     reader = bus.live()
+    for partition in partitions:
+        reader.watch(partition, 0)
     chunks = 0
-    for _ in range(rounds):
-        ends = {p: (await bus.bounds(p)).end for p in partitions}
-        for partition in partitions:
-            reader.watch(partition, 0)
-        while ends:
-            for fetched in await reader.fetch():
-                chunks += len(fetched.chunks)
-                if fetched.next >= ends.get(fetched.partition, 1 << 62):
-                    del ends[fetched.partition]
+    while ends:
+        for fetched in await reader.fetch():
+            chunks += len(fetched.chunks)
+            if fetched.next >= ends.get(fetched.partition, 1 << 62):
+                del ends[fetched.partition]
     await reader.close()
     return chunks
 
@@ -137,29 +137,33 @@ async def storing(bus: KafkaBus) -> int:
     return chunks
 
 
-async def catching_up(bus: KafkaBus, partition: int, rounds: int) -> int:
-    """Read a partition as one who has fallen behind does, some times."""
+async def catching_up(bus: KafkaBus, partition: int) -> int:
+    """Read a partition as one who has fallen behind does."""
+    at, end = await bus.bounds(partition)
     chunks = 0
-    for _ in range(rounds):
-        at, end = await bus.bounds(partition)
-        while at < end:
-            fetched = await bus.read(partition, at, 1 << 20)
-            chunks, at = chunks + len(fetched.chunks), fetched.next
+    while at < end:
+        fetched = await bus.read(partition, at, 1 << 20)
+        chunks, at = chunks + len(fetched.chunks), fetched.next
     return chunks
 
 
 async def consuming(kafka: Cluster, lines: int) -> dict[str, Figures]:
-    settings = kafka.settings()
+    """Lines of all apps, and then lines of those alone that are in the partition of the one that is watched."""
+    settings, alone = kafka.settings(), kafka.settings()
     await migrate(settings, PARTITIONS)
+    await migrate(alone, PARTITIONS)
+    one = AppId("local", "app-7").partition(PARTITIONS)
+    beside = [number for number in range(APPS) if AppId("local", f"app-{number}").partition(PARTITIONS) == one]
+    figures = {}
     async with KafkaBus.open(settings) as bus:
         await fill(bus, lines)
-        one = AppId("local", "app-7").partition(PARTITIONS)
-        return {
-            f"watch one of {APPS} apps": await costing(lambda: watching(bus, range(one, one + 1), PARTITIONS)),
-            "watch all": await costing(lambda: watching(bus, range(PARTITIONS), 1)),
-            "the store's reader": await costing(lambda: storing(bus)),
-            "catch up": await costing(lambda: catching_up(bus, one, PARTITIONS)),
-        }
+        figures["watch all"] = await costing(lambda: watching(bus, range(PARTITIONS)))
+        figures["the store's reader"] = await costing(lambda: storing(bus))
+    async with KafkaBus.open(alone) as bus:
+        await fill(bus, lines, beside)
+        figures[f"watch one of {APPS} apps"] = await costing(lambda: watching(bus, range(one, one + 1)))
+        figures["catch up"] = await costing(lambda: catching_up(bus, one))
+    return figures
 
 
 async def cold(kafka: Cluster, rounds: int) -> Figures:

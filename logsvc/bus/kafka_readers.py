@@ -36,7 +36,7 @@ MOST: Final = 8 * 1024 * 1024
 """About the most bytes of values of all partitions in one `LiveReader.fetch`."""
 _STEP: Final = 64
 """Records unpacked at a time."""
-_FETCH_BYTES: Final = 128 * 1024
+_FETCH_BYTES: Final = 256 * 1024
 """Most compressed bytes of one partition that a broker is asked for at once; a larger batch comes whole."""
 _FETCH_MOST: Final = 8 * 1024 * 1024
 _MAX_WAIT_MS: Final = 50
