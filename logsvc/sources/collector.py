@@ -52,7 +52,7 @@ class Collector:
         its way excepted."""
         self._on_way: defaultdict[int, dict[int, int]] = defaultdict(dict)
         """By partition and number of the append: what was known when it began, so its offset isn't below that."""
-        self._found: defaultdict[str, list[str]] = defaultdict(list)
+        self._found: dict[str, list[str]] = {}
         self._serial = 0
         self._changed = False
 
@@ -82,6 +82,14 @@ class Collector:
         """These files are gone and nothing of them will be read again."""
         for file in files:
             self._changed |= self.positions.pop(file, None) is not None
+            self._found.pop(_folder(file), None)
+
+    def by_folder(self) -> dict[str, list[str]]:
+        """All files that have a position, by what their names begin with, up to a slash."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for file in self.positions:
+            found[_folder(file)].append(file)
+        return found
 
     def files_of(self, prefix: str) -> list[str]:
         """Files with a position at the last recovery whose names begin with `prefix`, up to a slash."""
@@ -114,9 +122,7 @@ class Collector:
             for origin in await self._origins(partition, start, fences[partition]):
                 _take_newer(places, origin)
         self.positions = places
-        self._found.clear()
-        for file in places:
-            self._found[file[: file.rfind("/") + 1]].append(file)
+        self._found = self.by_folder()
         self._known = {partition: fence + 1 for partition, fence in enumerate(fences)}
         self._on_way.clear()
         self._changed = True
@@ -167,6 +173,10 @@ class Collector:
         except OSError as error:
             self._changed = True
             logger.warning("the checkpoint can't be written: %s", error)
+
+
+def _folder(file: str) -> str:
+    return file[: file.rfind("/") + 1]
 
 
 def _take_newer(places: dict[str, Origin], origin: Origin) -> None:

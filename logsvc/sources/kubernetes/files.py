@@ -338,6 +338,9 @@ class FilesSource:
             await self._look_at_all()
             looks += 1
             if self._ready and looks % 6 == 0:
+                known = self.collector.by_folder()
+                for lane in self.lanes.values():
+                    lane.series.forget_absent(known.get(lane.series.prefix, ()))
                 with suppress(BusError):
                     await self.collector.advance()
 

@@ -251,6 +251,11 @@ class LogFile:
         start = max(position - CHECKED, 0)
         return os.pread(self.fd, position - start, start)
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing was written to it yet."""
+        return self.fd >= 0 and not self.compressed and self.size() == 0
+
     def size(self) -> int:
         return os.fstat(self.fd).st_size
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -59,7 +59,8 @@ class Series:
         self._collector = collector
         self._scratch = scratch
         self._path = tuple(name.split("/"))
-        self._prefix = f"{uid}/{self._path[1]}/"
+        self.prefix = f"{uid}/{self._path[1]}/"
+        """What the names of its files begin with in origins."""
         self._listed = 0
         """The folder's mtime when it was listed last."""
         self._placed_before = False
@@ -170,7 +171,7 @@ class Series:
         digest = file.identify(final=final)
         if not digest:
             return False
-        name = f"{self._prefix}{file.name.restart}@{digest}"
+        name = f"{self.prefix}{file.name.restart}@{digest}"
         for number in count():
             file.id = f"{name}+{number}" if number else name
             twin = next((other for other in self.files if other.id == file.id and other is not file), None)
@@ -211,14 +212,24 @@ class Series:
 
     def _look_for_gap(self) -> None:
         """Where the file that was read last is gone, what it and those behind it held may be lost."""
-        known = self._collector.files_of(self._prefix)
+        known = self._collector.files_of(self.prefix)
         here = {file.id for file in self.files}
         if known and self.files and known[-1] not in here:
             origin = self._collector.positions[known[-1]]
             if origin.check != CLOSED and not any(loss.origin.file == origin.file for loss in self.losses):
-                restart = int(origin.file.removeprefix(self._prefix).partition("@")[0])
+                restart = int(origin.file.removeprefix(self.prefix).partition("@")[0])
                 self._lose(origin, restart, "a log file was deleted while it was not being read")
-        if all(file.id for file in self.files):
+        self.forget_absent(known)
+
+    def forget_absent(self, known: Iterable[str]) -> None:
+        """Forget the positions of those of `known` that are not here any more: what is to be said of them was said.
+
+        Only where every file of the folder is open or known: one whose position was forgotten would be sent again.
+        """
+        if not self._placed_before or not self._listed or self.gone or self.stale():
+            return
+        if all(file.id or file.is_empty for file in self.files):
+            here = {file.id for file in self.files} | {loss.origin.file for loss in self.losses}
             self._collector.forget(set(known) - here)
 
     async def unpack(self, file: LogFile) -> bool:
@@ -328,7 +339,7 @@ class Series:
 
     def _refuse(self, file: LogFile) -> None:
         """Not even the beginning can be unpacked, so it is known by its name."""
-        file.id = f"{self._prefix}{file.name.restart}@{file.name.plain}"
+        file.id = f"{self.prefix}{file.name.restart}@{file.name.plain}"
         if file.id in self._collector.positions:
             file.finish()
         else:

@@ -1,6 +1,10 @@
 """What the source says of a file to whoever would delete it."""
 
 import asyncio
+import errno
+import os
+
+import pytest
 
 from tests.sources.kubernetes.support import Node, compress
 from tests.support import until
@@ -55,3 +59,56 @@ async def test_what_a_bus_that_fails_did_not_take_is_not_collected(node: Node) -
         node.bus.full = False
         await asyncio.wait_for(source.drained(), 20)
         assert source.collected(log.path)
+
+
+async def test_positions_of_files_that_are_on_no_disk_any_more_are_forgotten(node: Node) -> None:
+    """Also where the checkpoint was lost and the bus tells of all files that there ever were."""
+    log = node.container()
+    for number in range(5):
+        log.write(b"line %d" % number)
+        await node.collect()
+        log.rotate()
+    rotated = sorted(log.folder.glob("0.log.*"))
+    (node.settings.data / "checkpoint").unlink()
+    for path in rotated[:3]:
+        path.unlink()
+    async with node.collecting(rescan=0.001) as source:
+        await until(lambda: len(source.collector.positions) == 2)
+        await source.drained()
+        assert source.collected(rotated[3])
+        assert source.collected(rotated[4])
+    await node.collect()
+    assert node.said() == [b"line %d" % number for number in range(5)]
+    assert node.notices() == []
+
+
+async def test_positions_are_kept_where_a_file_cannot_be_opened(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there, and would be sent again."""
+    log = node.container()
+    log.write(b"one")
+    log.rotate()
+    log.write(b"two")
+    await node.collect()
+    (closed,) = log.folder.glob("0.log.*")
+    opening = os.open
+
+    def refuse(path: str, *args: int, **options: int) -> int:
+        if path == closed.name:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opening(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.open", refuse)
+        async with node.collecting(rescan=0.001) as source:
+            # Behind each look for what is gone the cursors of the partitions move.
+            advance, looks = source.collector.advance, []
+
+            async def advanced() -> None:
+                looks.append(len(source.collector.positions))
+                await advance()
+
+            patch.setattr(source.collector, "advance", advanced)
+            await until(lambda: len(looks) > 2)
+            assert set(looks) == {2}
+    await node.collect()
+    assert node.said() == [b"one", b"two"]
