@@ -8,11 +8,16 @@ from functools import lru_cache
 from time import localtime, strftime
 from typing import BinaryIO, Final
 
+from logsvc.errors import StoreAway
 from logsvc.formats import cri
+from logsvc.formats.terminal import sanitized
 from logsvc.model import EVERYTHING, Selection
 from logsvc.router import Router
 from logsvc.selection import Matcher
 from logsvc.timeline import Timeline
+
+_PAUSE: Final = 0.5
+"""Seconds between two tries to read lines that only the store has, while it is away."""
 
 _COLOURS: Final = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
@@ -42,7 +47,15 @@ async def _show(timeline: Timeline, router: Router, out: BinaryIO, screening: Sc
         screening.begun.set()
         end = None
         while end is None or at < end:
-            step = await timeline.read(at, matcher, end)
+            try:
+                step = await timeline.read(at, matcher, end)
+            except StoreAway:
+                # The terminal was stopped, so these lines are in the store alone. When all is over they are left out.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_PAUSE):
+                        await screening.over.wait()
+                    return
+                continue
             if step.at == at:
                 if screening.over.is_set():
                     end = await timeline.end()
@@ -63,6 +76,7 @@ class Console:
     """Lines as `02:00:00 web.1    | message`: the machine's time, one colour for each process type."""
 
     def __init__(self, *, colours: bool) -> None:
+        """`colours`: for a terminal, so that of a message's control sequences only colours are kept."""
         self._colours = colours
         self._seen: dict[str, int] = {}
         self._width = 8
@@ -78,6 +92,7 @@ class Console:
         if not self._colours:
             return b"%b %b\n" % (label, message)
         colour = self._seen.setdefault(stream.process, _COLOURS[len(self._seen) % len(_COLOURS)])
+        message = sanitized(message.decode("utf-8", "replace")).encode()
         dim = b"\x1b[2m" if stream.source == "platform" else b""
         return b"\x1b[%dm%b\x1b[0m %b%b\x1b[0m\n" % (colour, label, dim, message)
 

@@ -9,9 +9,13 @@ from time import gmtime
 import pytest
 
 from logsvc.console import Console, Screening, show
-from logsvc.model import Chunk, Selection, Stream
+from logsvc.errors import StoreAway
+from logsvc.legs import Step
+from logsvc.model import Chunk, Cursor, Selection, Stream
+from logsvc.selection import Matcher
 from logsvc.store.embedded import EmbeddedStore
 from logsvc.store.protocol import Store
+from logsvc.timeline import Timeline
 from tests.support.tiers import rig
 from tests.support.wait import DEADLINE, until
 
@@ -82,3 +86,45 @@ def test_each_process_type_has_a_colour_and_what_the_platform_says_is_dim() -> N
     assert first == b"\x1b[36m02:00:00 web.1    |\x1b[0m one\x1b[0m"
     assert second.startswith(b"\x1b[33m")
     assert third == b"\x1b[36m02:00:00 web.2    |\x1b[0m \x1b[2mthree\x1b[0m"
+
+
+def test_a_message_may_colour_the_terminal_and_do_nothing_else_to_it() -> None:
+    message = b"\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b[2J\rbell\x07 \xff\ttab"
+    shown = Console(colours=True).lines([selection("web.1", message)])
+    assert shown.endswith(" \x1b[31mred\x1b[0m bell \ufffd\ttab\x1b[0m\n".encode())
+    assert Console(colours=False).lines([selection("web.1", message)]).endswith(b" " + message + b"\n")
+
+
+class Away:
+    """A timeline whose lines are in a store that is away until it is told to be back."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.app, self.end = timeline.app, timeline.end
+        self.back = False
+        self.tries = 0
+        self._timeline = timeline
+
+    async def read(self, at: Cursor, matcher: Matcher, end: Cursor | None = None) -> Step:
+        self.tries += 1
+        if not self.back:
+            raise StoreAway("the store does not answer")
+        return await self._timeline.read(at, matcher, end)
+
+
+@pytest.mark.parametrize("back", [True, False])
+async def test_it_waits_for_a_store_that_is_away(store: Store, monkeypatch: pytest.MonkeyPatch, back: bool) -> None:
+    monkeypatch.setattr("logsvc.console._PAUSE", 0.001)
+    async with rig(store) as made:
+        out, screening, away = io.BytesIO(), Screening(), Away(made.timeline)
+        showing = asyncio.create_task(show(away, made.router, out, screening))
+        await screening.begun.wait()
+        await made.write(2)
+        await until(lambda: away.tries > 2)
+        away.back = back
+        if back:
+            await until(lambda: b"m1" in out.getvalue())
+        screening.over.set()
+        made.router.wake()
+        async with asyncio.timeout(DEADLINE):
+            await showing
+        assert out.getvalue().count(b"\n") == (2 if back else 0)

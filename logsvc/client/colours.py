@@ -9,7 +9,7 @@ lines. Nothing but SGR is added: without it the message is what it was, spaces i
 import re
 from typing import Final
 
-from logsvc.client.terminal import RESET, left_on
+from logsvc.formats.terminal import RESET, left_on
 
 Style = tuple[str, str]
 """What switches a style on and off."""

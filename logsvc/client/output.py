@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Final
 
-from logsvc.client.terminal import plain
 from logsvc.errors import ClientError
+from logsvc.formats.terminal import plain
 
 _EVERY: Final = 0.1
 

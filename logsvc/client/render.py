@@ -12,8 +12,8 @@ from typing import Final, Protocol
 import orjson
 
 from logsvc.client.colours import Palette
-from logsvc.client.terminal import plain, sanitized, without_sgr
 from logsvc.errors import ClientError
+from logsvc.formats.terminal import plain, sanitized, without_sgr
 
 _CACHED: Final = 8192
 """Entries after which a cache starts anew, so that it stays small whatever an app is called."""

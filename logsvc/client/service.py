@@ -13,8 +13,8 @@ import urllib3
 from urllib3.exceptions import HTTPError, ReadTimeoutError, SSLError
 
 from logsvc.client.settings import Settings
-from logsvc.client.terminal import plain
 from logsvc.errors import ClientError, Refused, Unavailable
+from logsvc.formats.terminal import plain
 
 CONNECT_TIMEOUT: Final = 10.0
 READ_TIMEOUT: Final = 45.0

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from logsvc.client.colours import Palette
 from logsvc.client.render import JsonLines, PlainText, TerminalText, stamper
-from logsvc.client.terminal import left_on, sanitized, without_sgr
 from logsvc.errors import ClientError
+from logsvc.formats.terminal import left_on, sanitized, without_sgr
 
 
 def json_line(message: str, process: str = "web", dyno: str = "web.1", source: str = "app", time: str = "") -> bytes:

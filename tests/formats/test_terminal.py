@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logsvc.client.terminal import plain, sanitized, without_sgr
+from logsvc.formats.terminal import plain, sanitized, without_sgr
 
 pieces = st.one_of(
     st.sampled_from(
