@@ -109,6 +109,11 @@ class KafkaBus:
         """Where each partition ends for good; None while this epoch takes records."""
         return self.epochs.all[self.epoch].sealed
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the topic is not what it was, and nothing is read or written any more."""
+        return self._stopped is not None
+
     # ---- appending
 
     async def append(
@@ -145,15 +150,17 @@ class KafkaBus:
     async def _check_same(self) -> None:
         """Raises BusError where it is another topic of the same name, or has lost what was read or written there."""
         everything = range(self.partitions)
-        topic, ends, marks = await asyncio.gather(
+        # Ends are asked for last: what others read and store meanwhile lies behind an answer that is on its way.
+        known = dict(self._ends)
+        topic, marks = await asyncio.gather(
             self.queries.topic_id(self.topic),
-            self.queries.offsets(self.topic, everything, LATEST),
             self.queries.committed(self.group_id, self.topic, everything),
         )
+        ends = await self.queries.offsets(self.topic, everything, LATEST)
         if topic != self._topic_id:
             raise self._made_anew("is not the one that logsvc migrate made")
         for partition, end in ends.items():
-            if end < max(marks.get(partition, 0), self._ends.get(partition, 0)):
+            if end < max(marks.get(partition, 0), known.get(partition, 0)):
                 raise self._made_anew(f"ends at {end} in partition {partition}, before what was read or written there")
             self._seen(partition, end)
 
@@ -177,11 +184,12 @@ class KafkaBus:
         self.check(partition)
         if self._stopped is not None:
             raise BusError(self._stopped)
+        known = self._ends.get(partition, 0)  # as above
         start, end = await asyncio.gather(
             self.queries.offsets(self.topic, [partition], EARLIEST),
             self.queries.offsets(self.topic, [partition], LATEST),
         )
-        if end[partition] < self._ends.get(partition, 0):
+        if end[partition] < known:
             raise self._made_anew(f"ends at {end[partition]} in partition {partition}, before what was read there")
         self._seen(partition, end[partition])
         return Bounds(start[partition], end[partition])

@@ -39,8 +39,8 @@ NOT_LET_IN: Final = "the store doesn't know this user with this password"
 _UNWELL: Final = {
     33: DAMAGED,  # CANNOT_READ_ALL_DATA
     40: DAMAGED,  # CHECKSUM_DOESNT_MATCH
-    60: "the store has no such table: its schema is not up to date",  # UNKNOWN_TABLE
-    81: "the store has no such database: its schema is not up to date",  # UNKNOWN_DATABASE
+    60: "the store has no such table: run `logsvc migrate`",  # UNKNOWN_TABLE
+    81: "the store has no such database: run `logsvc migrate`",  # UNKNOWN_DATABASE
     89: DAMAGED,  # UNKNOWN_COMPRESSION_METHOD
     107: DAMAGED,  # FILE_DOESNT_EXIST
     164: "the store's user may only read: see `logsvc check`",  # READONLY

@@ -95,3 +95,25 @@ async def test_a_topic_that_is_gone_is_no_place_to_write_to(settings: Kafka):
 async def append_for_ever(bus: KafkaBus) -> None:
     while True:
         await bus.append(stream(), b"2\n")
+
+
+async def test_a_topic_that_grows_while_its_end_is_asked_for_is_the_same(settings: Kafka):
+    """An answer on its way is older than what was written and read meanwhile."""
+    async with KafkaBus.open(settings) as bus:
+        asked = asyncio.Event()
+
+        async def append() -> None:
+            while not asked.is_set():
+                await bus.append(stream(), b"1\n")
+
+        async def ask() -> None:
+            for _ in range(200):
+                await bus.bounds(HERE)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(append())
+            async with asyncio.TaskGroup() as asking:
+                for _ in range(8):
+                    asking.create_task(ask())
+            asked.set()

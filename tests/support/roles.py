@@ -76,6 +76,8 @@ class Platform:
         }
 
     def collect(self, node: str) -> Role:
+        for folder in ("pods", "identity"):
+            (self.node(node) / folder).mkdir(parents=True, exist_ok=True)
         arguments = ("collect", "--node", node, "--data", str(self.node(node)))
         return Role(self.folder / f"collect-{node}", arguments, "logsvc collects", self.settings)
 

@@ -120,7 +120,7 @@ async def test_no_fault_loses_doubles_or_reorders_a_line(
             running.tell()
             silences = [each.silence for each in running.watched]
             rows.append(
-                f"{fault.__name__.replace('_', ' '):<24} {made - began:5.1f} s, all tails live {live - made:4.1f} s later; "
+                f"{fault.__name__.replace('_', ' '):<24} {made - began:5.1f} s, all live {live - made:4.1f} s later; "
                 f"no line for {statistics.median(silences):4.1f} s (median), {max(silences):4.1f} s (most)"
             )
         reports = await running.finish()

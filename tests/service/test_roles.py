@@ -1,0 +1,209 @@
+"""The roles as processes on a real Kafka and a ClickHouse: how they start, wait, cross epochs, and stop."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.chaos.readers import Tail, history, run_while
+from tests.chaos.writer import Writer, Writing
+from tests.support import numbered, until
+from tests.support.clickhouse import ClickHouse
+from tests.support.kafka import Cluster
+from tests.support.roles import Platform, Role, Serving
+
+GRACE = 15.0
+TEXT = {"Content-Type": "text/plain"}
+
+
+async def post(url: str, first: int, count: int, key: str | None = None) -> int:
+    """Numbered lines; how many were new."""
+    headers = TEXT | ({"Idempotency-Key": key} if key else {})
+    body = b"".join(numbered("a", seq) + b"\n" for seq in range(first, first + count))
+    async with aiohttp.ClientSession() as client, client.post(url, data=body, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+        return int((await answer.json())["lines"])
+
+
+async def status_of(url: str, **headers: str) -> int:
+    async with aiohttp.ClientSession() as client, client.get(url, headers=headers) as answer:
+        return answer.status
+
+
+async def migrate(platform: Platform, partitions: int = 3) -> None:
+    await platform.migrate(partitions)
+
+
+async def test_lines_go_from_files_to_tails_and_history_and_every_role_stops_in_order(platform: Platform) -> None:
+    assert "takes lines, in 3 partitions" in await platform.migrate(3)
+    collector, store, server = platform.collect("n"), platform.store("1"), platform.serve("1")
+    async with collector, store, server:
+        for role in (collector, store, server):
+            await role.start()
+        assert await status_of(f"{server.url}/readyz") == 200
+        with Writer(platform.node("n"), Writing(lines=500)) as writer:
+            tail = Tail(lambda: server.logs("demo"))
+
+            async def work() -> dict[str, int]:
+                written = (await asyncio.to_thread(writer.wait)).written
+                await until(lambda: tail.seen.tally.complete(written), 60, "the last lines")
+                await stops(server)  # under a tail
+                return written
+
+            written = await run_while(work(), tail)
+        tail.seen.tally.check(written)
+        await stops(collector)
+        await stops(store)
+        await server.start()
+        kept = await history(server.logs("demo"))
+        kept.tally.check(written)
+        assert kept.digest == tail.seen.digest
+    assert "BAD" not in await asyncio.to_thread(platform.run, "check")
+
+
+async def stops(role: Role) -> None:
+    assert await role.stop(GRACE) == 0, role.stderr
+
+
+async def test_before_the_first_migration_every_role_says_what_to_do(platform: Platform) -> None:
+    for role in (platform.collect("n"), platform.serve("1"), platform.store("1")):
+        async with role:
+            assert "run logsvc migrate" in (await role.refused()).replace("`", "")
+
+
+async def test_a_second_collector_on_a_node_is_refused(platform: Platform) -> None:
+    await migrate(platform)
+    first = platform.collect("n")
+    second = Role(platform.folder / "second", tuple(first.command[1:]), "", first.settings)
+    async with first, second:
+        await first.start()
+        assert "collects this node's files already" in await second.refused()
+        first.kill()
+        second.launch()
+        await second.said("logsvc collects")
+
+
+async def test_a_role_says_that_kafka_is_away(platform: Platform) -> None:
+    await migrate(platform)
+    platform.settings["kafka.bootstrap"] = '["127.0.0.1:1"]'
+    platform.settings["kafka.delivery_timeout"] = 1
+    for role in (platform.collect("n"), platform.store("1"), platform.serve("1")):
+        async with role:
+            assert "127.0.0.1:1: the connection is refused" in await role.refused(others_say=True)
+
+
+async def test_roles_start_and_collect_while_clickhouse_is_away(kafka: Cluster, tmp_path: Path) -> None:
+    """After an epoch has ended, too: whether it is stored can't be told then."""
+    async with ClickHouse(tmp_path / "clickhouse") as clickhouse:
+        platform = Platform(tmp_path, kafka, clickhouse)
+        await migrate(platform)
+        collector, store, server = platform.collect("n"), platform.store("1"), platform.serve("1")
+        with Writer(platform.node("n"), Writing(lines=400)) as writer:
+            async with collector, store, server:
+                await collector.start()
+                written = (await asyncio.to_thread(writer.wait)).written
+                await server.start()
+                tail = Tail(lambda: server.logs("demo"))
+                await run_while(until(lambda: tail.seen.tally.complete(written), 60), tail)
+                await stops(collector)
+                await stops(server)
+                await migrate(platform, 2)
+                clickhouse.kill()
+                for role in (collector, server):
+                    await role.start()
+                store.launch()
+                await store.said("the store waits")
+                await post(server.logs("demo"), 0, 1)
+                assert await status_of(f"{server.logs('demo')}?since=1d") == 503
+                await clickhouse.start()
+                await store.ready()
+                await until(lambda: has_lines_of(platform, 2), 60, "both epochs are stored")
+                kept = await history(server.logs("demo"))
+                kept.tally.check(written | {"a": 1})
+
+
+async def has_lines_of(platform: Platform, epochs: int) -> bool:
+    """Whether ClickHouse has recorded that it has something of so many epochs."""
+    database = platform.settings.get("clickhouse.database", "logsvc")
+    query = f"SELECT count(DISTINCT epoch) FROM {database}.watermarks WHERE offset > 0"
+    async with aiohttp.ClientSession() as client, client.post(platform.clickhouse.url, data=query) as answer:
+        return answer.status == 200 and int(await answer.text()) == epochs
+
+
+async def test_a_cursor_of_an_old_epoch_goes_on_through_all_that_followed(platform: Platform) -> None:
+    """Before they are stored, and after; and a post that is repeated in a later epoch is the same post."""
+    await migrate(platform)
+    server, store = platform.serve("1"), platform.store("1")
+    async with server, store:
+        await server.start()
+        url = server.logs("demo")
+        assert await post(url, 0, 10, "first") == 10
+        begin = await history(url)
+        for number, partitions in enumerate((5, 2), 1):
+            await migrate(platform, partitions)
+            await until(lambda number=number, url=url: crossed(url, 10 * number), 60, "the server has crossed")
+        await stops(server)
+        for _ in ("on Kafka", "stored"):
+            await server.start()
+            assert await post(url, 0, 10, "first") == 0
+            tail = Tail(lambda: url)
+            tail.seen.cursor = begin.first
+            reading = asyncio.create_task(tail.run())
+            await until(lambda tail=tail: tail.seen.tally.next("a") == 30, 60, "what there is")
+            reading.cancel()
+            whole = await history(url)
+            whole.tally.check({"a": 30})
+            assert tail.seen.lines == 29
+            await stops(server)
+            if not store.running:
+                await store.start()
+                await until(lambda: has_lines_of(platform, 3), 60, "all epochs are stored")
+        await stops(store)
+
+
+async def crossed(url: str, first: int) -> bool:
+    """Post the next ten lines once the new epoch takes them."""
+    headers = TEXT | {"Idempotency-Key": f"from {first}"}
+    body = b"".join(numbered("a", seq) + b"\n" for seq in range(first, first + 10))
+    async with aiohttp.ClientSession() as client, client.post(url, data=body, headers=headers) as answer:
+        return answer.status == 200
+
+
+async def test_a_cursor_of_an_epoch_that_begins_just_now_is_asked_to_wait(platform: Platform) -> None:
+    await migrate(platform)
+    async with platform.serve("1") as server:
+        assert isinstance(server, Serving)
+        await server.start()
+        await post(server.logs("demo"), 0, 1)
+        tail = f"{server.logs('demo')}?tail=1"
+        assert await status_of(tail, **{"Last-Event-ID": "2.0.0.0"}) == 503
+        assert await status_of(tail, **{"Last-Event-ID": "3.0.0.0"}) == 400
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["checkpoint", "checkpoint lost"])
+async def test_a_collector_killed_before_an_epoch_ends_doubles_nothing_in_the_next(
+    platform: Platform, *, lost: bool
+) -> None:
+    await migrate(platform)
+    collector, server = platform.collect("n"), platform.serve("1")
+    async with collector, server:
+        await collector.start()
+        await server.start()
+        with Writer(platform.node("n"), Writing(rate=500)) as writer:
+            tail = Tail(lambda: server.logs("demo"))
+
+            async def work() -> dict[str, int]:
+                await until(lambda: tail.seen.lines > 1000, 60)
+                collector.kill()
+                if lost:
+                    (platform.node("n") / "collector" / "checkpoint").unlink()
+                await migrate(platform, 7)
+                await collector.start()
+                await until(lambda lines=tail.seen.lines: tail.seen.lines > lines + 1000, 60)
+                written = (await asyncio.to_thread(writer.finish)).written
+                await until(lambda: tail.seen.tally.complete(written), 60, "the last lines")
+                return written
+
+            written = await run_while(work(), tail)
+        tail.seen.tally.check(written)
