@@ -12,16 +12,36 @@ import orjson
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
+_MINUTE: Final = 60.0
+
 
 def set_up(level: str = "info", form: Literal["text", "json"] = "text", stream: TextIO | None = None) -> None:
     """Write what `logsvc` logs at `level` and worse to `stream` (stderr), and of libraries warnings and worse."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLine() if form == "json" else TextLine())
+    handler.addFilter(Repeated())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(LEVELS[level], logging.WARNING))
     logging.getLogger("logsvc").setLevel(LEVELS[level])
     logging.captureWarnings(capture=True)
+
+
+class Repeated(logging.Filter):
+    """Lets each message of aiokafka pass once a minute: it says ten times a second that a broker is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka"):
+            return True
+        message = record.name, str(record.msg)  # without its arguments, so there are few
+        if record.created < self._passed.get(message, 0) + _MINUTE:
+            return False
+        self._passed[message] = record.created
+        return True
 
 
 def _time(record: logging.LogRecord) -> str:

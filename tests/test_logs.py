@@ -60,3 +60,17 @@ def test_levels_are_ours_and_libraries_only_warn() -> None:
     logging.getLogger("aiohttp").warning("shown")
     assert out.getvalue().endswith("warning aiohttp: shown\n")
     assert "hidden" not in out.getvalue()
+
+
+def test_what_aiokafka_repeats_is_said_once_a_minute() -> None:
+    out = io.StringIO()
+    logs.set_up("info", "text", out)
+    for node in range(5):
+        logging.getLogger("aiokafka.client").error("Unable connect to node with id %s", node)
+        logging.getLogger("logsvc.bus").warning("away")
+    assert out.getvalue().count("Unable connect") == 1
+    assert out.getvalue().count("away") == 5
+    (handler,) = logging.getLogger().handlers
+    late = logging.makeLogRecord({"name": "aiokafka.client", "msg": "Unable connect to node with id %s"})
+    late.created += 61
+    assert handler.filter(late)

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer
@@ -234,10 +235,15 @@ class KafkaLive:
     async def _out_of_range(self, error: OffsetOutOfRangeError) -> None:
         ((place, offset),) = error.args[0].items()
         self._restart()  # what was unpacked before the error came is lost
-        if self._positions.get(place.partition) != offset:
-            return
-        self.unwatch(place.partition)
-        raise await self._bus.out_of_range(place.partition, offset)
+        try:
+            reason = await self._bus.out_of_range(place.partition, offset)
+        except BusError:
+            if self._bus.stopped:
+                raise
+            return  # brokers are away: the error comes again when they are back
+        if self._positions.get(place.partition) == offset:
+            self.unwatch(place.partition)
+            raise reason
 
     def _restart(self) -> None:
         """Read on from what was returned last."""
@@ -322,7 +328,8 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
             await self._join()
         assert self._consumer is not None
         if self._owed:
-            await self.commit(dict(self._owed))
+            with suppress(BusError):  # it stays owed
+                await self.commit(dict(self._owed))
         end = asyncio.get_running_loop().time() + timeout
         while True:
             if self._refused is not None:
@@ -386,7 +393,12 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
             place, offset = error.args[0], None
         else:
             ((place, offset),) = error.args[0].items()
-        start, end = await self._bus.bounds(place.partition)
+        try:
+            start, end = await self._bus.bounds(place.partition)
+        except BusError:
+            if self._bus.stopped:
+                raise
+            return  # brokers are away: the error comes again when they are back
         if offset is not None and offset > end:
             raise await self._bus.out_of_range(place.partition, offset)
         if offset is not None and offset < start:
