@@ -18,17 +18,40 @@ from logsvc.model import MAX_LINE
 PLATFORM: Final = b":platform"
 """Tag, after `F` or `P`, of a line that the platform wrote about the process."""
 
+# Live, a time is shown as it is written, in history as it was understood: what can't be understood must not pass.
 # Digits are spelled out because the engine of `re` is a quarter slower on \d{4}. Repeated characters are possessive, so
 # that there are no states to go back to; repeated groups are not, because CPython before 3.11.5, which Debian 12 has,
 # then accepts what doesn't match (gh-106052). What is common stands first in each alternative.
-_TIME: Final = (
-    rb"[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
-    rb"(?:\.[0-9]{1,9}+Z|Z|(?:\.[0-9]{1,9}+)?[+-][0-9][0-9]:[0-9][0-9])"
+_REST: Final = (
+    rb":[0-5][0-9]:[0-5][0-9]"
+    rb"(?:\.[0-9]{1,9}+Z|Z|(?:\.[0-9]{1,9}+)?[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
+"""Of a time, behind the hour."""
+
+_LINE: Final = re.compile(
+    rb"([0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]%b) (stdout|stderr) ([FP])((?::[^ \n]*+)?)(?: ([^\n]*+))?"
+    % _REST
 )
 
-_CLEAN: Final = re.compile(rb"(?:%b std(?:out F|err F) [^\n]{0,%d}+\n)+" % (_TIME, MAX_LINE - 64))
+_HOUR: Final = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}")
 
-_LINE: Final = re.compile(rb"(%b) (stdout|stderr) ([FP])((?::[^ \n]*+)?)(?: ([^\n]*+))?" % _TIME)
+
+@lru_cache(maxsize=1024)
+def _runs(hour: bytes, longest: int = MAX_LINE - 64) -> re.Pattern[bytes] | None:
+    """What a run of lines of that hour (`2026-11-23T02`) is; None where no calendar has it.
+
+    History counts the years from 1900 to 2262, whatever the offset. That the hour is spelled out makes the pattern
+    faster, and it is looked at once for all of its lines.
+    """
+    if _HOUR.fullmatch(hour) is None:
+        return None
+    try:
+        begin = datetime.fromisoformat(hour.decode())
+    except ValueError:
+        return None
+    if not 1900 < begin.year < 2262:
+        return None
+    return re.compile(rb"(?:%b%b std(?:out F|err F) [^\n]{0,%d}+\n)+" % (re.escape(hour), _REST, longest))
 
 
 class Part(NamedTuple):
@@ -48,14 +71,16 @@ def clean(data: bytes, start: int = 0) -> int:
 
     One pass in C; what it accepts can go to the bus as it is: no message in it is longer than MAX_LINE.
     """
-    match = _CLEAN.match(data, start)
-    return start if match is None else match.end()
+    end = start
+    while (runs := _runs(data[end : end + 13])) is not None and (match := runs.match(data, end)) is not None:
+        end = match.end()
+    return end
 
 
 def read_part(line: bytes) -> Part | None:
-    """A line without its newline, or None where it isn't CRI."""
+    """A line without its newline, or None where it isn't CRI, or its time is one that no calendar has."""
     match = _LINE.fullmatch(line)
-    if match is None:
+    if match is None or _runs(line[:13]) is None:
         return None
     time, stream, tag, more, message = match.groups(b"")
     return Part(time, stream, tag == b"P", more == PLATFORM, message)

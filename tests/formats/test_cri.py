@@ -79,6 +79,40 @@ def test_what_is_not_a_whole_line_of_the_container_is_not_clean(line: bytes) -> 
     assert cri.clean(line + b"\n") == 0
 
 
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2026-13-01T02:00:00Z",
+        "2026-00-01T02:00:00Z",
+        "2026-02-30T02:00:00Z",
+        "2025-02-29T02:00:00Z",
+        "2026-11-23T24:00:00Z",
+        "2026-11-23T02:60:00Z",
+        "2026-11-23T02:00:60Z",
+        "2026-11-23T02:00:00+24:00",
+        "2026-11-23T02:00:00+01:60",
+        "1899-12-31T23:59:59Z",
+        "2262-04-12T00:00:00Z",
+        "0000-01-01T00:00:00Z",
+        "9999-12-31T23:59:59Z",
+    ],
+)
+def test_a_time_that_no_calendar_has_is_none(time: str) -> None:
+    """History could not count it, so live it would be shown as another."""
+    line = f"{time} stdout F hello".encode()
+    assert cri.clean(line + b"\n") == 0
+    assert cri.read_part(line) is None
+    before = cri_line(1, "stdout", b"one")
+    assert cri.clean(before + line + b"\n") == len(before)
+
+
+def test_a_run_goes_on_over_hours_and_days() -> None:
+    hour = 3_600_000_000_000
+    data = b"".join(cri_line(number * hour * 13, "stdout", b"x") for number in range(200))
+    assert cri.clean(data) == len(data)
+    assert cri.clean(b"2024-02-29T23:59:59.9+05:30 stdout F leap\n") > 0
+
+
 def test_a_line_without_its_newline_is_not_taken() -> None:
     whole = cri_line(0, "stdout", b"one")
     assert cri.clean(whole + cri_line(0, "stdout", b"two")[:-1]) == len(whole)

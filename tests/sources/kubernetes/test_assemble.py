@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, NamedTuple
 from unittest.mock import patch
 
@@ -32,12 +33,11 @@ class Said(NamedTuple):
 @contextmanager
 def small_limits() -> Iterator[None]:
     """Lines of at most 256 bytes and chunks of 512, so that examples stay small."""
-    clean = re.compile(cri._CLEAN.pattern.replace(b"{0,%d}" % (MAX_LINE - 64), b"{0,%d}" % (256 - 64)))
     with (
         patch.object(assemble, "MAX_LINE", 256),
         patch.object(assemble, "SEGMENT", 256),
         patch.object(assemble, "MAX_CHUNK", 512),
-        patch.object(cri, "_CLEAN", clean),
+        patch.object(cri, "_runs", partial(cri._runs, longest=256 - 64)),
     ):
         yield
 

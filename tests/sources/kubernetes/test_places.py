@@ -1,11 +1,11 @@
 """Whatever is done to files and source, in any order: the same lines once."""
 
 import asyncio
-import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logsvc.formats import cri
-from logsvc.model import MAX_LINE
 from logsvc.sources.kubernetes import assemble, lane
 from logsvc.sources.kubernetes.files import FilesSource
 from tests.sources.kubernetes.support import Container, MemoryBus, Node, compress
@@ -23,14 +22,13 @@ from tests.sources.kubernetes.support import Container, MemoryBus, Node, compres
 @contextmanager
 def small_limits() -> Iterator[None]:
     """Lines of at most 256 bytes, chunks and reads of 512, so that examples stay small."""
-    pattern = cri._CLEAN.pattern.replace(b"{0,%d}" % (MAX_LINE - 64), b"{0,%d}" % (256 - 64))
     with (
         patch.object(assemble, "MAX_LINE", 256),
         patch.object(assemble, "SEGMENT", 256),
         patch.object(assemble, "MAX_CHUNK", 512),
         patch.object(lane, "SEGMENT", 256),
         patch.object(lane, "TURN", 512),
-        patch.object(cri, "_CLEAN", re.compile(pattern)),
+        patch.object(cri, "_runs", partial(cri._runs, longest=256 - 64)),
     ):
         yield
 
