@@ -5,6 +5,8 @@ import pty
 import random
 import re
 import signal
+import socket
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -376,3 +378,43 @@ def test_backoff_doubles_is_bounded_and_does_what_the_service_asks() -> None:
     assert backoff.next(1e9) <= 330
     backoff.reset()
     assert backoff.next() <= 0.5
+
+
+@pytest.mark.parametrize("cut", [b"", b"1", b"1a\r", b"1a;x", b"\r\n", b"5\r\nab", b"5\r\nabcde\r"])
+def test_an_answer_cut_in_the_size_of_a_chunk_is_gone_on_with(cut: bytes) -> None:
+    """As `kill -9` leaves it: the connection is lost, which is no error of anybody's and said in plain words."""
+    whole = chunk(event(0, log(2))) + chunk(b"event: end\ndata: {}\n\n") + b"0\r\n\r\n"
+    with raw_server([CHUNKED + cut, CHUNKED + whole]) as url:
+        done = paas("logs", "-a", "demo", url=url)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(b"seq=") == 2
+    assert b"literal" not in done.stderr
+    assert b"the connection was lost" in done.stderr
+
+
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nLogsvc-Cursor: 1.0.-1.0\r\n"
+    b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+@contextmanager
+def raw_server(answers: list[bytes]) -> Iterator[str]:
+    """Gives each connection the next of `answers`, byte for byte, and closes it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            for answer in answers:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join()
