@@ -285,7 +285,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
         self._left: dict[int, deque[Any]] = {}
         self._committed: dict[int, int] = {}
         self._owed: dict[int, int] = {}
-        """Commits that a rebalance got in the way of."""
+        """Commits that a rebalance or an outage got in the way of; the next fetch makes them."""
         self._refused: NewerFormat | None = None
         self._unpacking = _Unpacking()
         self._closed = False
@@ -444,7 +444,8 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
             logger.info("partitions are being shared out anew; the commit waits for that")
             return
         except (KafkaError, TimeoutError) as error:
-            raise BusError(f"Kafka does not take the store's progress: {error}") from error
+            self._owed = {**self._owed, **held}
+            raise BusError(f"Kafka does not take the store's progress: {error or 'no answer in time'}") from error
         self._committed.update(held)
         self._owed = {p: o for p, o in self._owed.items() if o > self._committed.get(p, -1)}
         self._bus.committed(held)

@@ -113,6 +113,27 @@ async def test_what_was_given_up_never_comes_after_the_fence(broker: Cluster):
             assert [chunk.value for chunk in got.chunks] == [b"after\n", b"after\n"]
 
 
+async def test_the_stores_reader_waits_out_an_outage_and_commits_what_it_owes(broker: Cluster):
+    settings = broker.settings(delivery_timeout=DELIVERY)
+    await migrate(settings, PARTITIONS)
+    partition = partition_of("app")
+    async with KafkaBus.open(settings) as bus:
+        group = bus.group()
+        await bus.append(stream(), b"1\n")
+        (fetched,) = await group.fetch(1 << 20, 10)
+        broker.brokers[0].pause()
+        with pytest.raises(BusError, match="does not take the store's progress"):
+            await group.commit({partition: fetched.next})
+        assert await group.fetch(1 << 20, 0.1) == []
+        broker.brokers[0].resume()
+
+        async def caught_up() -> bool:
+            await group.fetch(1 << 20, 0.1)
+            return await bus.watermark(partition) == fetched.next
+
+        await until(caught_up)
+
+
 @pytest.fixture
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(tmp_path_factory.mktemp("kafka3"), brokers=3) as started:
