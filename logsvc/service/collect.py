@@ -65,11 +65,16 @@ class _Collecting:
             epoch = self._epochs.all.get(epoch.number + 1, epoch)
 
     async def _take_stock(self, bus: KafkaBus) -> None:
-        """Save the places up to which a sealed epoch has the files."""
+        """Save the places up to which a sealed epoch has the files: the next one isn't begun before.
+
+        Raises ConfigError where they can't be saved.
+        """
         await until_sealed(bus.epochs, bus.epoch)
         collector = Collector(bus, self._node, self._checkpoint(), self._store.origins)
         await persist(collector.recover, "collection")
         await collector.save()
+        if not collector.saved:
+            raise ConfigError(f"the checkpoint in {self._folder} can't be written, and a new epoch needs one")
 
     async def _first(self) -> Epoch:
         """The epoch in which this node collected last; without a checkpoint, the oldest that isn't stored."""

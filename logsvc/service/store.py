@@ -40,7 +40,7 @@ async def _store_epochs(settings: Settings, epochs: Epochs, server: Store) -> No
     epoch = await _first_lacking(epochs, server)
     say("logsvc stores what is on Kafka")
     while True:
-        async with KafkaBus.open(settings.kafka, epoch.number) as bus:
+        async with KafkaBus.open(settings.kafka, epoch.number, recorded=server.watermarks) as bus:
             loop = StoreLoop(
                 bus.group(),
                 server,
@@ -49,7 +49,7 @@ async def _store_epochs(settings: Settings, epochs: Epochs, server: Store) -> No
                 set_aside=partial(set_aside, settings.kafka),
             )
             telemetry.follow_store(loop)
-            await first_of(loop.run(), _until_stored(epochs, epoch.number, server))
+            await first_of(loop.run(), _until_stored(epochs, bus, server))
         epoch = await next_epoch(epochs, epoch.number)
 
 
@@ -61,8 +61,27 @@ async def _first_lacking(epochs: Epochs, server: Store) -> Epoch:
     return epochs.current
 
 
-async def _until_stored(epochs: Epochs, number: int, server: Store) -> None:
-    await until_sealed(epochs, number)
-    stored = partial(is_stored, epochs.all[number], server)
-    while not await persist(stored, "the store"):  # noqa: ASYNC110 - others store too, and tell only the store
-        await asyncio.sleep(_LOOK)
+async def _until_stored(epochs: Epochs, bus: KafkaBus, server: Store) -> None:
+    """Wait until an epoch is over and stored.
+
+    A writer that was killed may have committed what it has not recorded, and nothing may follow in that partition. So
+    what the group has committed is recorded, at first and in the end.
+    """
+    record = partial(_record_committed, bus, server)
+    await persist(record, "the store")
+    await until_sealed(epochs, bus.epoch)
+    ends = epochs.all[bus.epoch].sealed or {}
+    while True:
+        marks = await persist(record, "the store")
+        if all(marks[partition] >= end for partition, end in ends.items()):
+            return
+        await asyncio.sleep(_LOOK)  # others store too, and tell only Kafka and the store
+
+
+async def _record_committed(bus: KafkaBus, server: Store) -> dict[int, int]:
+    """Record the watermarks that the group has committed; all watermarks. Raises BusError, StoreError."""
+    marks = await bus.watermarks(range(bus.partitions))
+    recorded = await server.watermarks(bus.epoch)
+    if newer := {partition: mark for partition, mark in marks.items() if mark > recorded.get(partition, 0)}:
+        await server.record(bus.epoch, newer)
+    return marks

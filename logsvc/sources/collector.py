@@ -148,6 +148,9 @@ class Collector:
             self.positions = dict(snapshot.positions)
             if snapshot.epoch == self._bus.epoch:
                 self._known = dict(snapshot.cursors)
+            elif snapshot.epoch < self._bus.epoch:
+                # Saved at the end of that epoch: only this one may have more.
+                self._known = dict.fromkeys(range(self._bus.partitions), 0)
         self._loaded = True
 
     def _cursors(self) -> dict[int, int]:
@@ -161,6 +164,11 @@ class Collector:
             # comes to lie behind `end`.
             self._known[partition] = max(self._known[partition], end)
         self._changed = True
+
+    @property
+    def saved(self) -> bool:
+        """Whether the checkpoint on disk says what is known here."""
+        return not self._changed
 
     async def save(self) -> None:
         """Write the checkpoint where it has changed. A disk that refuses is named in the log, and no more."""

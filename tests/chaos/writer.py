@@ -138,6 +138,7 @@ def main() -> None:
     did = sum((pod.did for pod in pods), Counter[str]())
     report = Report({pod.name: pod.seq for pod in pods}, did["rotated"], did["compressed"], did["deleted"])
     os.write(1, orjson.dumps(asdict(report)) + b"\n")
+    os._exit(0)  # the thread that listens may hold stdin, which an end in order would wait for
 
 
 @dataclass

@@ -131,7 +131,7 @@ class Rig:
                 for number in sorted(epochs.all):
                     async with KafkaBus.open(self.platform.bus, number) as bus:
                         ends = [(await bus.bounds(partition)).end for partition in range(bus.partitions)]
-                    await until(lambda number=number, ends=ends: _has_all(store, number, ends), 60, "all is stored")
+                        await until(lambda bus=bus, ends=ends: _has_all(bus, ends), 60, "all is stored")
                     for app, tally in tallies.items():
                         identity = AppId("local", app)
                         partition = identity.partition(len(ends))
@@ -141,9 +141,9 @@ class Rig:
         return tallies
 
 
-async def _has_all(store: ServerStore, epoch: int, ends: list[int]) -> bool:
-    marks = await store.watermarks(epoch)
-    return all(marks.get(partition, 0) >= end for partition, end in enumerate(ends))
+async def _has_all(bus: KafkaBus, ends: list[int]) -> bool:
+    marks = await bus.watermarks(range(bus.partitions))
+    return all(marks[partition] >= end for partition, end in enumerate(ends))
 
 
 async def _read(store: ServerStore, app: AppId, at: Cursor, below: int, tally: Tally) -> None:
