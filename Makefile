@@ -6,7 +6,7 @@ bin := .venv/bin
 lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml
 
-.PHONY: help run cluster test gates kafka format tables lock wheel bench clean
+.PHONY: help run cluster test chaos gates kafka format tables lock wheel bench clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,9 @@ cluster: .venv/.installed-test kafka ## Set up what is needed and run the servic
 
 test: gates kafka ## Set up what is needed, then all gates and all tests
 	$(bin)/pytest --cov
+
+chaos: .venv/.installed-test kafka ## Break the roles, Kafka and ClickHouse under load (MINUTES=30: for so long)
+	CHAOS_MINUTES=$(or $(MINUTES),0) $(bin)/pytest -q tests/chaos/kafka
 
 gates: .venv/.installed-test ## Format, lint, types and layers, without the tests
 	$(bin)/ruff format --check .

@@ -1,6 +1,7 @@
 """Roles, Kafka and ClickHouse killed, restarted and re-partitioned under load: every line once, in order, everywhere.
 
-CHAOS_ROUNDS says how often each fault is made; CHAOS_SEED in which order, and to whom.
+CHAOS_ROUNDS says how often each fault is made at least, CHAOS_MINUTES for how long; CHAOS_SEED in which order, and to
+whom.
 """
 
 import asyncio
@@ -8,7 +9,8 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tests.support import until
 from tests.support.roles import Role
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "1"))
+MINUTES = float(os.environ.get("CHAOS_MINUTES", "0"))
 CROWD_SIZE = 50
 PARTITIONS = 6
 GRACE = 15.0
@@ -104,14 +107,22 @@ FAULTS: list[Callable[[Rig, random.Random], Awaitable[None]]] = [
 ]
 
 
-@pytest.mark.timeout(120 + 60 * ROUNDS)
+def schedule(rng: random.Random) -> Iterator[Callable[[Rig, random.Random], Awaitable[None]]]:
+    """Each fault once a round, in an order of its own."""
+    end = time.monotonic() + MINUTES * 60
+    for number in count():
+        if number >= ROUNDS and time.monotonic() >= end:
+            return
+        yield from rng.sample(FAULTS, len(FAULTS))
+
+
+@pytest.mark.timeout(240 + 120 * ROUNDS + 90 * MINUTES)
 async def test_no_fault_loses_doubles_or_reorders_a_line(
     tmp_path: Path, rng: random.Random, figures: Callable[[str], None]
 ) -> None:
-    schedule = [fault for _ in range(ROUNDS) for fault in rng.sample(FAULTS, len(FAULTS))]
     rows = []
     async with rig(tmp_path, PARTITIONS, CROWD_SIZE) as running:
-        for fault in schedule:
+        for fault in schedule(rng):
             began = time.monotonic()
             async with running.measured():
                 await fault(running, rng)
