@@ -28,13 +28,20 @@ def set_up(level: str = "info", form: Literal["text", "json"] = "text", stream: 
 
 
 class Repeated(logging.Filter):
-    """Lets each message of aiokafka pass once a minute: it says ten times a second that a broker is away."""
+    """Lets each message of aiokafka pass once a minute: it says ten times a second that a broker is away.
+
+    Requests that it gives up while we have stopped waiting for them are told by asyncio, with a traceback of no use.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._passed: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if record.name == "asyncio" and type(error).__module__.startswith("aiokafka"):
+            record.name, record.msg, record.args = "aiokafka", f"a request was given up: {error!r}", None
+            record.exc_info = None
         if not record.name.startswith("aiokafka"):
             return True
         message = record.name, str(record.msg)  # without its arguments, so there are few

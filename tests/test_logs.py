@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from aiokafka.errors import RequestTimedOutError
 
 from logsvc import logs
 
@@ -74,3 +75,14 @@ def test_what_aiokafka_repeats_is_said_once_a_minute() -> None:
     late = logging.makeLogRecord({"name": "aiokafka.client", "msg": "Unable connect to node with id %s"})
     late.created += 61
     assert handler.filter(late)
+
+
+def test_a_request_that_aiokafka_gave_up_is_one_line() -> None:
+    out = io.StringIO()
+    logs.set_up("info", "text", out)
+    for error in (RequestTimedOutError(), RequestTimedOutError(), ValueError("ours")):
+        logging.getLogger("asyncio").error("Task exception was never retrieved", exc_info=error)
+    said = out.getvalue()
+    assert said.count("aiokafka: a request was given up: RequestTimedOutError") == 1
+    assert said.count("Task exception was never retrieved") == 1
+    assert "ValueError: ours" in said

@@ -29,7 +29,10 @@ LOADS = {
     "node-2": (Writing(("web.1", "web.2"), app="blog", rate=250), Writing(("clock.1",), app="quiet", rate=40)),
 }
 
-SETTINGS = {"kafka.delivery_timeout": 10, "http.grace": 5, "log.level": "info"}
+DELIVERY = 6
+"""Seconds that a collector waits for Kafka."""
+
+SETTINGS = {"kafka.delivery_timeout": DELIVERY, "http.grace": 5, "log.level": "info"}
 
 AWAY = "The store is away: older lines come when it is back"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.kafka.rig import AWAY, CROWD, Rig, rig
+from tests.chaos.kafka.rig import AWAY, CROWD, DELIVERY, Rig, rig
 from tests.support import until
 from tests.support.roles import Role
 
@@ -47,6 +47,14 @@ async def kill(role: Role) -> None:
 async def restart_kafka(running: Rig, _: random.Random) -> None:
     """`kill -9`; roles wait for it."""
     await asyncio.to_thread(running.kafka.restart)
+
+
+async def stop_kafka_for_a_while(running: Rig, _: random.Random) -> None:
+    """Connections stay, nothing answers, for longer than a collector waits: what it had sent is unknown then."""
+    (broker,) = running.kafka.brokers
+    broker.pause()
+    await asyncio.sleep(DELIVERY + 3)  # the length of the fault; nothing is waited for
+    broker.resume()
 
 
 async def restart_clickhouse(running: Rig, _: random.Random) -> None:
@@ -99,6 +107,7 @@ FAULTS: list[Callable[[Rig, random.Random], Awaitable[None]]] = [
     kill_a_store,
     kill_a_server,
     restart_kafka,
+    stop_kafka_for_a_while,
     restart_clickhouse,
     begin_an_epoch,
     restart_servers_in_turn,
