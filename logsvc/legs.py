@@ -11,7 +11,7 @@ import asyncio
 from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from logsvc.bus.protocol import Fetched, Records
 from logsvc.errors import OutOfRange
@@ -57,6 +57,24 @@ class Step(NamedTuple):
     tier: Tier
     lost: str | None = None
     """A sentence, where something that should be here is gone."""
+
+
+class Stepping(Protocol):
+    """Something that is read step by step: a leg, or all of them."""
+
+    async def read(self, at: Cursor, matcher: Matcher, end: Cursor | None = None, lines: int = STEP_LINES) -> Step:
+        """One step forward from the place `at`, up to the place `end`; one that gets nowhere returns `at` as it was."""
+
+
+async def between(source: Stepping, at: Cursor, end: Cursor, matcher: Matcher) -> AsyncIterator[Selection]:
+    """Everything from the place `at` to the place `end` that passes."""
+    while at < end:
+        step = await source.read(at, matcher, end)
+        if step.at == at:
+            return
+        at = step.at
+        for selection in step.selections:
+            yield selection
 
 
 class Leg:
@@ -143,20 +161,10 @@ class Leg:
         while newest.missing and at < end:
             begin = max(at, self.place(max(0, end.offset - stretch)))
             part = Newest(newest.missing)
-            async for selection in self.between(begin, end, matcher):
+            async for selection in between(self, begin, end, matcher):
                 part.append(selection)
             newest.prepend(part.selections())
             end, stretch = begin, stretch * 2
-
-    async def between(self, at: Cursor, end: Cursor, matcher: Matcher) -> AsyncIterator[Selection]:
-        """Everything from the place `at` to the place `end` that passes."""
-        while at < end:
-            step = await self.read(at, matcher, end)
-            if step.at == at:
-                return
-            at = step.at
-            for selection in step.selections:
-                yield selection
 
     async def _on_bus(self, offset: int, stored: int) -> bool:
         """Whether the bus still has what is stored from `offset` on, and it is not far to the watermark."""

@@ -6,7 +6,7 @@ to the next leg at the end that was recorded when the epoch was sealed.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from logsvc.bus.protocol import Bus, Records
 from logsvc.errors import BadCursor, BusError
 from logsvc.formats import cri
-from logsvc.legs import LAST_LINES, STEP_LINES, Leg, Newest, Step, whole
+from logsvc.legs import LAST_LINES, STEP_LINES, Leg, Newest, Step, between, whole
 from logsvc.model import EVERYTHING, AppId, Cursor, Filter, Selection
 from logsvc.router import Router
 from logsvc.selection import Matcher
@@ -200,22 +200,12 @@ class Timeline:
         for bucket in await self._store.volume(self.app, below, wanted, step):
             counts[bucket[:3]] += bucket.lines
         matcher = Matcher(wanted)
-        async for selection in self.between(below, end, matcher):
+        async for selection in between(self, below, end, matcher):
             process = selection.chunk.stream.process
             for line in cri.lines(selection.value):
                 time, stream, _, _ = cri.parse(line)
                 counts[cri.time_ns(time) // step * step, process, stream.decode()] += 1
         return [Bucket(*key, lines) for key, lines in sorted(counts.items())]
-
-    async def between(self, at: Cursor, end: Cursor, matcher: Matcher) -> AsyncIterator[Selection]:
-        """Everything from the place `at` to the place `end` that passes."""
-        while at < end:
-            step = await self.read(at, matcher, end)
-            if step.at == at:
-                return
-            at = step.at
-            for selection in step.selections:
-                yield selection
 
     async def _stored(self) -> Cursor:
         """The place up to which the store has everything, of all epochs."""
