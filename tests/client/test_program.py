@@ -53,5 +53,5 @@ def test_it_loads_no_server_code_so_that_it_starts_at_once() -> None:
         subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True, check=True).stdout.split()
     )
     ours = {name for name in loaded if name.startswith("logsvc.") and not name.startswith("logsvc.client")}
-    assert ours == {"logsvc.errors"}
+    assert ours == {"logsvc.errors", "logsvc.formats", "logsvc.formats.terminal"}
     assert not loaded & {"asyncio", "aiohttp", "pydantic", "uvloop", "clickhouse_connect", "re2", "prometheus_client"}
