@@ -21,7 +21,7 @@ test: gates kafka ## Set up what is needed, then all gates and all tests
 	$(bin)/pytest --cov
 
 chaos: .venv/.installed-test kafka ## Break the roles, Kafka and ClickHouse under load (MINUTES=30: for so long)
-	CHAOS_MINUTES=$(or $(MINUTES),0) $(bin)/pytest -q tests/chaos/kafka
+	CHAOS_MINUTES=$(or $(MINUTES),0) $(bin)/pytest -q tests/chaos/kafka/faults.py
 
 gates: .venv/.installed-test ## Format, lint, types and layers, without the tests
 	$(bin)/ruff format --check .
