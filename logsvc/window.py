@@ -93,7 +93,7 @@ class Feed:
 
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()
-        pause = min(self._slowest, self._pace + self.watchers * 20e-6)
+        pause = min(self._slowest, self._pace + self.watchers * 50e-6)
         self._timer = loop.call_at(max(loop.time(), self._woken + pause), self.wake)
 
     def clear(self) -> None:
