@@ -67,8 +67,7 @@ class Broker:
     def is_up(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "log").read_text()[-4000:]
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.listeners["PLAINTEXT"])) == 0
+        return all(map(_listens, self.listeners.values()))  # it opens them one after the other
 
     def kill(self) -> None:
         """`kill -9`."""
@@ -123,6 +122,11 @@ class Cluster:
             **others,
         }
         return Kafka.model_validate(given)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
