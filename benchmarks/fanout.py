@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from benchmarks.path import write
 from benchmarks.report import Report, cpu_seconds, median, memory, peak_memory
 from benchmarks.service import make_pod, running
 
@@ -81,9 +82,7 @@ async def read_tails(url: str, count: int, expected: int) -> None:
 def measure(tails: int, rate: int, seconds: float) -> dict[str, float]:
     with running() as service:
         log = make_pod(service.data, "bench", 0)
-        log.write_bytes(b"2026-01-01T00:00:00Z stdout F hello\n")
-        while b'"bench"' not in service.get("/v1/apps"):
-            time.sleep(0.05)
+        service.wait_collected([log], 2)  # with `idle`
         before = memory(service.pid)
         expected = int(rate * seconds)
         command = [sys.executable, "-m", "benchmarks.fanout", "--read", service.url, str(tails), str(expected)]
@@ -92,11 +91,7 @@ def measure(tails: int, rate: int, seconds: float) -> dict[str, float]:
         assert reader.stdout.readline() == b"open\n"
         opened = memory(service.pid)
         cpu = cpu_seconds(service.pid)
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks._writer", str(rate), str(seconds), str(log)],
-            stdout=subprocess.PIPE,
-            check=True,
-        )
+        write(rate, seconds, [log])
         got = json.loads(reader.stdout.readline())
         cpu = cpu_seconds(service.pid) - cpu
         reader.wait()

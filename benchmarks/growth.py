@@ -4,36 +4,29 @@ python -m benchmarks.growth [--apps 10,100,1000,10000] [--rate N] [--seconds N]
 """
 
 import argparse
-import subprocess
-import sys
 import time
 
-from benchmarks.path import Client
-from benchmarks.report import Report, cpu_seconds, memory, percentile
+from benchmarks.path import Client, write
+from benchmarks.report import Report, cpu_seconds, memory
 from benchmarks.service import make_pod, running
 
 
 def measure(apps: int, rate: int, seconds: float) -> dict[str, float]:
     with running() as service:
         logs = [make_pod(service.data, f"app-{number}", 0) for number in range(apps)]
-        for log in logs:
-            log.write_bytes(b"2026-01-01T00:00:00Z stdout F hello\n")
-        while service.get("/v1/apps").count(b'"app"') < apps + 1:
-            time.sleep(0.2)
+        service.wait_collected(logs, apps + 1)
         idle = _settled(service.pid)
         client = Client(service, "app-0")
         client.start()
         cpu = cpu_seconds(service.pid)
-        command = [sys.executable, "-m", "benchmarks._writer", str(rate), str(seconds), *map(str, logs)]
-        written = int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        written = write(rate, seconds, logs)
         time.sleep(2)
         cpu = cpu_seconds(service.pid) - cpu
         assert not client.faults
         return {
             "lines_per_cpu_s": written / cpu,
             "idle_cpu_percent": idle * 100,
-            "p50_ms": percentile(client.latencies, 0.5) * 1000,
-            "p99_ms": percentile(client.latencies, 0.99) * 1000,
+            **client.delays(),
             "memory_mb": memory(service.pid),
         }
 

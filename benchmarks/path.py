@@ -13,7 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.report import Report, cpu_seconds, median, peak_memory, percentile
@@ -37,8 +39,10 @@ class Client(threading.Thread):
         )
         self._socket.recv(4096)
         self.lines = 0
+        self.last = 0.0
+        """When the last line came, by `time.perf_counter`."""
         self.faults = 0
-        self.latencies: list[float] = []
+        self._delays: list[float] = []
         self._next: dict[bytes, int] = {}
 
     def run(self) -> None:
@@ -67,44 +71,54 @@ class Client(threading.Thread):
         self.faults += not whole or int(first[1]) != self._next.get(file, 0)
         self._next[file] = int(last[1]) + 1
         self.lines += count
+        self.last = time.perf_counter()
         stamp = _TIME.search(event)
         assert stamp is not None
-        self.latencies.append(now - _seconds(stamp[1]))
+        self._delays.append(now - _seconds(stamp[1]))
+
+    def expect(self, lines: int, seconds: float = 60) -> None:
+        """Wait until it has all lines. Raises AssertionError where some are missing or not in their order."""
+        end = time.perf_counter() + seconds
+        while self.lines < lines and time.perf_counter() < end:
+            time.sleep(0.005)
+        assert self.lines == lines, f"{lines - self.lines} of {lines} lines are missing in the tail"
+        assert not self.faults, f"{self.faults} lines out of order"
+
+    def delays(self) -> dict[str, float]:
+        """From a line's write to its arrival."""
+        return {f"p{share}_ms": percentile(self._delays, share / 100) * 1000 for share in (50, 99)}
 
 
 def _seconds(stamp: bytes) -> float:
     return datetime.fromisoformat(stamp[:26].decode() + "+00:00").timestamp()
 
 
+def write(rate: float, seconds: float, logs: Sequence[Path]) -> int:
+    """Have a process write lines to the files; how many."""
+    command = [sys.executable, "-m", "benchmarks._writer", str(rate), str(seconds), *map(str, logs)]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
 def measure(rate: int, seconds: float, files: int) -> dict[str, float]:
     with running() as service:
         idle = peak_memory(service.pid)
         logs = [make_pod(service.data, "bench", number) for number in range(files)]
-        for log in logs:
-            log.write_bytes(b"2026-01-01T00:00:00Z stdout F hello\n")
-        while b'"bench"' not in service.get("/v1/apps"):
-            time.sleep(0.05)
+        service.wait_collected(logs, 2)  # with `idle`
         client = Client(service, "bench")
         client.start()
         cpu = cpu_seconds(service.pid)
         begun = time.perf_counter()
-        command = [sys.executable, "-m", "benchmarks._writer", str(rate), str(seconds), *map(str, logs)]
-        written = int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        written = write(rate, seconds, logs)
         ended = time.perf_counter()
-        while client.lines < written and time.perf_counter() - ended < 60:
-            time.sleep(0.005)
-        tail_done = time.perf_counter()
+        client.expect(written)
         service.wait_stored("bench", written + files)
         stored = time.perf_counter()
         cpu = cpu_seconds(service.pid) - cpu
-        assert client.lines == written, f"{written - client.lines} of {written} lines are missing in the tail"
-        assert not client.faults, f"{client.faults} lines out of order"
         return {
-            "lines_per_s": written / (tail_done - begun),
+            "lines_per_s": written / (client.last - begun),
             "lines_per_cpu_s": written / cpu,
-            "p50_ms": percentile(client.latencies, 0.5) * 1000,
-            "p99_ms": percentile(client.latencies, 0.99) * 1000,
-            "tail_behind_s": tail_done - ended,
+            **client.delays(),
+            "tail_behind_s": client.last - ended,
             "history_behind_s": stored - ended,
             "idle_mb": idle,
             "peak_mb": peak_memory(service.pid),

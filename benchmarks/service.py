@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from uuid import UUID
 from logsvc.api.context import LOCAL_TENANT
 from logsvc.sources.procfile.identity import Identity
 
+HELLO = b"2026-01-01T00:00:00Z stdout F hello\n"
 _RUN = time.time_ns()
 """All pods of one benchmark are of one run, or the service would tidy older ones away."""
 
@@ -33,6 +34,13 @@ class Service:
     def get(self, path: str) -> bytes:
         with urllib.request.urlopen(f"{self.url}{path}") as answer:
             return answer.read()
+
+    def wait_collected(self, logs: Sequence[Path], apps: int) -> None:
+        """Write a first line to each new log, and wait until so many apps are known."""
+        for log in logs:
+            log.write_bytes(HELLO)
+        while self.get("/v1/apps").count(b'"app"') < apps:
+            time.sleep(0.1)
 
     def wait_stored(self, app: str, lines: int, seconds: float = 120) -> float:
         """Wait until history counts `lines` lines of an app; returns the seconds it took."""

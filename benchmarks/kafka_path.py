@@ -1,0 +1,57 @@
+"""The whole path through Kafka: CRI files to a tail and into history, and how long a line takes to the terminal.
+
+    python -m benchmarks.kafka_path [--cases 300000x20,100000x1,10000x1] [--seconds N] [--files N] [--runs N]
+
+A case is RATExAPPS: lines per second of so many apps together, of which one is tailed whole. Writer, roles, Kafka,
+ClickHouse and the client share the machine. For `us` and `mb` see benchmarks/roles.py.
+"""
+
+import argparse
+import time
+
+from benchmarks.path import Client, write
+from benchmarks.report import Report, median
+from benchmarks.roles import Costs, Servers, running, servers
+from benchmarks.service import make_pod
+
+
+def measure(servers: Servers, rate: int, apps: int, seconds: float, files: int) -> dict[str, float]:
+    with running(servers) as roles:
+        logs = [make_pod(roles.data, f"app-{number % apps}", number) for number in range(files)]
+        roles.wait_collected(logs, apps)
+        client = Client(roles, "app-0")
+        client.start()
+        costs, begun = Costs(roles.processes), time.perf_counter()
+        written = write(rate, seconds, logs)
+        ended = time.perf_counter()
+        stored = roles.wait_rows(written + files)
+        tailed = roles.lines_of("app-0") - files // apps
+        client.expect(tailed)
+        roles.wait_stored("app-0", tailed + files // apps)
+        return {
+            "lines_per_s": written / (client.last - begun),
+            **client.delays(),
+            "tail_behind_s": client.last - ended,
+            "stored_behind_s": stored,
+            **costs.figures(written),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", default="10000x1,100000x1,300000x20")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--files", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=3)
+    asked = parser.parse_args()
+    report = Report("kafka_path")
+    with servers() as started:
+        for case in asked.cases.split(","):
+            rate, apps = map(int, case.split("x"))
+            runs = [measure(started, rate, apps, asked.seconds, asked.files) for _ in range(asked.runs)]
+            report.add(f"{rate} lines/s of {apps} apps", median(runs))
+    report.write()
+
+
+if __name__ == "__main__":
+    main()
