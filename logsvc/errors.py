@@ -12,6 +12,7 @@
     │   ├── BadLine          a pushed line can't be read
     │   └── BadTime          a time as people write it can't be read
     ├── BusError             the bus refuses or has lost what was asked of it
+    │   ├── BusAway          the bus can't be reached now; trying again may help
     │   ├── OutOfRange       an offset outside of what the bus keeps
     │   ├── Sealed           an epoch of the bus that takes no more records
     │   └── NewerFormat      a record written by a newer logsvc: stop, never skip
@@ -84,6 +85,10 @@ class BadTime(FormatError):
 
 class BusError(LogsvcError):
     """The bus refuses, or has lost, what was asked of it."""
+
+
+class BusAway(BusError):
+    """The bus can't be reached now; trying again may help."""
 
 
 class OutOfRange(BusError):

@@ -22,7 +22,7 @@ from aiokafka.structs import TopicPartition
 
 from logsvc.bus.kafka_client import background, connection, unreachable
 from logsvc.config import Kafka
-from logsvc.errors import BusError, ConfigError
+from logsvc.errors import BusAway, BusError, ConfigError
 
 _KEY: Final = re.compile(rb"(epoch|sealed)/([1-9][0-9]{0,8})/[0-9a-f]+")
 _WAIT_MS: Final = 1000
@@ -173,8 +173,10 @@ class Epochs:
                 self._consumer.seek(self._place, starts[self._place])
                 while await self._consumer.position(self._place) < ends[self._place]:
                     await self._take()
-        except (KafkaError, TimeoutError) as error:
-            raise BusError(f"{self._topic} can't be read: {error}") from error
+        except TimeoutError as error:
+            raise BusAway(f"{self._topic} can't be read: no answer in time") from error
+        except KafkaError as error:
+            raise (BusAway if error.retriable else BusError)(f"{self._topic} can't be read: {error}") from error
 
     async def _take(self) -> None:
         got = await self._consumer.getmany(self._place, timeout_ms=_WAIT_MS)

@@ -38,9 +38,10 @@ async def check(settings: Kafka) -> list[Finding]:
 
 async def _reachable(settings: Kafka) -> str:
     try:
-        return await why_unreachable(settings)
+        why = await why_unreachable(settings)
     except ConfigError as error:
         return str(error)
+    return "" if why is None else why.text
 
 
 async def _topic(settings: Kafka, admin: KafkaAdmin, name: str, epoch: Epoch | None) -> list[Finding]:

@@ -4,13 +4,13 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
 
 from logsvc.config import Kafka
-from logsvc.errors import BusError, ConfigError
+from logsvc.errors import BusAway, BusError, ConfigError
 
 CLIENT_ID: Final = "logsvc"
 
@@ -57,48 +57,64 @@ def _ssl_context(settings: Kafka) -> ssl.SSLContext:
     return context
 
 
-async def why_unreachable(settings: Kafka) -> str:
-    """A sentence on why no broker can be asked; empty where one can, now.
+class Reason(NamedTuple):
+    """Why a broker can't be asked."""
 
-    aiokafka only logs what each attempt met with, so this makes one of its own.
+    text: str
+    away: bool
+    """Whether it may be otherwise in a moment; else the settings, or those of the broker, are wrong."""
+
+
+async def why_unreachable(settings: Kafka) -> Reason | None:
+    """A sentence on why no broker can be asked; None where one can, now.
+
+    aiokafka only logs what each attempt met with, so this makes one of its own. Raises ConfigError.
     """
     arguments = connection(settings)
-    reasons = []
+    reasons: list[Reason] = []
     for server in arguments.pop("bootstrap_servers"):
         host, _, port = server.rpartition(":")
         try:
             async with asyncio.timeout(settings.delivery_timeout):
                 conn = await create_conn(host, int(port), **arguments)
         except (OSError, KafkaError, ValueError) as error:
-            reasons.append(f"{server}: {_plain(error, settings)}")
+            text, away = _plain(error, settings)
+            reasons.append(Reason(f"{server}: {text}", away))
         else:
             await conn.close()
-            return ""
-    return "; ".join(reasons)
+            return None
+    return Reason("; ".join(reason.text for reason in reasons), all(reason.away for reason in reasons))
 
 
-def _plain(error: Exception, settings: Kafka) -> str:
+def _plain(error: Exception, settings: Kafka) -> Reason:
     text = str(error)
+    if isinstance(error, TimeoutError):
+        return Reason("no answer in time", away=True)
+    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in text:
+        return Reason("the connection is refused: is it running there?", away=True)
+    if text.endswith("closed"):  # a broker that stops; one that wants TLS, or another certificate, says no more either
+        return Reason("it closes the connection: see kafka.security and kafka.cert_file", away=True)
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):  # a name that isn't known yet, too
+        return Reason(error.strerror or text, away=True)
+    return Reason(_wrong(error, text, settings), away=False)
+
+
+def _wrong(error: Exception, text: str, settings: Kafka) -> str:
+    """What of the settings is wrong."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message}): see kafka.ca_file"
     if isinstance(error, ssl.SSLError):
         return f"it doesn't take TLS as asked ({error.reason}): see kafka.security and kafka.cert_file"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
     if "uthentication" in text or "uthentication" in type(error).__name__:
         return f"name or password are refused for {settings.username!r} by {settings.sasl_mechanism}"
     if "mechanism" in text.lower() or "Mechanism" in type(error).__name__:
         return f"it doesn't take {settings.sasl_mechanism}: see kafka.sasl_mechanism"
-    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in text:
-        return "the connection is refused: is it running there?"
     if isinstance(error, ValueError):
         return "kafka.bootstrap has host:port"
-    if text.endswith("closed"):  # a broker that wants TLS, or another certificate, says no more than that
-        return "it closes the connection: see kafka.security and kafka.cert_file"
     return f"{text or type(error).__name__}: see kafka.security"
 
 
 async def unreachable(settings: Kafka) -> BusError:
-    """The error to raise when a client could not be started."""
-    why = await why_unreachable(settings)
-    return BusError(f"Kafka can't be used: {why or 'no broker answered in time'}")
+    """The error to raise when a client could not be started: BusAway where it may be otherwise in a moment."""
+    why = await why_unreachable(settings) or Reason("no broker answered in time", away=True)
+    return (BusAway if why.away else BusError)(f"Kafka can't be used: {why.text}")

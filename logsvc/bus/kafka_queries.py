@@ -26,7 +26,7 @@ from logsvc.bus.kafka_client import connection, unreachable
 from logsvc.bus.kafka_records import Decoded, decode
 from logsvc.bus.kafka_topic import topic_id
 from logsvc.config import Kafka
-from logsvc.errors import BusError
+from logsvc.errors import BusAway, BusError
 
 EARLIEST: Final = -2
 LATEST: Final = -1
@@ -145,7 +145,7 @@ class KafkaQueries:
                             await self.client.force_metadata_update()
                     await asyncio.sleep(_BACKOFF)
         except TimeoutError:
-            raise BusError(f"Kafka did not answer within {self._timeout:g} s ({last or 'no answer'})") from last
+            raise BusAway(f"Kafka did not answer within {self._timeout:g} s ({last or 'no answer'})") from last
 
 
 def _check(code: int) -> None:
