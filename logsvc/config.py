@@ -64,6 +64,17 @@ class Http(Group):
     """Seconds that answers have to end when the service stops."""
 
 
+class Probe(Group):
+    """Probes and metrics of a role on a port of their own."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` or `::` in a pod, where the kubelet and Prometheus come from outside. What is
+    told there holds no lines and no names of apps."""
+    port: Literal["off"] | Annotated[int, Field(ge=0, le=65535)] = "off"
+    """Port for `/healthz`, `/readyz` and `/metrics`; 0 takes a free one and says which. Off, because roles that share
+    a machine would get in each other's way."""
+
+
 class Tail(Group):
     """Live reading."""
 
@@ -173,6 +184,8 @@ class ClickHouse(Group):
 class Store(Group):
     """History: the engine of ClickHouse, in this process."""
 
+    grace: Seconds = 10.0
+    """Seconds that a stop of `logsvc store` waits for what it has fetched to be inserted and committed."""
     retention_days: Annotated[list[Annotated[int, Field(ge=1, le=3650)]], Field(min_length=1, max_length=8)] = [7]
     """Days that lines are kept, by retention class from 0 on; a class without a number is kept for ever."""
 
@@ -216,6 +229,7 @@ class Settings(BaseSettings):
 
     data: Data = Data()
     http: Http = Http()
+    probe: Probe = Probe()
     tail: Tail = Tail()
     collect: Collect = Collect()
     bus: Bus = Bus()

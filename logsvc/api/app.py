@@ -12,7 +12,8 @@ from logsvc import metrics
 from logsvc.api.context import CONTEXT, Context
 from logsvc.api.ingest import post_logs
 from logsvc.api.logs import get_logs
-from logsvc.api.pages import get_apps, get_health, get_metrics, get_ready, get_volume
+from logsvc.api.pages import get_apps, get_ready, get_volume
+from logsvc.api.probe import get_health, get_metrics
 from logsvc.api.problems import Problem
 from logsvc.errors import BusError, StoreAway, StoreError
 

@@ -6,12 +6,13 @@ from itertools import groupby
 import orjson
 from aiohttp import web
 
-from logsvc import metrics
 from logsvc.api.context import CONTEXT, tenant_of
 from logsvc.api.logs import require_app, timeline_of
+from logsvc.api.probe import readiness
 from logsvc.api.problems import Problem
 from logsvc.api.query import FILTER_PARAMETERS, check_names, read_filter, read_matcher, read_step
 from logsvc.formats import cri
+from logsvc.waiting import waits
 
 MAX_BUCKETS = 10_000
 
@@ -45,23 +46,14 @@ async def get_volume(request: web.Request) -> web.Response:
     return _json({"step": step / 1e9, "buckets": rows})
 
 
-async def get_health(request: web.Request) -> web.Response:  # noqa: ARG001 - a handler's shape
-    """200 while the process answers at all."""
-    return web.Response(text="ok\n")
-
-
 async def get_ready(request: web.Request) -> web.Response:
-    """200 while requests should come here: not before it is up, and not while it stops."""
+    """200 while requests should come here: not before it is up, while it waits for an epoch, or while it stops."""
     context = request.app[CONTEXT]
-    if context.stopping.is_set() or not context.ready.is_set():
-        raise Problem(503, "Stopping." if context.stopping.is_set() else "Starting.", retry_after=1)
-    return web.Response(text="ok\n")
-
-
-async def get_metrics(request: web.Request) -> web.Response:
-    """Prometheus' text format."""
-    body, content_type = metrics.render(request.headers.get("Accept"))
-    return web.Response(body=body, headers={"Content-Type": content_type})
+    if context.stopping.is_set():
+        return readiness("Stopping.")
+    if waits():
+        return readiness("Waiting for what is behind this service; its log says for what.")
+    return readiness(None if context.ready.is_set() else "Starting.")
 
 
 def _time(ns: int) -> str:

@@ -1,0 +1,113 @@
+"""What this process waits for: a Kafka or a ClickHouse that is away. All that is tried again at the start of something
+is tried again here.
+
+The log says once that something waits, and why, and once that it goes on. `waits` is what the process waits for at this
+moment, for probes and metrics; like the metrics it is one for the process.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from logsvc.errors import BusAway, BusError, LogsvcError, NewerFormat, StoreAway, StoreError
+
+T = TypeVar("T")
+
+AWAY: Final = (BusAway, StoreAway)
+"""What may be over in a moment; anything else wants somebody to act, and at the start of a process ends it."""
+TROUBLE: Final = (BusError, StoreError)
+"""What a process that has worked already waits out, whatever it is: its settings were right."""
+
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 1.0
+"""Seconds between tries: each pause is twice the one before, and a part of it is left to chance."""
+_SETTLED: Final = 5.0
+"""Seconds after which what was begun again counts as going on."""
+
+_waiting: dict[object, str] = {}
+
+logger = logging.getLogger(__name__)
+
+
+def waits() -> list[str]:
+    """What the process waits for now, a sentence each."""
+    return list(_waiting.values())
+
+
+class _Wait:
+    """One thing that may have to wait."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._pause = _FIRST_PAUSE
+        self._said: str | None = None
+
+    async def pause(self, error: LogsvcError) -> None:
+        """Until the next try. Says why where that is news."""
+        _waiting[self] = f"{self._doing} waits: {error}"
+        if str(error) != self._said:
+            self._said = str(error)
+            logger.warning("%s waits: %s", self._doing, error)
+        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads processes out, guards nothing
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def over(self) -> None:
+        """It goes on."""
+        self._pause = _FIRST_PAUSE
+        if self._said is not None:
+            self._said = None
+            logger.info("%s goes on", self._doing)
+        self.forget()
+
+    def forget(self) -> None:
+        _waiting.pop(self, None)
+
+
+async def persist(work: Callable[[], Awaitable[T]], doing: str, errors: tuple[type[LogsvcError], ...] = AWAY) -> T:
+    """What `work` gives, tried again for as long as it raises one of `errors`.
+
+    Raises whatever else it raises; NewerFormat always.
+    """
+    wait = _Wait(doing)
+    try:
+        while True:
+            try:
+                result = await work()
+            except NewerFormat:
+                raise
+            except errors as error:
+                await wait.pause(error)
+            else:
+                wait.over()
+                return result
+    finally:
+        wait.forget()
+
+
+async def keep_up(work: Callable[[], Awaitable[None]], doing: str) -> None:
+    """Run what lasts, and again whenever TROUBLE has ended it. Raises whatever else it raises; NewerFormat always."""
+    wait = _Wait(doing)
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            settled = loop.call_later(_SETTLED, wait.over)
+            try:
+                return await work()
+            except (*TROUBLE, BaseExceptionGroup) as error:
+                cause = _cause(error)
+                if isinstance(cause, NewerFormat) or not isinstance(cause, TROUBLE):
+                    raise
+            finally:
+                settled.cancel()
+            await wait.pause(cause)
+    finally:
+        wait.forget()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a group was raised for, where that is one thing."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
