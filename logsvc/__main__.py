@@ -29,7 +29,7 @@ def cli(context: click.Context, config: Path | None) -> None:
 @click.option("--app", default="demo", show_default=True, help="The app that they are.")
 @click.option("--scale", multiple=True, metavar="TYPE=N", help="How many processes of a type to run; repeats.")
 @click.option("--data", type=_FOLDER, help="Folder of everything that is kept.")
-@click.option("--host", help="Address to listen on (loopback).")
+@click.option("--host", help="Address to listen on; without tokens one of loopback.")
 @click.option("--port", type=int, help="Port to listen on.")
 @click.pass_obj
 def dev(
@@ -70,7 +70,7 @@ def store(config: Path | None) -> None:
 
 
 @cli.command()
-@click.option("--host", help="Address to listen on (loopback).")
+@click.option("--host", help="Address to listen on; without tokens one of loopback.")
 @click.option("--port", type=int, help="Port to listen on.")
 @click.pass_obj
 def serve(config: Path | None, host: str | None, port: int | None) -> None:
@@ -112,6 +112,23 @@ def check(config: Path | None) -> None:
     findings = uvloop.run(admin.check(_start(config, {})))
     click.echo(admin.table(findings))
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@cli.command()
+@click.option("--name", required=True, help="What it is called: in the audit log, and to revoke it.")
+@click.option("--tenant", default="local", show_default=True, help="Whose apps it is for.")
+@click.option("--scope", multiple=True, default=["logs:read", "logs:write"], show_default=True, help="Repeats.")
+@click.option("--app", multiple=True, help="Only for this app; repeats.")
+def token(name: str, tenant: str, scope: tuple[str, ...], app: tuple[str, ...]) -> None:
+    """Make a static token: its entry for the file of tokens on stdout, the token itself on stderr."""
+    from logsvc.access.static import mint  # noqa: PLC0415 - other commands need none of it
+
+    try:
+        made, entry = mint(name, tenant, scope, app)
+    except LogsvcError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(entry, nl=False)
+    click.echo(f"The token, which nobody can show again: {made}", err=True)
 
 
 @cli.command("config")

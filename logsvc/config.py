@@ -57,11 +57,53 @@ class Http(Group):
     """The API."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. There are no tokens yet, so it must be one of loopback."""
+    """Address to listen on. Without tokens (`auth.jwks`, `auth.tokens_file`) it must be one of loopback."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Port to listen on; 0 takes a free one."""
     grace: Seconds = 5.0
     """Seconds that answers have to end when the service stops."""
+    public_url: str = ""
+    """How clients reach the service, as `https://logs.example.com`; empty for the address that each of them used."""
+    origins: list[str] = []
+    """Sites whose pages may read answers in a browser (CORS), as `https://dashboard.example.com`."""
+    forwarded: bool = False
+    """Take a client's address from the last entry of X-Forwarded-For: only behind a proxy that writes it."""
+
+
+class Auth(Group):
+    """Tokens: who may read and write what. With neither `jwks` nor `tokens_file` nobody is asked for one."""
+
+    jwks: str = ""
+    """Key set that JWTs are signed with: an address (https), or a file."""
+    jwks_seconds: Annotated[float, Field(ge=10, allow_inf_nan=False)] = 300.0
+    """Seconds until the key set is fetched again; a token with an unknown key has it fetched at once."""
+    audience: str = ""
+    """What a JWT must name as `aud`. Needed with `jwks`."""
+    issuer: str = ""
+    """What a JWT must name as `iss`; empty for any."""
+    leeway: Annotated[float, Field(ge=0, le=300)] = 3.0
+    """Seconds that the issuer's clock may differ from this one; a tail ends so long after its token's `exp`."""
+    tenant_claim: str = "tenant"
+    """Claim of a JWT that names the tenant."""
+    apps_claim: str = "apps"
+    """Claim with the list of apps that the token is for; without it, it is for all of the tenant's."""
+    scope_claim: str = "scope"
+    """Claim with the scopes: `logs:read`, `logs:write`, `drains:write`, `logs:operate`."""
+    plan_claim: str = "plan"
+    """Claim with the plan, which says what the limits are."""
+    tokens_file: str = ""
+    """File of static tokens (TOML), by their hashes: see `logsvc token`. Read again when it changes."""
+    revoked_file: str = ""
+    """File of what was revoked, one a line: the `jti` of a JWT, the name of a static token. Read again when it
+    changes."""
+    failures: Count = 30
+    """Tokens that one address may get wrong in a minute. Beyond that it is refused with 429, but for good ones that
+    this process has seen before."""
+
+    @property
+    def on(self) -> bool:
+        """Whether tokens are asked for."""
+        return bool(self.jwks or self.tokens_file)
 
 
 class Probe(Group):
@@ -230,6 +272,7 @@ class Settings(BaseSettings):
     data: Data = Data()
     http: Http = Http()
     probe: Probe = Probe()
+    auth: Auth = Auth()
     tail: Tail = Tail()
     collect: Collect = Collect()
     bus: Bus = Bus()

@@ -2,6 +2,9 @@
 
     LogsvcError
     ├── ConfigError          settings, a Procfile or a data folder that can't be used as given
+    ├── AccessError          who asks may not have it
+    │   ├── BadToken         a token that is not valid, or no more
+    │   └── KeysAway         tokens can't be checked now
     ├── ClientError          what the `paas` command tells its user before it ends
     │   ├── Refused          the service answers that it won't: trying again is no use
     │   └── Unavailable      the service can't be reached, or its answer broke off: trying again may help
@@ -29,6 +32,18 @@ class LogsvcError(Exception):
 
 class ConfigError(LogsvcError):
     """Settings, a Procfile or a data folder that can't be used as given."""
+
+
+class AccessError(LogsvcError):
+    """Whoever asks may not have it."""
+
+
+class BadToken(AccessError):
+    """A token that is not valid, or no more."""
+
+
+class KeysAway(AccessError):
+    """Tokens can't be checked now, because the keys can't be had; trying again may help."""
 
 
 class ClientError(LogsvcError):

@@ -66,7 +66,9 @@ class TextLine(logging.Formatter):
 
 
 class JsonLine(logging.Formatter):
-    """An object with `time`, `level`, `logger`, `message`, and `traceback` where there is one."""
+    """An object with `time`, `level`, `logger`, `message`, what the record has as `fields`, and `traceback` where
+    there is one.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
@@ -74,6 +76,7 @@ class JsonLine(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)

@@ -108,6 +108,12 @@ push_bytes = _counter("push_bytes", "Bytes of posted bodies, decompressed.")
 http_requests = _counter("http_requests", "Requests answered, by route pattern.", "method", "route", "status")
 http_request_seconds = _histogram("http_request_seconds", "Time to answer a request that is not a tail.", "route")
 
+# Access
+
+auth_requests = _counter("auth_requests", "Requests that need a token, by what came of it.", "outcome")
+auth_key_fetches = _counter("auth_key_fetches", "Fetches of the key set of tokens.", "outcome")
+leases_ended = _counter("leases_ended", "Tails ended because their token or log session had ended.", "reason")
+
 
 _followed: dict[Counter, Callable[[], float]] = {}
 

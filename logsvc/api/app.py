@@ -1,15 +1,14 @@
-"""The aiohttp application: routes, errors as problem documents, and who may call without a token."""
+"""The aiohttp application: routes, and errors as problem documents."""
 
 import asyncio
 import logging
-import re
 import time
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from logsvc import metrics
 from logsvc.api.context import CONTEXT, Context
+from logsvc.api.guard import Handler, guarded
 from logsvc.api.ingest import post_logs
 from logsvc.api.logs import get_logs
 from logsvc.api.pages import get_apps, get_ready, get_volume
@@ -19,17 +18,13 @@ from logsvc.errors import BusError, StoreAway, StoreError
 
 log = logging.getLogger(__name__)
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_LOOPBACK = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
-
 _CLIENT_GONE = 499
 """Stands in metrics for requests whose client went before the answer's end."""
 
 
 def make_app(context: Context) -> web.Application:
-    """The application for loopback, without tokens."""
-    app = web.Application(middlewares=[count_requests, answer_problems, only_local])
+    """The application. Whatever isn't guarded needs no token."""
+    app = web.Application(middlewares=[count_requests, answer_problems, only_local, share_with_origins])
     app[CONTEXT] = context
     app.router.add_get("/v1/apps", get_apps)
     app.router.add_get("/v1/apps/{app}/logs", get_logs)
@@ -42,10 +37,9 @@ def make_app(context: Context) -> web.Application:
 
 
 @web.middleware
-async def count_requests(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def count_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Count every answer, and time those that end by themselves."""
-    route = request.match_info.route.resource
-    pattern = route.canonical if route is not None else "none"
+    pattern = pattern_of(request)
     begun = time.perf_counter()
     status = 500
     try:
@@ -62,7 +56,7 @@ async def count_requests(request: web.Request, handler: _Handler) -> web.StreamR
 
 
 @web.middleware
-async def answer_problems(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every error is a problem document; what nobody foresaw is logged and says no more than that."""
     try:
         return await handler(request)
@@ -81,25 +75,17 @@ async def answer_problems(request: web.Request, handler: _Handler) -> web.Stream
             raise
         return web.Response(status=499)  # for the metrics, in which nginx's number is known: the client has gone
     except Exception:
-        log.exception("%s %s failed", request.method, request.path)
+        log.exception("%s %s failed", request.method, pattern_of(request))  # a path may be a signed address
         return Problem(500, "Something went wrong here; it is in the service's log.").response()
+
+
+def pattern_of(request: web.Request) -> str:
+    """The route's, with `{app}` for whatever stands there."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "none"
 
 
 def _with_headers(response: web.Response, error: web.HTTPException) -> web.Response:
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response
-
-
-@web.middleware
-async def only_local(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Without tokens a web page must not read logs through the browser of whoever runs the service.
-
-    A rebound DNS name shows in Host, another site's page in Origin.
-    """
-    if not _LOOPBACK.fullmatch(request.headers.get("Host", "")):
-        raise Problem(403, "Without tokens this service answers only to localhost.")
-    scheme, _, host = request.headers.get("Origin", "http://localhost").partition("://")
-    if scheme not in {"http", "https"} or not _LOOPBACK.fullmatch(host):
-        raise Problem(403, "Without tokens this service answers only pages of localhost.")
-    return await handler(request)

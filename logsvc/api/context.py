@@ -1,21 +1,44 @@
-"""What every handler has at hand, and who is asking."""
+"""What every handler has at hand."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
 
 from logsvc import metrics
+from logsvc.access.buckets import Buckets
+from logsvc.access.gate import Gate
+from logsvc.access.leases import Lease, Leases
 from logsvc.api.problems import Problem
 from logsvc.model import AppId
 from logsvc.sources.push import PushSource
 from logsvc.timeline import Tiers
 
+Hold = Callable[[], AbstractAsyncContextManager[Lease]]
+"""Holds what a request's answer stands on, for as long as it goes on."""
+
 LOCAL_TENANT: Final = "local"
 """The one tenant of a service that asks for no tokens."""
+
+
+@dataclass(slots=True)
+class Access:
+    """Who may do what; one for the process. By default nobody is asked for a token."""
+
+    gate: Gate | None = None
+    """None where no tokens are asked for."""
+    leases: Leases = field(default_factory=Leases)
+    attempts: Buckets = field(default_factory=Buckets)
+    """Tokens that were not valid, by address."""
+    failures: int = 30
+    """How many of them a minute."""
+    forwarded: bool = False
+    """Whether a proxy tells the client's address."""
+    origins: frozenset[str] = frozenset()
+    """Sites whose pages may read answers."""
 
 
 @dataclass(slots=True)
@@ -24,6 +47,7 @@ class Context:
 
     tiers: Tiers
     push: PushSource
+    access: Access = field(default_factory=Access)
     heartbeat: float = 15.0
     """Seconds of silence after which a tail is told where it is."""
     max_tails: int = 20_000
@@ -52,15 +76,12 @@ class Context:
 CONTEXT: Final = web.AppKey("context", Context)
 
 
-def tenant_of(request: web.Request) -> str:  # noqa: ARG001 - tokens will say; without them there is one tenant
-    """The tenant whose apps the request may name."""
-    return LOCAL_TENANT
-
-
 class Delivered:
     """Counts what one client got; added up here because a counter's lock costs as much as sending a line."""
 
     def __init__(self, form: str) -> None:
+        self.all_lines = 0
+        """Since it began."""
         self._lines_total = metrics.delivered_lines.labels(form)
         self._bytes_total = metrics.delivered_bytes.labels(form)
         self._lines = self._bytes = 0
@@ -75,6 +96,7 @@ class Delivered:
             self.flush()
 
     def flush(self) -> None:
+        self.all_lines += self._lines
         self._lines_total.inc(self._lines)
         self._bytes_total.inc(self._bytes)
         self._lines = self._bytes = 0

@@ -9,13 +9,13 @@ from aiohttp import web
 from aiohttp.http_exceptions import TransferEncodingError
 
 from logsvc import metrics
-from logsvc.api.context import CONTEXT, tenant_of
+from logsvc.api.context import CONTEXT
 from logsvc.api.decoding import Decoder, decoder_for
+from logsvc.api.guard import app_of
 from logsvc.api.problems import Problem, bad_parameter
 from logsvc.api.query import check_names, read_name
 from logsvc.errors import BadLine, BusError, FormatError, StoreAway
 from logsvc.formats.pushed import JsonReader, Labels, Pushed, Reader, TextReader
-from logsvc.model import AppId
 from logsvc.sources.push import KeyInUse, OtherBody, Post
 
 _READERS: dict[str, type[JsonReader | TextReader]] = {
@@ -28,7 +28,7 @@ _KEY = re.compile(r"[ -~]{1,255}", re.ASCII)
 
 async def post_logs(request: web.Request) -> web.Response:
     """Take lines; `{"lines": N}` says how many were new."""
-    app = AppId(tenant_of(request), read_name("app", request.match_info["app"]))
+    app = app_of(request)
     key = request.headers.get("Idempotency-Key")
     if key is not None and not _KEY.fullmatch(key):
         raise bad_parameter("Idempotency-Key", "has 1 to 255 characters of ASCII")

@@ -1,18 +1,24 @@
 """`GET /v1/apps/{app}/logs`: an app's lines, past and present, in the representation the client asks for."""
 
+import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Final
 
 from aiohttp import web
 
+from logsvc.access.audit import audit
+from logsvc.access.grant import Grant
 from logsvc.api.compression import Encoder, encoder_for
-from logsvc.api.context import CONTEXT, Context, Delivered, tenant_of
+from logsvc.api.context import CONTEXT, Context, Delivered, Hold
 from logsvc.api.delivery import Delivery
+from logsvc.api.guard import GRANT, app_of
 from logsvc.api.problems import Problem, no_such_app
-from logsvc.api.query import Query, read_name, read_query
+from logsvc.api.query import Query, described, read_query
 from logsvc.api.websocket import serve_websocket
 from logsvc.errors import LogsvcError
 from logsvc.formats.representations import (
@@ -27,6 +33,9 @@ from logsvc.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
+CLOSING: Final = 2.0
+"""Seconds for the last bytes of an answer that is ended early."""
+
 _Form = type[PlainText | NewlineDelimitedJson | ServerSentEvents]
 _FORMS: dict[str, _Form] = {
     form.content_type.partition(";")[0]: form for form in (PlainText, NewlineDelimitedJson, ServerSentEvents)
@@ -36,22 +45,54 @@ _RANGES: dict[str, _Form] = {"*/*": PlainText, "text/*": PlainText, "application
 
 async def get_logs(request: web.Request) -> web.StreamResponse:
     """Lines by HTTP; by WebSocket where the request asks to upgrade."""
-    context = request.app[CONTEXT]
-    timeline = timeline_of(request, context)
+    app = app_of(request)
     query = read_query(request.query, last_event_id=request.headers.get("Last-Event-ID"), now=time.time_ns())
-    upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
-    form = WebSocketMessages if upgrade else choose_form(", ".join(request.headers.getall("Accept", [])))
+    form = WebSocketMessages if upgrades(request) else choose_form(", ".join(request.headers.getall("Accept", [])))
+    return await answer(request, app, query, form(cursors=query.cursors), request[GRANT])
+
+
+def upgrades(request: web.Request) -> bool:
+    return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
+async def answer(
+    request: web.Request, app: AppId, query: Query, form: Representation, grant: Grant, until: float | None = None
+) -> web.StreamResponse:
+    """What a query asks of an app, for as long as the grant holds, at most until `until` (Unix s)."""
+    context = request.app[CONTEXT]
+    timeline = Timeline(app, context.tiers)
     with context.admit_tail(form.name) if query.tail else contextlib.nullcontext():
-        async with _opened(timeline, context, query, form(cursors=query.cursors)) as delivery:
+        async with _opened(timeline, context, query, form) as delivery:
             # Asked last: an answer that has lines says so by itself.
             await require_app(timeline, context, found=delivery.found)
-            send = serve_websocket if upgrade else _stream
-            return await send(request, delivery)
+            send = serve_websocket if form.name == "websocket" else _stream
+            delivered = Delivered(form.name)
+            with _audited(app, query, grant, delivered) if query.tail else contextlib.nullcontext():
+                return await send(request, delivery, delivered, partial(context.access.leases.hold, grant, until=until))
+
+
+@contextmanager
+def _audited(app: AppId, query: Query, grant: Grant, delivered: Delivered) -> Iterator[None]:
+    """Write down who watched what."""
+    begun = time.monotonic()
+    try:
+        yield
+    finally:
+        delivered.flush()
+        audit(
+            "tail",
+            subject=grant.subject,
+            tenant=app.tenant,
+            app=app.app,
+            filters=described(query.matcher.wanted),
+            lines=delivered.all_lines,
+            seconds=round(time.monotonic() - begun, 1),
+        )
 
 
 def timeline_of(request: web.Request, context: Context) -> Timeline:
     """The timeline of the app that the URL names, which may not be there. Raises Problem where it can't be a name."""
-    return Timeline(AppId(tenant_of(request), read_name("app", request.match_info["app"])), context.tiers)
+    return Timeline(app_of(request), context.tiers)
 
 
 async def require_app(timeline: Timeline, context: Context, *, found: bool = False) -> None:
@@ -72,7 +113,7 @@ async def _opened(timeline: Timeline, context: Context, query: Query, form: Repr
         await delivery.close()
 
 
-async def _stream(request: web.Request, delivery: Delivery) -> web.StreamResponse:
+async def _stream(request: web.Request, delivery: Delivery, delivered: Delivered, hold: Hold) -> web.StreamResponse:
     form = delivery.form
     response = web.StreamResponse(
         headers={
@@ -90,7 +131,9 @@ async def _stream(request: web.Request, delivery: Delivery) -> web.StreamRespons
     if request.method == "HEAD":
         return response
     try:
-        await _write(response, delivery, encoder)
+        async with hold():
+            await _write(response, delivery, encoder, delivered)
+        await _close(request, response, delivery, encoder)
     except LogsvcError as error:
         # The answer has begun, so it can't become an error: a client sees that it is cut, and comes again.
         log.warning("an answer was cut: %s", error)
@@ -99,8 +142,9 @@ async def _stream(request: web.Request, delivery: Delivery) -> web.StreamRespons
     return response
 
 
-async def _write(response: web.StreamResponse, delivery: Delivery, encoder: Encoder | None) -> None:
-    delivered = Delivered(delivery.form.name)
+async def _write(
+    response: web.StreamResponse, delivery: Delivery, encoder: Encoder | None, delivered: Delivered
+) -> None:
     try:
         async for frame in delivery.frames():
             if frame.data:
@@ -108,8 +152,19 @@ async def _write(response: web.StreamResponse, delivery: Delivery, encoder: Enco
                 delivered.add(frame.lines, len(frame.data))
     finally:
         delivered.flush()
+
+
+async def _close(
+    request: web.Request, response: web.StreamResponse, delivery: Delivery, encoder: Encoder | None
+) -> None:
+    """End the answer; a client that doesn't read is not waited for."""
     closing = delivery.form.end() if delivery.complete else delivery.form.farewell()
-    await response.write_eof(closing if encoder is None else encoder.encode(closing) + encoder.finish())
+    try:
+        async with asyncio.timeout(None if delivery.complete else CLOSING):
+            await response.write_eof(closing if encoder is None else encoder.encode(closing) + encoder.finish())
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
 
 
 def choose_form(accept: str) -> _Form:

@@ -6,7 +6,8 @@ from itertools import groupby
 import orjson
 from aiohttp import web
 
-from logsvc.api.context import CONTEXT, tenant_of
+from logsvc.api.context import CONTEXT
+from logsvc.api.guard import GRANT
 from logsvc.api.logs import require_app, timeline_of
 from logsvc.api.probe import readiness
 from logsvc.api.problems import Problem
@@ -20,8 +21,13 @@ MAX_BUCKETS = 10_000
 async def get_apps(request: web.Request) -> web.Response:
     """`{"apps":[{"app":"demo","processes":["web"],"last":"2026-11-23T02:00:00.123Z"}]}`, by name."""
     check_names(request.query, ())
-    found = await request.app[CONTEXT].tiers.store.apps(tenant_of(request))
-    apps = [{"app": app.app, "processes": app.processes, "last": _time(app.last * 1_000_000)} for app in found]
+    grant = request[GRANT]
+    found = await request.app[CONTEXT].tiers.store.apps(grant.tenant)
+    apps = [
+        {"app": app.app, "processes": app.processes, "last": _time(app.last * 1_000_000)}
+        for app in found
+        if grant.allows(app.app)
+    ]
     return _json({"apps": apps})
 
 

@@ -1,5 +1,7 @@
 """Errors as problem documents (RFC 9457), one sentence for whoever sent the request."""
 
+import math
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -10,10 +12,20 @@ from aiohttp import web
 class Problem(Exception):
     """An answer that isn't what was asked for; `members` are added to the document."""
 
-    def __init__(self, status: int, detail: str, *, retry_after: float | None = None, **members: Any) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
         super().__init__(detail)
         self.status = status
-        self.retry_after = retry_after
+        self.headers = dict(headers or {})
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
         self.members = members
 
     def response(self) -> web.Response:
@@ -25,9 +37,11 @@ class Problem(Exception):
             "detail": str(self),
             **self.members,
         }
-        headers = {} if self.retry_after is None else {"Retry-After": f"{self.retry_after:.0f}"}
         return web.Response(
-            body=orjson.dumps(document), status=self.status, content_type="application/problem+json", headers=headers
+            body=orjson.dumps(document),
+            status=self.status,
+            content_type="application/problem+json",
+            headers=self.headers,
         )
 
 

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 
 from multidict import MultiMapping
 
+from logsvc.access.grant import NAME
 from logsvc.api.problems import bad_parameter
 from logsvc.errors import BadCursor, BadFilter
 from logsvc.model import Cursor, Filter
@@ -61,6 +62,16 @@ def read_query(query: MultiMapping[str], *, last_event_id: str | None, now: int)
     return Query(read_matcher(wanted), tail, num, after, before, cursors, resumed=last_event_id is not None)
 
 
+def described(wanted: Filter) -> dict[str, object]:
+    """What a filter asks for, by the names of the parameters."""
+    given = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
+    return {
+        name: sorted(value) if isinstance(value, frozenset) else value
+        for name, value in given.items()
+        if value not in (None, False, (), frozenset())
+    }
+
+
 def read_matcher(wanted: Filter) -> Matcher:
     """The filter made ready. Raises Problem where a pattern can't be used."""
     try:
@@ -104,7 +115,7 @@ def read_step(query: MultiMapping[str]) -> int:
 
 def read_name(parameter: str, name: str) -> str:
     """The name of an app, process or dyno. Raises Problem."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise bad_parameter(
             parameter, "has letters, digits, `.`, `_` and `-`, at most 128, and begins with a letter or digit"
         )

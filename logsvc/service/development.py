@@ -18,7 +18,8 @@ from logsvc.console import Screening, show
 from logsvc.errors import ConfigError
 from logsvc.model import AppId
 from logsvc.router import Router
-from logsvc.service.lifecycle import LOOPBACK, say, signals
+from logsvc.service.access import access_of, require_tokens
+from logsvc.service.lifecycle import say, signals
 from logsvc.service.procfile import make_runner, until_stopped
 from logsvc.service.retention import retain
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
@@ -53,8 +54,7 @@ async def develop(asked: Development) -> int:
     process is still shown and kept. Raises ConfigError, BusError or StoreError where it can't start.
     """
     host = asked.settings.http.host
-    if host not in LOOPBACK:
-        raise ConfigError(f"http.host {host}: there are no tokens, so logsvc listens on loopback only")
+    require_tokens(asked.settings)
     reading = _Reading()
     runner = None
     if asked.procfile:
@@ -122,7 +122,8 @@ async def _core(settings: Settings) -> AsyncIterator[_Core]:
         telemetry.follow_bus(bus)
         telemetry.follow_store(writer)
         telemetry.follow_routers([router])
-        context = Context(Tiers(bus, store, router), push, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
+        access = await stack.enter_async_context(access_of(settings))
+        context = Context(Tiers(bus, store, router), push, access, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
         yield _Core(bus, store, writer, router, context)
 
 

@@ -12,10 +12,11 @@ from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.protocol import Records
 from logsvc.bus.sealed import Stored
 from logsvc.config import Settings
-from logsvc.errors import ConfigError, StoreAway
+from logsvc.errors import StoreAway
 from logsvc.router import Router
+from logsvc.service.access import access_of, require_tokens
 from logsvc.service.epochs import is_stored, next_epoch, until_sealed
-from logsvc.service.lifecycle import LOOPBACK, first_of, persist, say, signals
+from logsvc.service.lifecycle import first_of, persist, say, signals
 from logsvc.sources.push import PushSource
 from logsvc.store.protocol import Store
 from logsvc.store.server import ServerStore
@@ -29,8 +30,7 @@ async def serve(settings: Settings) -> int:
     Raises ConfigError, BusError, StoreError where it can't start.
     """
     http = settings.http
-    if http.host not in LOOPBACK:
-        raise ConfigError(f"http.host {http.host}: there are no tokens, so logsvc listens on loopback only")
+    require_tokens(settings)
     with signals() as stop:
         async with AsyncExitStack() as stack:
             store = await ServerStore.open(settings.clickhouse)
@@ -67,7 +67,8 @@ class _Serving:
         self._tiers = Tiers(bus, self._store, self._router(bus), sealed, successors=True)
         self._push = PushSource(bus, self._store, [leg.bus for leg in sealed])
         telemetry.follow_routers(self._routers)
-        return Context(self._tiers, self._push, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
+        access = await self._stack.enter_async_context(access_of(self._settings))
+        return Context(self._tiers, self._push, access, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
 
     async def run(self) -> None:
         """Read what is watched, of each epoch that begins."""

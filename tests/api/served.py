@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from logsvc.api.context import LOCAL_TENANT, Context
+from logsvc.api.context import LOCAL_TENANT, Access, Context
 from logsvc.api.server import listening
 from logsvc.sources.push import PushSource
 from logsvc.store.protocol import Store
@@ -122,15 +122,18 @@ async def serving(
     max_tails: int = 100,
     grace: float = 5.0,
     name: str | None = None,
+    access: Access | None = None,
     **options: Any,
 ) -> AsyncIterator[Served]:
     """Serve a new rig; `name` is the app, where it has to be one that was served before."""
     async with AsyncExitStack() as stack:
-        made = await stack.enter_async_context(rig(store, tenant=LOCAL_TENANT, heartbeat=heartbeat, **options))
+        options = {"tenant": LOCAL_TENANT, "heartbeat": heartbeat, **options}
+        made = await stack.enter_async_context(rig(store, **options))
         if name is not None:
             made.app = made.app._replace(app=name)
         push = PushSource(made.bus, store)
-        context = Context(Tiers(made.bus, store, made.router), push, heartbeat=heartbeat, max_tails=max_tails)
+        tiers = Tiers(made.bus, store, made.router)
+        context = Context(tiers, push, access or Access(), heartbeat=heartbeat, max_tails=max_tails)
         client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=True))
         url = await stack.enter_async_context(listening(context, "127.0.0.1", 0, grace))
         context.ready.set()

@@ -1,0 +1,1 @@
+"""Who may read and write what, for how long, and how much of it."""

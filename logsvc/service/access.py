@@ -1,0 +1,31 @@
+"""Who may do what, as the settings say."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from logsvc.access.gate import Gate
+from logsvc.api.context import Access
+from logsvc.config import Settings
+from logsvc.errors import ConfigError
+from logsvc.service.lifecycle import LOOPBACK
+
+
+def require_tokens(settings: Settings) -> None:
+    """Raises ConfigError where the service would be open to whoever reaches it."""
+    host = settings.http.host
+    if host not in LOOPBACK and not settings.auth.on:
+        raise ConfigError(
+            f"http.host {host}: without tokens logsvc listens on loopback only. "
+            "Set auth.jwks or auth.tokens_file, or make a token with `logsvc token`"
+        )
+
+
+@asynccontextmanager
+async def access_of(settings: Settings) -> AsyncIterator[Access]:
+    """Raises ConfigError for settings or files that can't be used."""
+    auth, http = settings.auth, settings.http
+    access = Access(failures=auth.failures, forwarded=http.forwarded, origins=frozenset(http.origins))
+    async with AsyncExitStack() as stack:
+        if auth.on:
+            access.gate = await stack.enter_async_context(Gate.open(auth, access.leases))
+        yield access

@@ -1,0 +1,388 @@
+"""Who may read what, over HTTP: tokens good and bad, of other tenants, rotated, revoked and guessed."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from logsvc.access.gate import Gate
+from logsvc.access.static import mint
+from logsvc.api.context import Access
+from logsvc.config import Auth
+from logsvc.errors import ConfigError
+from logsvc.store.protocol import Store
+from tests.api.served import NDJSON, SSE, Events, Lines, Served, problem_of, serving
+from tests.support.tokens import AUDIENCE, Issuer
+from tests.support.wait import DEADLINE, until
+
+
+@dataclass
+class Guarded:
+    """A service that asks for tokens, its issuer, and its file of what was revoked."""
+
+    served: Served
+    issuer: Issuer
+    jwks: Path
+    tokens: Path
+    revoked: Path
+
+    def header(self, **claims: Any) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.issuer.token(**claims)}"}
+
+    def get(self, path: str = "", **claims: Any) -> Any:
+        return self.served.client.get(self.served.logs + path, headers=self.header(**claims))
+
+    def publish(self) -> None:
+        replace(self.jwks, self.issuer.jwks())
+
+
+def replace(path: Path, data: bytes) -> None:
+    """As one step, for the service may look at any moment."""
+    new = path.with_suffix(".new")
+    new.write_bytes(data)
+    new.rename(path)
+
+
+@asynccontextmanager
+async def guarded(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Guarded]:
+    issuer = Issuer()
+    jwks, tokens, revoked = folder / "jwks", folder / "tokens", folder / "revoked"
+    jwks.write_bytes(issuer.jwks())
+    tokens.write_text("")
+    revoked.write_text("")
+    auth = Auth(
+        **{
+            "jwks": str(jwks),
+            "audience": AUDIENCE,
+            "tokens_file": str(tokens),
+            "revoked_file": str(revoked),
+            "leeway": 0.0,
+            **settings,
+        }
+    )
+    async with AsyncExitStack() as stack:
+        access = Access(failures=auth.failures)
+        access.gate = await stack.enter_async_context(Gate.open(auth, access.leases))
+        served = await stack.enter_async_context(serving(store, access=access))
+        yield Guarded(served, issuer, jwks, tokens, revoked)
+
+
+@pytest.fixture
+async def site(store: Store, tmp_path: Path) -> AsyncIterator[Guarded]:
+    async with guarded(store, tmp_path) as site:
+        await site.served.rig.write(3)
+        yield site
+
+
+async def test_a_token_opens_its_tenants_apps(site: Guarded) -> None:
+    for claims in ({}, {"apps": [site.served.name]}):
+        async with site.get("?num=2", **claims) as response:
+            assert response.status == 200
+            assert (await response.text()).count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Basic YTpi"},
+        {"Authorization": "Bearer nonsense"},
+        {"Authorization": "Bearer a.b.c"},
+    ],
+)
+async def test_without_a_good_token_everything_is_401(site: Guarded, given: dict[str, str]) -> None:
+    name, client = site.served.name, site.served.client
+    for method, path in [
+        ("GET", "/v1/apps"),
+        ("GET", f"/v1/apps/{name}/logs"),
+        ("GET", f"/v1/apps/{name}/logs?tail=1"),
+        ("GET", f"/v1/apps/{name}/volume"),
+        ("POST", f"/v1/apps/{name}/logs"),
+        ("GET", "/v1/apps/no-such-app/logs"),
+    ]:
+        async with client.request(method, site.served.url + path, headers=given) as response:
+            assert response.status == 401
+            assert response.headers["WWW-Authenticate"].startswith("Bearer ")
+            await problem_of(response)
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await client.ws_connect(site.served.logs, headers=given)
+    assert refused.value.status == 401
+    for open_path in ("/healthz", "/readyz", "/metrics"):
+        async with client.get(site.served.url + open_path) as response:
+            assert response.status == 200
+
+
+async def test_two_tokens_are_none(site: Guarded) -> None:
+    token = f"Bearer {site.issuer.token()}"
+    headers = [("Authorization", token), ("Authorization", token)]
+    async with site.served.client.get(site.served.logs, headers=headers) as response:
+        assert response.status == 401
+
+
+async def test_each_thing_takes_its_scope(site: Guarded) -> None:
+    async with site.get(scope="logs:write") as response:
+        assert response.status == 403
+        assert 'scope="logs:read"' in response.headers["WWW-Authenticate"]
+        assert "logs:read" in (await problem_of(response))["detail"]
+    post = site.served.client.post
+    for scope, status in (("logs:read", 403), ("logs:write", 200)):
+        async with post(site.served.logs, data="line\n", headers=site.header(scope=scope)) as response:
+            assert response.status == status
+
+
+async def test_an_app_of_others_looks_like_one_that_is_not_there(site: Guarded) -> None:
+    """Of another tenant, and of one's own where the token is for other apps."""
+    name = site.served.name
+    missing = "no-such-app"
+    for claims in ({"tenant": "other"}, {"apps": ["another"]}):
+        for path in ("logs", "logs?tail=1&num=0", "volume", f"logs?after={site.served.rig.lines[0].cursor}"):
+            answers = []
+            for app in (name, missing):
+                url = f"{site.served.url}/v1/apps/{app}/{path}"
+                async with site.served.client.get(url, headers=site.header(**claims)) as response:
+                    assert response.status == 404
+                    answers.append((await response.text()).replace(app, "?"))
+            assert answers[0] == answers[1]
+        async with site.served.client.get(f"{site.served.url}/v1/apps", headers=site.header(**claims)) as response:
+            assert name not in await response.text()
+
+
+async def test_a_post_under_the_same_name_goes_to_ones_own_tenant(site: Guarded) -> None:
+    other = site.header(tenant="other")
+    async with site.served.client.post(site.served.logs, data="theirs\n", headers=other) as response:
+        assert response.status == 200
+    async with site.get() as response:
+        assert "theirs" not in await response.text()
+    async with site.served.client.get(site.served.logs, headers=other) as response:
+        text = await response.text()
+        assert text.endswith("theirs\n")
+        assert text.count("\n") == 1
+
+
+async def test_a_tail_ends_when_its_token_expires(site: Guarded) -> None:
+    begun = time.monotonic()
+    async with (
+        site.served.client.get(f"{site.served.logs}?tail=1", headers={**site.header(seconds=1.5), **SSE}) as sse,
+        site.served.client.get(f"{site.served.logs}?tail=1", headers={**site.header(seconds=1.5), **NDJSON}) as ndjson,
+        site.served.client.ws_connect(f"{site.served.logs}?tail=1", headers=site.header(seconds=1.5)) as socket,
+    ):
+        events = Events(sse)
+        assert len(await events.lines(3)) == 3
+        assert await events.next() is None
+        assert len(await Lines(ndjson).take(3)) == 3
+        assert await Lines(ndjson).next() == b""
+        while (message := await socket.receive(timeout=DEADLINE)).type == aiohttp.WSMsgType.TEXT:
+            pass
+        assert (message.type, socket.close_code) == (aiohttp.WSMsgType.CLOSE, 3000)
+    assert time.monotonic() - begun < 1.5 + 5
+    await until(lambda: site.served.context.tails == 0)
+
+
+async def test_a_tail_ends_when_its_token_is_revoked(site: Guarded) -> None:
+    other = site.header(jti="others")
+    headers = {**site.header(jti="mine"), **SSE}
+    async with (
+        site.served.client.get(f"{site.served.logs}?tail=1", headers=headers) as mine,
+        site.served.client.get(f"{site.served.logs}?tail=1", headers={**other, **SSE}) as theirs,
+    ):
+        await Events(mine).lines(3)
+        await Events(theirs).lines(3)
+        replace(site.revoked, b"# stolen\nmine\n")
+        async with asyncio.timeout(5):
+            assert await Events(mine).next() is None
+        await site.served.rig.write(1)
+        assert len(await Events(theirs).lines(1)) == 1
+    async with site.served.client.get(site.served.logs, headers=headers) as response:
+        assert response.status == 401
+
+
+async def test_a_static_token_is_good_until_it_is_taken_out(site: Guarded) -> None:
+    token, entry = mint("ci", "local", ["logs:read"], [])
+    header = {"Authorization": f"Bearer {token}"}
+
+    async def status() -> int:
+        async with site.served.client.get(site.served.logs, headers=header) as response:
+            return response.status
+
+    assert await status() == 401
+    replace(site.tokens, entry.encode())
+
+    async def good() -> bool:
+        return await status() == 200
+
+    await until(good, what="the file is read again")
+    async with site.served.client.get(f"{site.served.logs}?tail=1", headers={**header, **NDJSON}) as response:
+        await Lines(response).take(3)
+        replace(site.tokens, b"")
+        async with asyncio.timeout(5):
+            assert await Lines(response).next() == b""
+    assert await status() == 401
+
+
+async def test_keys_rotate_and_a_dropped_key_takes_its_tails_with_it(site: Guarded) -> None:
+    old = site.issuer.kid
+    before = site.header()
+    async with site.served.client.get(f"{site.served.logs}?tail=1", headers={**before, **NDJSON}) as tail:
+        await Lines(tail).take(3)
+        site.issuer.rotate("EdDSA")
+        site.publish()
+
+        async def rotated() -> bool:
+            async with site.get() as response:
+                return response.status == 200
+
+        await until(rotated, what="the new key is known")
+        await site.served.rig.write(1)
+        await Lines(tail).take(1)
+        site.issuer.drop(old)
+        site.publish()
+        async with asyncio.timeout(5):
+            assert await Lines(tail).next() == b""
+    async with site.served.client.get(site.served.logs, headers=before) as response:
+        assert response.status == 401
+
+
+async def test_keys_by_address_are_fetched_again_for_a_key_that_is_new(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logsvc.access.gate._AGAIN", 0.0)
+    issuer = Issuer()
+    asked, away = 0, False
+
+    async def jwks(_: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        if away:
+            raise web.HTTPBadGateway
+        return web.Response(body=issuer.jwks())
+
+    app = web.Application()
+    app.router.add_get("/jwks", jwks)
+    async with TestServer(app) as server, guarded(store, tmp_path, jwks=str(server.make_url("/jwks"))) as site:
+        site.issuer = issuer
+        await site.served.rig.write(1)
+        async with site.get() as response:
+            assert response.status == 200
+        assert asked == 1
+        issuer.rotate()
+        async with site.get() as response:
+            assert response.status == 200
+        assert asked == 2
+        away = True
+        issuer.rotate()
+        async with site.get() as response:
+            assert response.status == 401
+        issuer.drop(issuer.kid)
+        issuer.kid = "key-2"
+        async with site.get() as response:
+            assert response.status == 200
+
+
+async def test_where_keys_cannot_be_had_it_says_so_and_starts_all_the_same(store: Store, tmp_path: Path) -> None:
+    async with guarded(store, tmp_path, jwks="http://127.0.0.1:9/jwks") as site, site.get() as response:
+        assert response.status == 503
+        assert "Retry-After" in response.headers
+
+
+async def test_guessing_is_slowed_down_and_disturbs_nobody(store: Store, tmp_path: Path) -> None:
+    async with guarded(store, tmp_path, failures=5) as site:
+        await site.served.rig.write(1)
+        known = site.header()
+
+        async def status(headers: dict[str, str]) -> int:
+            async with site.served.client.get(site.served.logs, headers=headers) as response:
+                if response.status == 429:
+                    assert int(response.headers["Retry-After"]) >= 1
+                return response.status
+
+        assert await status(known) == 200
+        guesses = [await status({"Authorization": f"Bearer lsv_{number}"}) for number in range(20)]
+        assert guesses[:5] == [401] * 5
+        assert guesses[6:] == [429] * 14
+        assert await status(known) == 200
+        assert await status(site.header(sub="new")) == 429
+
+
+async def test_an_operator_chooses_a_tenant_and_it_is_written_down(
+    site: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "logsvc.audit")
+    operator = site.header(tenant=None, sub="ops", scope="logs:read logs:operate")
+    client, logs = site.served.client, site.served.logs
+    async with client.get(logs, headers={**operator, "Logsvc-Tenant": "local"}) as response:
+        assert response.status == 200
+    assert 'operator subject="ops" tenant="local"' in caplog.text
+    assert f'app="{site.served.name}"' in caplog.text
+    for headers, status in (
+        (operator, 400),
+        ({**operator, "Logsvc-Tenant": "a/b"}, 400),
+        ({**operator, "Logsvc-Tenant": "other"}, 404),
+        ({**site.header(), "Logsvc-Tenant": "local"}, 200),
+        ({**site.header(tenant="other"), "Logsvc-Tenant": "local"}, 403),
+    ):
+        async with client.get(logs, headers=headers) as response:
+            assert response.status == status
+
+
+async def test_each_tail_is_written_down_and_no_token_is(site: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    header = site.header()
+    url = f"{site.served.logs}?tail=1&process=web&grep=m"
+    async with site.served.client.get(url, headers={**header, **NDJSON}) as response:
+        await Lines(response).take(3)
+    await until(lambda: site.served.context.tails == 0)
+    found = [record for record in caplog.records if record.name == "logsvc.audit"]
+    assert len(found) == 1
+    fields = vars(found[0])["fields"]
+    assert fields["event"] == "tail"
+    assert (fields["subject"], fields["app"], fields["lines"]) == ("anna", site.served.name, 3)
+    assert fields["filters"] == {"process": ["web"], "grep": ("m",)}
+    assert header["Authorization"].partition(" ")[2] not in caplog.text
+
+
+async def test_pages_of_other_hosts_may_use_a_token(site: Guarded) -> None:
+    """With tokens nothing is given to whoever has none, so Host and Origin need not be local."""
+    headers = {**site.header(), "Host": "logs.example.com", "Origin": "https://dashboard.example.com"}
+    async with site.served.client.get(site.served.logs, headers=headers) as response:
+        assert response.status == 200
+        assert "Access-Control-Allow-Origin" not in response.headers
+    site.served.context.access.origins = frozenset({"https://dashboard.example.com"})
+    async with site.served.client.get(site.served.logs, headers=headers) as response:
+        assert response.headers["Access-Control-Allow-Origin"] == "https://dashboard.example.com"
+        assert "Origin" in response.headers["Vary"]
+    ask = {"Origin": "https://dashboard.example.com", "Access-Control-Request-Method": "GET"}
+    async with site.served.client.options(site.served.logs, headers=ask) as response:
+        assert response.status == 204
+        assert "Authorization" in response.headers["Access-Control-Allow-Headers"]
+    for origin in ("https://evil.example", "null", ""):
+        async with site.served.client.get(site.served.logs, headers={**headers, "Origin": origin}) as response:
+            assert "Access-Control-Allow-Origin" not in response.headers
+        async with site.served.client.options(site.served.logs, headers={**ask, "Origin": origin}) as response:
+            assert response.status == 405
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"jwks": "http://id.example/jwks", "audience": "logs"}, "https"),
+        ({"jwks": "keys.json"}, "audience"),
+        ({"jwks": "no-such-file", "audience": "logs"}, "no such file"),
+        ({"tokens_file": "no-such-file"}, "no such file"),
+    ],
+)
+async def test_settings_that_would_let_others_in_stop_the_start(settings: dict[str, str], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        async with Gate.open(Auth(**settings), Access().leases):
+            pass  # pragma: no cover
