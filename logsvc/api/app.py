@@ -7,6 +7,8 @@ import time
 from aiohttp import web
 
 from logsvc import metrics
+from logsvc.access.grant import READ, WRITE
+from logsvc.api.browsers import mark_shared, only_local, share_with_origins
 from logsvc.api.context import CONTEXT, Context
 from logsvc.api.guard import Handler, guarded
 from logsvc.api.ingest import post_logs
@@ -26,10 +28,11 @@ def make_app(context: Context) -> web.Application:
     """The application. Whatever isn't guarded needs no token."""
     app = web.Application(middlewares=[count_requests, answer_problems, only_local, share_with_origins])
     app[CONTEXT] = context
-    app.router.add_get("/v1/apps", get_apps)
-    app.router.add_get("/v1/apps/{app}/logs", get_logs)
-    app.router.add_post("/v1/apps/{app}/logs", post_logs)
-    app.router.add_get("/v1/apps/{app}/volume", get_volume)
+    app.on_response_prepare.append(mark_shared)
+    app.router.add_get("/v1/apps", guarded(READ, get_apps))
+    app.router.add_get("/v1/apps/{app}/logs", guarded(READ, get_logs))
+    app.router.add_post("/v1/apps/{app}/logs", guarded(WRITE, post_logs))
+    app.router.add_get("/v1/apps/{app}/volume", guarded(READ, get_volume))
     app.router.add_get("/healthz", get_health)
     app.router.add_get("/readyz", get_ready)
     app.router.add_get("/metrics", get_metrics)
