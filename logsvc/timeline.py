@@ -18,7 +18,7 @@ from logsvc.legs import LAST_LINES, STEP_LINES, Leg, Newest, Step, between, whol
 from logsvc.model import EVERYTHING, AppId, Cursor, Filter, Selection
 from logsvc.router import Router
 from logsvc.selection import Matcher
-from logsvc.store.protocol import Bucket, StoreReader
+from logsvc.store.protocol import VOLUME_BY, Bucket, StoreReader
 from logsvc.window import Feed
 
 
@@ -193,18 +193,22 @@ class Timeline:
             await leg.backwards(newest, Matcher(EVERYTHING), await leg.stored(), await leg.end())
         return not newest.missing
 
-    async def volume(self, wanted: Filter, step: int) -> list[Bucket]:
-        """Lines by bucket of `step` ns of line time, process and stream: rows, and what isn't stored yet."""
+    async def volume(self, wanted: Filter, step: int, by: Sequence[str] = VOLUME_BY) -> list[Bucket]:
+        """Lines by bucket of `step` ns of line time, and by what `by` names: rows, and what isn't stored yet."""
         below, end = await self._stored(), await self.end()
-        counts: Counter[tuple[int, str, str]] = Counter()
-        for bucket in await self._store.volume(self.app, below, wanted, step):
-            counts[bucket[:3]] += bucket.lines
+        counts: Counter[tuple[int, tuple[str, ...]]] = Counter()
+        for bucket in await self._store.volume(self.app, below, wanted, step, by):
+            counts[bucket[:2]] += bucket.lines
         matcher = Matcher(wanted)
         async for selection in between(self, below, end, matcher):
-            process = selection.chunk.stream.process
+            of = selection.chunk.stream
+            names = {
+                stream: tuple(stream.decode() if name == "stream" else getattr(of, name) for name in by)
+                for stream in (b"stdout", b"stderr")
+            }
             for line in cri.lines(selection.value):
                 time, stream, _, _ = cri.parse(line)
-                counts[cri.time_ns(time) // step * step, process, stream.decode()] += 1
+                counts[cri.time_ns(time) // step * step, names[stream]] += 1
         return [Bucket(*key, lines) for key, lines in sorted(counts.items())]
 
     async def _stored(self) -> Cursor:

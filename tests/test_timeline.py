@@ -184,18 +184,24 @@ async def test_paging_backwards_reaches_the_first_line_and_meets_each_once(
 
 
 @SLOW
-@given(arrangements, filters, st.sampled_from([1, 2, 5]))
+@given(
+    arrangements,
+    filters,
+    st.sampled_from([1, 2, 5]),
+    st.permutations(["process", "dyno", "source", "stream"]).flatmap(lambda names: st.sampled_from([names[:1], names])),
+)
 async def test_volume_counts_every_line_once_stored_or_not(
-    store: Store, wanted: Arrangement, chosen: Filter, seconds: int
+    store: Store, wanted: Arrangement, chosen: Filter, seconds: int, by: list[str]
 ) -> None:
     async with arranged(store, wanted) as made:
         step = seconds * 10**9
-        expected: dict[tuple[int, str, str], int] = {}
+        expected: dict[tuple[int, tuple[str, ...]], int] = {}
         for line in made.lines:
             if passes(chosen, line):
-                key = (line.time // step * step, line.source.process, line.stream)
+                names = tuple(line.stream if name == "stream" else getattr(line.source, name) for name in by)
+                key = (line.time // step * step, names)
                 expected[key] = expected.get(key, 0) + 1
-        buckets = await made.timeline.volume(chosen, step)
+        buckets = await made.timeline.volume(chosen, step, by)
         assert buckets == [Bucket(*key, lines) for key, lines in sorted(expected.items())]
 
 

@@ -11,7 +11,7 @@ from logsvc.api.guard import GRANT
 from logsvc.api.logs import require_app, timeline_of
 from logsvc.api.probe import readiness
 from logsvc.api.problems import Problem
-from logsvc.api.query import FILTER_PARAMETERS, check_names, read_filter, read_matcher, read_step
+from logsvc.api.query import FILTER_PARAMETERS, check_names, read_by, read_filter, read_matcher, read_step
 from logsvc.formats import cri
 from logsvc.waiting import waits
 
@@ -32,22 +32,21 @@ async def get_apps(request: web.Request) -> web.Response:
 
 
 async def get_volume(request: web.Request) -> web.Response:
-    """Lines by bucket of time, process and stream, of all lines that pass the filter.
+    """Lines by bucket of time, and by process and stream or whatever `by` names, of all lines that pass the filter.
 
     `{"step":60.0,"buckets":[{"time":"…","process":"web","stream":"stdout","lines":17}]}`, in order of time.
     """
     timeline = timeline_of(request, request.app[CONTEXT])
     await require_app(timeline, request.app[CONTEXT])
-    check_names(request.query, FILTER_PARAMETERS | {"step"})
+    check_names(request.query, FILTER_PARAMETERS | {"step", "by"})
     wanted = read_filter(request.query, now=time.time_ns())
     read_matcher(wanted)
-    step = read_step(request.query)
-    buckets = await timeline.volume(wanted, step)
+    step, by = read_step(request.query), read_by(request.query)
+    buckets = await timeline.volume(wanted, step, by)
     if len([start for start, _ in groupby(buckets, key=lambda bucket: bucket.start)]) > MAX_BUCKETS:
         raise Problem(400, f"step: gives more than {MAX_BUCKETS} buckets; take a longer one", parameter="step")
     rows = [
-        {"time": _time(start), "process": process, "stream": stream, "lines": lines}
-        for start, process, stream, lines in buckets
+        {"time": _time(start), **dict(zip(by, names, strict=True)), "lines": lines} for start, names, lines in buckets
     ]
     return _json({"step": step / 1e9, "buckets": rows})
 

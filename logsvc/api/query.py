@@ -12,10 +12,12 @@ from logsvc.api.problems import bad_parameter
 from logsvc.errors import BadCursor, BadFilter
 from logsvc.model import Cursor, Filter
 from logsvc.selection import Matcher
+from logsvc.store.protocol import VOLUME_BY
 
 DEFAULT_NUM = 100
 
-_MANY = frozenset({"process", "dyno", "source", "stream", "grep", "grep_re", "exclude"})
+_COUNTABLE = frozenset({"process", "dyno", "source", "stream"})
+_MANY = _COUNTABLE | {"grep", "grep_re", "exclude"}
 _ONE = frozenset({"tail", "num", "since", "until", "after", "before", "cursor", "ignore_case"})
 FILTER_PARAMETERS = _MANY | {"since", "until", "ignore_case"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -113,6 +115,14 @@ def read_step(query: MultiMapping[str]) -> int:
     return step
 
 
+def read_by(query: MultiMapping[str]) -> tuple[str, ...]:
+    """What lines of a volume are counted by: each name once, process and stream where none is given."""
+    by = tuple(dict.fromkeys(query.getall("by", VOLUME_BY)))
+    if not set(by) <= _COUNTABLE:
+        raise bad_parameter("by", "is process, dyno, source or stream")
+    return by
+
+
 def read_name(parameter: str, name: str) -> str:
     """The name of an app, process or dyno. Raises Problem."""
     if not NAME.fullmatch(name):
@@ -131,7 +141,7 @@ def read_flag(query: MultiMapping[str], parameter: str) -> bool:
     raise bad_parameter(parameter, "is true or false")
 
 
-def check_names(query: MultiMapping[str], known: Collection[str], many: Collection[str] = _MANY) -> None:
+def check_names(query: MultiMapping[str], known: Collection[str], many: Collection[str] = _MANY | {"by"}) -> None:
     """Refuse names that mean nothing here, for a typo would widen what is read, and repeated ones not of `many`."""
     for name in query:
         if name not in known:

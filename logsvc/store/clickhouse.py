@@ -8,7 +8,7 @@ from typing import Any, Final
 from logsvc.model import AppId, Chunk, Cursor, Filter, Origin
 from logsvc.store import schema, sql
 from logsvc.store.engine import Engine, TooMuch
-from logsvc.store.protocol import AppSummary, Bucket, Page
+from logsvc.store.protocol import VOLUME_BY, AppSummary, Bucket, Page
 
 DAY: Final = 86_400
 """Seconds."""
@@ -84,11 +84,13 @@ class ClickHouseStore:
         columns = await self._query(sql.first_query(app, epoch))
         return Cursor(epoch, columns[0][0], columns[1][0], columns[2][0]) if columns else None
 
-    async def volume(self, app: AppId, below: Cursor, wanted: Filter, step: int) -> list[Bucket]:
-        columns = await self._query(sql.volume_query(app, below, wanted, step))
+    async def volume(
+        self, app: AppId, below: Cursor, wanted: Filter, step: int, by: Sequence[str] = VOLUME_BY
+    ) -> list[Bucket]:
+        columns = await self._query(sql.volume_query(app, below, wanted, step, by))
         return [
-            Bucket(start, process.decode(), stream.decode(), lines)
-            for start, process, stream, lines in zip(*columns, strict=True)
+            Bucket(start, tuple(name.decode() for name in names), lines)
+            for start, *names, lines in zip(*columns, strict=True)
         ]
 
     async def apps(self, tenant: str) -> list[AppSummary]:

@@ -5,7 +5,7 @@ they read (`below`), and never ask beyond the watermark, so a batch that is half
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from logsvc.model import AppId, Chunk, Cursor, Filter, Origin
 
@@ -19,13 +19,17 @@ class Page(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """How many lines a process wrote to a stream in [start, start + step)."""
+    """How many lines of some kind were written in [start, start + step)."""
 
     start: int
     """Unix ns, a multiple of the step."""
-    process: str
-    stream: str
+    names: tuple[str, ...]
+    """Of what they are counted by: `("web", "stdout")` by process and stream."""
     lines: int
+
+
+VOLUME_BY: Final = ("process", "stream")
+"""What lines are counted by where nobody says; any of process, dyno, source and stream."""
 
 
 class AppSummary(NamedTuple):
@@ -49,8 +53,10 @@ class StoreReader(Protocol):
     async def first(self, app: AppId, epoch: int) -> Cursor | None:
         """The oldest line kept of an app."""
 
-    async def volume(self, app: AppId, below: Cursor, wanted: Filter, step: int) -> list[Bucket]:
-        """Lines by bucket of `step` ns of line time, process and stream, in front of `below`."""
+    async def volume(
+        self, app: AppId, below: Cursor, wanted: Filter, step: int, by: Sequence[str] = VOLUME_BY
+    ) -> list[Bucket]:
+        """Lines by bucket of `step` ns of line time, and by what `by` names, in front of `below`."""
 
     async def apps(self, tenant: str) -> list[AppSummary]:
         """A tenant's apps by name."""

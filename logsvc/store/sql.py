@@ -210,18 +210,27 @@ def first_query(app: AppId, epoch: int) -> Query:
     return Query(sql, {**app._asdict(), "epoch": epoch})
 
 
-def volume_query(app: AppId, below: Cursor, wanted: Filter, step: int) -> Query:
-    """Columns start, process, stream, lines. Rows that were inserted twice count once."""
+_COUNTED_BY: Final = {"process": "process", "dyno": "dyno", "source": "source", "stream": "toString(stream)"}
+
+
+def volume_query(app: AppId, below: Cursor, wanted: Filter, step: int, by: Sequence[str]) -> Query:
+    """Columns start, what `by` names, lines. Rows that were inserted twice count once."""
     condition, values = filter_condition(wanted)
+    keys = ", ".join(["start", *(_COUNTED_BY[name] for name in by)])
     sql = _lines(
-        "SELECT time - positiveModulo(time, {step:Int64}) AS start, process, toString(stream), count()",
+        "SELECT time - positiveModulo(time, {step:Int64}) AS",
+        keys,
+        ", count()",
         "FROM lines FINAL WHERE",
         _APP,
         "AND",
         _IN_FRONT,
         "AND",
         condition,
-        "GROUP BY start, process, stream ORDER BY start, process, stream",
+        "GROUP BY",
+        keys,
+        "ORDER BY",
+        keys,
         "SETTINGS do_not_merge_across_partitions_select_final = 1",  # a key's rows are all of one day
     )
     return Query(sql, {**app._asdict(), **below._asdict(), "step": step, **values})

@@ -1,6 +1,7 @@
 """Reading an app's lines over HTTP: what each parameter means, and what is refused."""
 
 import re
+from collections import Counter
 
 import orjson
 import pytest
@@ -293,12 +294,24 @@ async def test_volume_counts_lines_stored_and_not(written: Served) -> None:
     ]
 
 
+async def test_volume_counts_by_what_is_asked_for(written: Served) -> None:
+    async with written.client.get(
+        f"{written.url}/v1/apps/{written.name}/volume?step=52w&by=dyno&by=stream"
+    ) as response:
+        found = orjson.loads(await response.read())["buckets"]
+    counts = Counter((line.source.dyno, line.stream) for line in written.rig.lines)
+    assert {(bucket["dyno"], bucket["stream"]): bucket["lines"] for bucket in found} == counts
+    assert set(found[0]) == {"time", "dyno", "stream", "lines"}
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
         ("step=0s", "step"),
         ("step=5", "step"),
         ("step=9999999w", "step"),
+        ("by=message", "by"),
+        ("by=", "by"),
         ("num=5", "num"),
         ("tail=1", "tail"),
         ("grep_re=(", "grep_re"),

@@ -307,9 +307,13 @@ class StoreContract:
         )
         start = APPENDED * 1_000_000
         assert await store.volume(app, Cursor(1, 0, 3, 1), EVERYTHING, 4 * SECOND) == [
-            Bucket(start, "web", "stdout", 2),
-            Bucket(start + 4 * SECOND, "web", "stdout", 1),
-            Bucket(start + 4 * SECOND, "worker", "stdout", 1),
+            Bucket(start, ("web", "stdout"), 2),
+            Bucket(start + 4 * SECOND, ("web", "stdout"), 1),
+            Bucket(start + 4 * SECOND, ("worker", "stdout"), 1),
+        ]
+        assert await store.volume(app, END, EVERYTHING, 8 * SECOND, ("dyno", "source")) == [
+            Bucket(start, ("web.1", "app"), 4),
+            Bucket(start, ("worker.1", "app"), 1),
         ]
         assert await store.volume(new_app(), END, EVERYTHING, SECOND) == []
 
