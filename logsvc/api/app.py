@@ -9,6 +9,7 @@ from aiohttp import web
 from logsvc import metrics
 from logsvc.access.grant import READ, WRITE
 from logsvc.api.browsers import mark_shared, only_local, share_with_origins
+from logsvc.api.assets import Assets
 from logsvc.api.context import CONTEXT, Context
 from logsvc.api.guard import Handler, guarded
 from logsvc.api.ingest import post_logs
@@ -33,6 +34,7 @@ def make_app(context: Context) -> web.Application:
     app.router.add_get("/v1/apps/{app}/logs", guarded(READ, get_logs))
     app.router.add_post("/v1/apps/{app}/logs", guarded(WRITE, post_logs))
     app.router.add_get("/v1/apps/{app}/volume", guarded(READ, get_volume))
+    Assets().add_to(app.router)
     app.router.add_get("/healthz", get_health)
     app.router.add_get("/readyz", get_ready)
     app.router.add_get("/metrics", get_metrics)

@@ -1,0 +1,143 @@
+/** Chips: which processes, dynos, sources and streams there are, how many lines each has, and what is chosen. */
+import { button, counted, h, short } from "./dom.js";
+import { FACETS } from "./view.js";
+
+/** Values of a facet that are shown until somebody asks for all, and at most. */
+const FEW = 6;
+const MOST = 200;
+
+/**
+ * @typedef {import("./view.js").Facet} Facet
+ * @typedef {import("./view.js").View} View
+ * @typedef {Record<Facet, string> & {lines: number}} Count
+ */
+
+export class Facets {
+  /** @type {Count[]} */
+  #counts = [];
+  /** @type {Set<Facet>} */
+  #all = new Set();
+
+  /**
+   * @param {import("./colours.js").Palette} palette @param {() => View} view
+   * @param {(change: (view: View) => void) => void} change
+   */
+  constructor(palette, view, change) {
+    this.palette = palette;
+    this.view = view;
+    this.change = change;
+    this.element = h("div", { class: "facets", part: "facets" });
+  }
+
+  /** @param {Count[]} counts */
+  show(counts) {
+    this.#counts = counts;
+    this.draw();
+  }
+
+  /** Values that are known of a facet. @param {Facet} facet */
+  values(facet) {
+    return [...this.#tally(facet).keys()];
+  }
+
+  /** Choose all but one. @param {View} view @param {Facet} facet @param {string} value */
+  hide(view, facet, value) {
+    const from = view.chosen[facet].length ? view.chosen[facet] : this.values(facet);
+    view.chosen[facet] = from.filter((each) => each !== value);
+  }
+
+  draw() {
+    const root = /** @type {ShadowRoot} */ (this.element.getRootNode());
+    const focused = root.activeElement instanceof HTMLElement ? root.activeElement.dataset.key : undefined;
+    this.element.replaceChildren(...this.#tokens(), ...FACETS.flatMap((facet) => this.#group(facet)));
+    if (focused) {
+      const again = [...this.element.querySelectorAll("button")].find((each) => each.dataset.key === focused);
+      again?.focus();
+    }
+  }
+
+  /** How many lines each value has, of those that pass what is chosen of the other facets. @param {Facet} facet */
+  #tally(facet) {
+    const { chosen } = this.view();
+    /** @type {Map<string, number>} */
+    const tally = new Map();
+    for (const count of this.#counts) {
+      const passes = FACETS.every(
+        (other) => other === facet || !chosen[other].length || chosen[other].includes(count[other]),
+      );
+      tally.set(count[facet], (tally.get(count[facet]) ?? 0) + (passes ? count.lines : 0));
+    }
+    for (const value of chosen[facet]) if (!tally.has(value)) tally.set(value, 0);
+    return new Map([...tally].sort((one, other) => other[1] - one[1] || (one[0] < other[0] ? -1 : 1)));
+  }
+
+  /** @param {Facet} facet */
+  #group(facet) {
+    const tally = this.#tally(facet);
+    const chosen = this.view().chosen[facet];
+    // One value is no choice.
+    if (tally.size < 2 && !chosen.length) return [];
+    const values = [...tally].filter(
+      ([value], number) => number < (this.#all.has(facet) ? MOST : FEW) || chosen.includes(value),
+    );
+    const group = h("div", { class: "facet", role: "group", "aria-label": facet }, h("span", {}, facet));
+    for (const [value, lines] of values) group.append(this.#chip(facet, value, lines, chosen.includes(value)));
+    if (tally.size > values.length) {
+      group.append(
+        button(`${tally.size - values.length} more`, () => {
+          this.#all.add(facet);
+          this.draw();
+        }),
+      );
+    }
+    return [group];
+  }
+
+  /** @param {Facet} facet @param {string} value @param {number} lines @param {boolean} pressed */
+  #chip(facet, value, lines, pressed) {
+    const made = h(
+      "button",
+      {
+        type: "button",
+        class: `chip${facet === "process" || facet === "dyno" ? ` p${this.palette.number(value)}` : ""}`,
+        "aria-pressed": String(pressed),
+        title: `${counted(lines)} lines. Click: only these; with Shift: all but these`,
+        "data-key": `${facet} ${value}`,
+      },
+      h("span", { class: "name" }, value),
+      " ",
+      h("span", { class: "count" }, short(lines)),
+    );
+    made.addEventListener("click", (event) =>
+      this.change((view) => (event.shiftKey ? this.hide(view, facet, value) : view.toggle(facet, value))),
+    );
+    return made;
+  }
+
+  /** Texts that lines must have or must not have. */
+  #tokens() {
+    const view = this.view();
+    /** @type {HTMLElement[]} */
+    const made = [];
+    for (const [name, says] of /** @type {const} */ ([
+      ["grep", "has"],
+      ["grep_re", "matches"],
+      ["exclude", "without"],
+    ])) {
+      for (const text of view[name]) {
+        const remove = () =>
+          this.change((changed) => {
+            changed[name] = changed[name].filter((each) => each !== text);
+          });
+        const label = `${says} ${text.length > 60 ? `${text.slice(0, 60)}…` : text}`;
+        made.push(
+          button(h("span", {}, label, " ×"), remove, {
+            class: `chip token ${name}`,
+            "aria-label": `Remove the filter: ${label}`,
+          }),
+        );
+      }
+    }
+    return made;
+  }
+}

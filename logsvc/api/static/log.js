@@ -1,0 +1,404 @@
+/**
+ * The stretch of an app's log that the pane holds: loads older and newer lines by cursor at its ends, follows live,
+ * and forgets at the far end what would be too much.
+ */
+import { behind, inFront, Line } from "./line.js";
+import { Cut, Refused } from "./source.js";
+
+/** Most lines held, and characters. What is forgotten is loaded again when somebody scrolls there. */
+export const MOST_LINES = 20_000;
+export const MOST_TEXT = 16_000_000;
+
+const FIRST = 300;
+const PAGE = 500;
+const FIRST_PAUSE = 500;
+const LONGEST_PAUSE = 10_000;
+
+/**
+ * @typedef {"append" | "prepend" | "dropFirst" | "dropLast" | "clear"} Change
+ * @typedef {"more" | "loading" | "done" | "failed"} End at the top `done` is the first line kept, at the bottom the
+ *   end of the range
+ * @typedef {{state: "connecting" | "live" | "paused" | "waiting" | "refused" | "ended", error?: Error, until?: number}}
+ *   Connection `paused`: not reading live now; `until`: when the next try is, as performance.now()
+ */
+
+export class Log {
+  /** @type {Line[]} */
+  lines = [];
+  /** @type {End} */
+  top = "more";
+  /** @type {End | "live"} */
+  bottom = "more";
+  /** @type {Connection} */
+  connection = { state: "connecting" };
+  /** Lines that came while nobody followed. */
+  unseen = 0;
+  /** Whether there are more than those. */
+  unseenMore = false;
+  following = true;
+  /** Lines that came live since the pane was opened. */
+  received = 0;
+  /** How often the connection was made anew. */
+  reconnects = 0;
+
+  #text = 0;
+  /** Behind the newest line held, and in front of the oldest. */
+  #newest = "";
+  #oldest = "";
+  /** @type {AbortController} */
+  #life = new AbortController();
+  /** @type {AbortController | null} */
+  #tail = null;
+  #wake = () => {};
+
+  /**
+   * @param {import("./source.js").Service} service @param {string} app
+   * @param {(change: Change, count: number) => void} changed lines were added or dropped
+   * @param {() => void} told the state is another
+   */
+  constructor(service, app, changed, told) {
+    this.service = service;
+    this.app = app;
+    this.changed = changed;
+    this.told = told;
+    this.filter = new URLSearchParams();
+  }
+
+  /** Whether the range ends, so that there is no live. */
+  get bounded() {
+    return this.filter.has("until");
+  }
+
+  /**
+   * Begin anew with another filter: at the newest lines, or around one.
+   * @param {URLSearchParams} filter parameters of the API @param {string} [at] cursor of a line
+   */
+  async open(filter, at) {
+    this.close();
+    this.filter = filter;
+    this.#life = new AbortController();
+    this.#clear();
+    if (at) await this.around(at);
+    else await this.toLive();
+  }
+
+  close() {
+    this.#life.abort();
+    this.#stopTail();
+  }
+
+  /** Go to the newest lines and on with what comes. */
+  async toLive() {
+    this.following = true;
+    this.unseen = 0;
+    this.unseenMore = false;
+    if (this.bottom === "live" || (this.bottom === "done" && this.lines.length)) return this.told();
+    this.#restart();
+    if (this.bounded) await this.#lastPage();
+    else this.#startTail({ num: String(FIRST) });
+  }
+
+  /** Go to the first line kept. */
+  async toStart() {
+    this.following = false;
+    if (this.top === "done") return this.told();
+    await this.#tried("top", async (signal) => {
+      const start = await this.service.start(this.app, signal);
+      this.#restart();
+      this.#newest = this.#oldest = start;
+      this.top = "done";
+      await this.#page({ after: start, num: String(PAGE) }, "append", signal);
+    });
+  }
+
+  /** @param {string} cursor of the line to stand in the middle */
+  async around(cursor) {
+    this.following = false;
+    this.#restart();
+    this.#newest = this.#oldest = inFront(cursor);
+    await this.newer();
+    await this.older();
+  }
+
+  /** Load what is in front of the first line held. */
+  async older() {
+    if (this.top !== "more" && this.top !== "failed") return;
+    await this.#tried("top", async (signal) => {
+      const before = this.lines.length ? this.lines[0].cursor : behind(this.#oldest);
+      const got = await this.#page({ before, num: String(PAGE) }, "prepend", signal);
+      this.top = got < PAGE ? "done" : "more";
+    });
+  }
+
+  /** Load what is behind the last line held; at the end of it, follow. */
+  async newer() {
+    if (this.bottom !== "more" && this.bottom !== "failed") return;
+    await this.#tried("bottom", async (signal) => {
+      const got = await this.#page({ after: this.#newest, num: String(PAGE) }, "append", signal);
+      this.bottom = "more";
+      if (got < PAGE) this.#atEnd();
+    });
+  }
+
+  /**
+   * The cursor of the first line behind a place that passes a filter, or of the last in front of it; none: empty.
+   * @param {URLSearchParams} filter @param {Record<string, string>} place
+   */
+  async one(filter, place) {
+    const query = new URLSearchParams([...filter, ...Object.entries({ cursor: "true", num: "1", ...place })]);
+    const answer = await this.service.lines(this.app, query, this.#life.signal);
+    let cursor = "";
+    for await (const batch of answer.each) if (!batch.notice) cursor = batch.id;
+    return cursor;
+  }
+
+  /** Try again now. */
+  retry() {
+    if (this.connection.state === "refused") {
+      if (this.#newest) this.#startTail({});
+      else this.#startTail({ num: String(FIRST) });
+    }
+    this.#wake();
+  }
+
+  #atEnd() {
+    if (this.bounded) {
+      this.bottom = "done";
+      this.#connect({ state: "ended" });
+    } else {
+      this.#startTail({});
+    }
+  }
+
+  async #lastPage() {
+    await this.#tried("bottom", async (signal) => {
+      const got = await this.#page({ num: String(FIRST) }, "append", signal);
+      this.top = got < FIRST ? "done" : "more";
+      this.#atEnd();
+    });
+  }
+
+  /**
+   * Do a request that belongs to one of the ends, once at a time.
+   * @param {"top" | "bottom"} end @param {(signal: AbortSignal) => Promise<void>} work
+   */
+  async #tried(end, work) {
+    const { signal } = this.#life;
+    this[end] = "loading";
+    this.told();
+    try {
+      await work(signal);
+      if (end === "top" && this.top === "loading") this.top = "more";
+      if (this.connection.state === "connecting" || this.connection.state === "refused") {
+        if (this.bottom !== "live") this.#connect({ state: "paused" });
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      this[end] = "failed";
+      this.#connect({ state: "refused", error: asError(error) });
+    }
+    this.told();
+  }
+
+  /**
+   * Read a complete answer and put its lines at one end.
+   * @param {Record<string, string>} place @param {"append" | "prepend"} where @param {AbortSignal} signal
+   * @returns {Promise<number>} how many
+   */
+  async #page(place, where, signal) {
+    const answer = await this.service.lines(this.app, this.#query(place), signal);
+    /** @type {Line[]} */
+    const lines = [];
+    let last = "";
+    for await (const batch of answer.each) {
+      for (const raw of batch.lines) lines.push(new Line(raw));
+      last = batch.id;
+    }
+    if (signal.aborted) throw new Cut();
+    if (where === "append") {
+      this.#newest = last || this.#newest || answer.start;
+      this.#oldest ||= answer.start;
+      this.#append(lines);
+      this.#forgetFirst();
+    } else {
+      this.#prepend(lines);
+    }
+    return lines.length;
+  }
+
+  /** @param {Record<string, string>} place */
+  #query(place) {
+    const query = new URLSearchParams(this.filter);
+    for (const [name, value] of Object.entries({ cursor: "true", ...place })) query.set(name, value);
+    return query;
+  }
+
+  // live
+
+  /** @param {Record<string, string>} first where to begin, where no line is known */
+  #startTail(first) {
+    this.#stopTail();
+    this.bottom = "live";
+    this.#tail = new AbortController();
+    const signal = AbortSignal.any([this.#tail.signal, this.#life.signal]);
+    void this.#follow(first, signal);
+  }
+
+  #stopTail() {
+    this.#tail?.abort();
+    this.#tail = null;
+    this.#wake();
+  }
+
+  /** @param {Record<string, string>} first @param {AbortSignal} signal */
+  async #follow(first, signal) {
+    let pause = FIRST_PAUSE;
+    let came = this.received;
+    while (!signal.aborted) {
+      try {
+        if (this.connection.state !== "waiting") this.#connect({ state: "connecting" });
+        await this.#tailOnce(this.#newest ? { after: this.#newest } : first, signal);
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof Refused && !passes(error.status)) {
+          this.bottom = "more";
+          this.#connect({ state: "refused", error });
+          return;
+        }
+        if (this.received !== came) pause = FIRST_PAUSE;
+        came = this.received;
+        const wait = (error instanceof Refused && error.retry) || pause * (0.5 + Math.random());
+        pause = Math.min(2 * pause, LONGEST_PAUSE);
+        this.#connect({ state: "waiting", error: asError(error), until: performance.now() + wait });
+        await this.#sleep(wait);
+      }
+    }
+  }
+
+  /** @param {Record<string, string>} place @param {AbortSignal} signal */
+  async #tailOnce(place, signal) {
+    const answer = await this.service.lines(this.app, this.#query({ ...place, tail: "true" }), signal);
+    if (signal.aborted) return;
+    if (this.connection.state === "waiting") this.reconnects += 1;
+    this.#newest ||= answer.start;
+    this.#oldest ||= answer.start;
+    this.#connect({ state: "live" });
+    for await (const batch of answer.each) {
+      if (signal.aborted) return;
+      this.#newest = batch.id || this.#newest;
+      this.#took(batch.lines);
+      if (this.bottom !== "live") return;
+    }
+  }
+
+  /** @param {string[]} raw */
+  #took(raw) {
+    if (!raw.length) return;
+    this.#append(raw.map((text) => new Line(text)));
+    this.received += raw.length;
+    if (this.following) {
+      this.#forgetFirst();
+      return;
+    }
+    this.unseen += raw.length;
+    if (this.#excess() > 0) {
+      // Whoever reads elsewhere gets the rest by cursor, when they come here.
+      this.unseenMore = true;
+      this.bottom = "more";
+      this.#stopTail();
+      this.#connect({ state: "paused" });
+    }
+    this.told();
+  }
+
+  /** @param {Connection} connection */
+  #connect(connection) {
+    this.connection = connection;
+    this.told();
+  }
+
+  /** @param {number} ms */
+  #sleep(ms) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve(undefined);
+      };
+    });
+  }
+
+  // the lines held
+
+  #restart() {
+    this.#stopTail();
+    this.#clear();
+  }
+
+  #clear() {
+    const count = this.lines.length;
+    this.lines = [];
+    this.#text = 0;
+    this.#newest = this.#oldest = "";
+    this.top = this.bottom = "more";
+    this.unseen = 0;
+    this.unseenMore = false;
+    this.changed("clear", count);
+  }
+
+  /** @param {Line[]} lines */
+  #append(lines) {
+    for (const line of lines) {
+      this.lines.push(line);
+      this.#text += line.raw.length;
+    }
+    this.changed("append", lines.length);
+  }
+
+  /** @param {Line[]} lines */
+  #prepend(lines) {
+    for (const line of lines) this.#text += line.raw.length;
+    this.lines = lines.concat(this.lines);
+    this.changed("prepend", lines.length);
+    const excess = this.#excess(false);
+    if (!excess) return;
+    for (const line of this.lines.splice(this.lines.length - excess)) this.#text -= line.raw.length;
+    this.#newest = this.lines[this.lines.length - 1].cursor;
+    this.bottom = "more";
+    this.#stopTail();
+    this.#connect({ state: "paused" });
+    this.changed("dropLast", excess);
+  }
+
+  #forgetFirst() {
+    const excess = this.#excess();
+    if (!excess) return;
+    for (const line of this.lines.splice(0, excess)) this.#text -= line.raw.length;
+    this.top = "more";
+    this.changed("dropFirst", excess);
+  }
+
+  /** How many lines are too many, a good many at once. @param {boolean} [first] counted from the first */
+  #excess(first = true) {
+    const { lines } = this;
+    if (lines.length <= MOST_LINES && this.#text <= MOST_TEXT) return 0;
+    let count = Math.max(0, lines.length - MOST_LINES * 0.8);
+    let text = this.#text;
+    for (let each = 0; each < lines.length - 100; each++) {
+      if (each >= count && text <= MOST_TEXT * 0.8) return each;
+      text -= lines[first ? each : lines.length - 1 - each].raw.length;
+    }
+    return Math.max(0, lines.length - 100);
+  }
+}
+
+/** Whether it is worth trying again. @param {number} status */
+function passes(status) {
+  return status === 404 || status === 408 || status === 429 || status >= 500;
+}
+
+/** @param {unknown} error */
+function asError(error) {
+  return error instanceof Error ? error : new Error(String(error));
+}

@@ -1,0 +1,111 @@
+/** What is looked at: filters, search, range and place. It lives in a URL, so that it can be shared. Pure. */
+import { isCursor } from "./line.js";
+
+/** @typedef {"process" | "dyno" | "source" | "stream"} Facet */
+
+/** @type {readonly Facet[]} */
+export const FACETS = ["process", "dyno", "source", "stream"];
+const TEXTS = /** @type {const} */ (["grep", "grep_re", "exclude"]);
+const OWN = [...FACETS, ...TEXTS, "since", "until", "q", "re", "case", "only", "at"];
+
+export class View {
+  /** @type {Record<Facet, string[]>} */
+  chosen = { process: [], dyno: [], source: [], stream: [] };
+  /** @type {string[]} */
+  grep = [];
+  /** @type {string[]} */
+  grep_re = [];
+  /** @type {string[]} */
+  exclude = [];
+  /** RFC 3339, or a length of time ago. */
+  since = "";
+  until = "";
+  /** What is searched for. */
+  q = "";
+  /** Whether `q` is a pattern (RE2). */
+  re = false;
+  /** Whether upper and lower case differ. */
+  case = false;
+  /** Whether only lines that match `q` are shown. */
+  only = false;
+  /** Cursor of the line that a link leads to. */
+  at = "";
+
+  /** @param {URLSearchParams} params of a page; those of others are passed over */
+  static parse(params) {
+    const view = new View();
+    for (const facet of FACETS) view.chosen[facet] = params.getAll(facet).filter(Boolean);
+    for (const name of TEXTS) view[name] = params.getAll(name).filter(Boolean);
+    view.since = params.get("since") ?? "";
+    view.until = params.get("until") ?? "";
+    view.q = params.get("q") ?? "";
+    for (const name of /** @type {const} */ (["re", "case", "only"])) view[name] = params.get(name) === "1";
+    const at = params.get("at") ?? "";
+    if (isCursor(at)) view.at = at;
+    return view;
+  }
+
+  /** Put it into the parameters of a page, and leave those of others. @param {URLSearchParams} params */
+  write(params) {
+    for (const name of OWN) params.delete(name);
+    this.#append(params);
+    if (this.q) params.set("q", this.q);
+    for (const name of /** @type {const} */ (["re", "case", "only"])) if (this[name]) params.set(name, "1");
+    if (this.at) params.set("at", this.at);
+    return params;
+  }
+
+  /** Parameters of the API for the lines that are shown. */
+  filter() {
+    const params = new URLSearchParams();
+    this.#append(params);
+    if (this.only) this.#search(params);
+    this.#fold(params);
+    return params;
+  }
+
+  /** Parameters of the API for counts by facet: without what was chosen of the facets. */
+  countable() {
+    const params = this.filter();
+    for (const facet of FACETS) params.delete(facet);
+    return params;
+  }
+
+  /** Parameters of the API for the lines that match the search. */
+  matches() {
+    const params = this.filter();
+    if (!this.only) this.#search(params);
+    this.#fold(params);
+    return params;
+  }
+
+  /** Whether lines are left out. */
+  get filtered() {
+    return this.filter().size > 0;
+  }
+
+  /** @param {Facet} facet @param {string} value */
+  toggle(facet, value) {
+    const chosen = this.chosen[facet];
+    this.chosen[facet] = chosen.includes(value) ? chosen.filter((each) => each !== value) : [...chosen, value];
+  }
+
+  /** @param {URLSearchParams} params */
+  #append(params) {
+    for (const facet of FACETS) for (const value of this.chosen[facet]) params.append(facet, value);
+    for (const name of TEXTS) for (const value of this[name]) params.append(name, value);
+    if (this.since) params.set("since", this.since);
+    if (this.until) params.set("until", this.until);
+  }
+
+  /** @param {URLSearchParams} params */
+  #search(params) {
+    if (this.q) params.append(this.re ? "grep_re" : "grep", this.q);
+  }
+
+  /** @param {URLSearchParams} params */
+  #fold(params) {
+    const texts = TEXTS.some((name) => params.has(name));
+    if (texts && !this.case) params.set("ignore_case", "true");
+  }
+}
