@@ -6,7 +6,7 @@ bin := .venv/bin
 lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml
 
-.PHONY: help run cluster test chaos gates kafka format tables lock wheel bench clean
+.PHONY: help run cluster test chaos gates kafka browser format tables lock wheel bench clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,14 +23,18 @@ test: gates kafka ## Set up what is needed, then all gates and all tests
 chaos: .venv/.installed-test kafka ## Break the roles, Kafka and ClickHouse under load (MINUTES=30: for so long)
 	CHAOS_MINUTES=$(or $(MINUTES),0) $(bin)/pytest -q tests/chaos/kafka/faults.py
 
-gates: .venv/.installed-test ## Format, lint, types and layers, without the tests
+gates: .venv/.installed-test browser ## Format, lint, types and layers, without the tests
 	$(bin)/ruff format --check .
 	$(bin)/ruff check .
 	$(bin)/mypy
 	$(bin)/lint-imports --no-logo
+	node_modules/.bin/tsc
 
 kafka: ## Get Apache Kafka, for the tests and benchmarks on it
 	@scripts/kafka.sh
+
+browser: ## Get Chromium, and what checks the types and the accessibility of the log pane
+	@scripts/browser.sh
 
 format: .venv/.installed-test ## Format the code and make the fixes that are safe
 	$(bin)/ruff format .

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from logsvc import metrics
 from logsvc.access.grant import READ, WRITE
-from logsvc.api.browsers import mark_shared, only_local, share_with_origins
 from logsvc.api.assets import Assets
+from logsvc.api.browsers import mark_shared, only_local, share_with_origins
 from logsvc.api.context import CONTEXT, Context
 from logsvc.api.guard import Handler, guarded
 from logsvc.api.ingest import post_logs
@@ -17,6 +17,7 @@ from logsvc.api.logs import get_logs
 from logsvc.api.pages import get_apps, get_ready, get_volume
 from logsvc.api.probe import get_health, get_metrics
 from logsvc.api.problems import Problem
+from logsvc.api.sessions import as_heroku, follow_session, get_app, post_session
 from logsvc.errors import BusError, StoreAway, StoreError
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ def make_app(context: Context) -> web.Application:
     app.router.add_post("/v1/apps/{app}/logs", guarded(WRITE, post_logs))
     app.router.add_get("/v1/apps/{app}/volume", guarded(READ, get_volume))
     Assets().add_to(app.router)
+    app.router.add_get("/apps/{app}", as_heroku(guarded(READ, get_app)))
+    app.router.add_post("/apps/{app}/log-sessions", as_heroku(guarded(READ, post_session)))
+    app.router.add_get("/v1/log-sessions/{session}", follow_session)
     app.router.add_get("/healthz", get_health)
     app.router.add_get("/readyz", get_ready)
     app.router.add_get("/metrics", get_metrics)

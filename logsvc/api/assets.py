@@ -2,7 +2,7 @@
 
     GET /, /apps/{app}              the page
     GET /pane/log-pane.js           the module that a dashboard embeds: asked for again each time, and one line long
-    GET /pane/<version>/<file>      what it is made of: kept by browsers for good, as another version has other addresses
+    GET /pane/<version>/<file>      what it is made of: kept by browsers for good: another version has other addresses
 
 The version is a hash of all files. Nothing here reads lines; the page asks the API for them, like any client.
 """

@@ -12,6 +12,7 @@ from logsvc import metrics
 from logsvc.access.buckets import Buckets
 from logsvc.access.gate import Gate
 from logsvc.access.leases import Lease, Leases
+from logsvc.access.sessions import Sessions
 from logsvc.api.problems import Problem
 from logsvc.model import AppId
 from logsvc.sources.push import PushSource
@@ -31,6 +32,7 @@ class Access:
     gate: Gate | None = None
     """None where no tokens are asked for."""
     leases: Leases = field(default_factory=Leases)
+    sessions: Sessions = field(default_factory=Sessions)
     attempts: Buckets = field(default_factory=Buckets)
     """Tokens that were not valid, by address."""
     failures: int = 30
@@ -39,6 +41,8 @@ class Access:
     """Whether a proxy tells the client's address."""
     origins: frozenset[str] = frozenset()
     """Sites whose pages may read answers."""
+    public_url: str = ""
+    """How clients reach the service; empty for the address that each of them used."""
 
 
 @dataclass(slots=True)

@@ -20,7 +20,6 @@ _COUNTABLE = frozenset({"process", "dyno", "source", "stream"})
 _MANY = _COUNTABLE | {"grep", "grep_re", "exclude"}
 _ONE = frozenset({"tail", "num", "since", "until", "after", "before", "cursor", "ignore_case"})
 FILTER_PARAMETERS = _MANY | {"since", "until", "ignore_case"}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _STREAMS = frozenset({"stdout", "stderr"})
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _DURATION = re.compile(r"(?:\d{1,7}[smhdw]){1,5}", re.ASCII)
@@ -57,7 +56,7 @@ def read_query(query: MultiMapping[str], *, last_event_id: str | None, now: int)
     if tail and (before is not None or wanted.until is not None):
         raise bad_parameter("until" if before is None else "before", "a tail has no end")
     if last_event_id is not None:
-        num, after, wanted = None, _parse_cursor("Last-Event-ID", last_event_id), replace(wanted, since=None)
+        num, after, wanted = None, read_cursor("Last-Event-ID", last_event_id), replace(wanted, since=None)
     elif num is None and not {"since", "until", "after", "before"} & set(query):
         num = DEFAULT_NUM
     cursors = read_flag(query, "cursor")
@@ -165,10 +164,11 @@ def _number(query: MultiMapping[str], parameter: str) -> int | None:
 
 def _cursor(query: MultiMapping[str], parameter: str) -> Cursor | None:
     text = query.get(parameter)
-    return None if text is None else _parse_cursor(parameter, text)
+    return None if text is None else read_cursor(parameter, text)
 
 
-def _parse_cursor(parameter: str, text: str) -> Cursor:
+def read_cursor(parameter: str, text: str) -> Cursor:
+    """Raises Problem."""
     try:
         return Cursor.parse(text)
     except BadCursor as error:

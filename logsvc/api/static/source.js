@@ -92,13 +92,15 @@ async function* batches(answer) {
   const decoder = new TextDecoder();
   const stream = new EventStream();
   let begun = performance.now();
+  let complete = false;
   try {
     for (;;) {
       const { done, value } = await timely(reader.read());
+      if (done && complete) return;
       if (done) throw new Cut();
       for (const event of stream.feed(decoder.decode(value, { stream: true }))) {
-        if (event.type === "end") return;
-        yield { lines: event.data, id: event.id, notice: event.type === "notice" };
+        if (event.type === "end") complete = true;
+        else yield { lines: event.data, id: event.id, notice: event.type === "notice" };
       }
       if (performance.now() - begun > TURN) {
         await turn();

@@ -1,0 +1,191 @@
+"""Heroku's Platform API, as far as reading logs goes: what `heroku logs` asks for, byte for byte as it expects it.
+
+GET  /apps/{app}
+POST /apps/{app}/log-sessions    → 201 with `logplex_url`
+GET  <logplex_url>               lines, for whoever has the address
+"""
+
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import NAMESPACE_URL, uuid4, uuid5
+
+import orjson
+from aiohttp import web
+
+from logsvc.access.grant import NAME, READ, Grant
+from logsvc.access.sessions import Session
+from logsvc.api.context import CONTEXT
+from logsvc.api.guard import GRANT, Handler
+from logsvc.api.logs import answer, choose_form, require_app, timeline_of, upgrades
+from logsvc.api.problems import Problem, bad_parameter
+from logsvc.api.query import DEFAULT_NUM, Query, check_names, read_cursor, read_matcher
+from logsvc.errors import BadToken
+from logsvc.formats.representations import (
+    HerokuEvents,
+    NewlineDelimitedJson,
+    PlainText,
+    Representation,
+    ServerSentEvents,
+    WebSocketMessages,
+)
+from logsvc.model import AppId, Filter
+
+_MOST_BODY: Final = 16 * 1024
+_MOST_LINES: Final = 999_999_999
+_MISSING: Final = {401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "rate_limit"}
+
+
+def as_heroku(handler: Handler) -> Handler:
+    """The handler, whose problems also say what Heroku's clients read: `id` and `message`."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Problem as problem:
+            problem.members.setdefault("id", _MISSING.get(problem.status, "bad_request"))
+            problem.members.setdefault("message", str(problem))
+            raise
+
+    return handle
+
+
+async def get_app(request: web.Request) -> web.Response:
+    """Of Heroku's app what its clients ask before they ask for logs."""
+    check_names(request.query, ())
+    timeline = timeline_of(request, request.app[CONTEXT])
+    await require_app(timeline, request.app[CONTEXT])
+    tenant, app = timeline.app
+    generation = {"id": str(uuid5(NAMESPACE_URL, "cedar")), "name": "cedar"}
+    return web.json_response(
+        {"id": str(uuid5(NAMESPACE_URL, f"{tenant}/{app}")), "name": app, "generation": generation}
+    )
+
+
+async def post_session(request: web.Request) -> web.Response:
+    """Open a log session; the answer's address is good for whoever has it."""
+    context = request.app[CONTEXT]
+    timeline = timeline_of(request, context)
+    asked = await _body(request)
+    session = _session(timeline.app, request[GRANT], asked)
+    await require_app(timeline, context)
+    access = context.access
+    base = access.public_url or str(request.url.origin())
+    created = datetime.fromtimestamp(session.created, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return web.json_response(
+        {
+            "id": session.id,
+            "logplex_url": f"{base}/v1/log-sessions/{access.sessions.sign(session)}",
+            "created_at": created,
+            "updated_at": created,
+        },
+        status=201,
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def follow_session(request: web.Request) -> web.StreamResponse:
+    """A session's lines: text as Heroku sends it, server-sent events for those who accept them; or JSON."""
+    access = request.app[CONTEXT].access
+    try:
+        session = access.sessions.read(request.match_info["session"])
+        grant = _grant(session)
+        if access.gate is not None:
+            access.gate.check(grant)
+    except BadToken as error:
+        raise Problem(403, str(error)) from error
+    query = _query(request, session)
+    with access.sessions.following(session):
+        until = access.sessions.end(session)
+        return await answer(request, AppId(session.tenant, session.app), query, _form(request), grant, until)
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    data = await request.content.read(_MOST_BODY + 1)
+    while len(data) <= _MOST_BODY and (more := await request.content.read(_MOST_BODY)):
+        data += more
+    if len(data) > _MOST_BODY:
+        raise Problem(413, "This is more than a log session can say.")
+    try:
+        body = orjson.loads(data or b"{}")
+    except ValueError as error:
+        raise Problem(400, "The body is not JSON.") from error
+    if not isinstance(body, dict):
+        raise Problem(400, "The body is not a JSON object.")
+    return body
+
+
+def _session(app: AppId, grant: Grant, asked: dict[str, Any]) -> Session:
+    lines, tail = asked.get("lines"), asked.get("tail")
+    if lines is not None and (type(lines) is not int or not 0 <= lines <= _MOST_LINES):
+        raise bad_parameter("lines", f"is a whole number from 0 to {_MOST_LINES}")
+    if tail is not None and type(tail) is not bool:
+        raise bad_parameter("tail", "is true or false")
+    source = _name(asked, "source")
+    return Session(
+        id=str(uuid4()),
+        tenant=app.tenant,
+        app=app.app,
+        ps=_name(asked, "dyno"),
+        process=_name(asked, "type"),
+        source="platform" if source == "heroku" else source,
+        lines=DEFAULT_NUM if lines is None else lines,
+        tail=bool(tail),
+        created=time.time(),
+        subject=grant.subject,
+        plan=grant.plan,
+        token=grant.id,
+        root=grant.root,
+        expires=grant.expires,
+    )
+
+
+def _name(asked: dict[str, Any], parameter: str) -> str:
+    name = asked.get(parameter)
+    if name is None or name == "":
+        return ""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise bad_parameter(parameter, "is a name of letters, digits, `.`, `_` and `-`")
+    return name
+
+
+def _grant(session: Session) -> Grant:
+    return Grant(
+        subject=session.subject,
+        tenant=session.tenant,
+        scopes=frozenset({READ}),
+        apps=frozenset({session.app}),
+        plan=session.plan,
+        expires=session.expires,
+        id=session.token,
+        root=session.root,
+    )
+
+
+def _query(request: web.Request, session: Session) -> Query:
+    check_names(request.query, {"format", "after"})
+    wanted = Filter(ps=_set(session.ps), process=_set(session.process), source=_set(session.source))
+    matcher = read_matcher(wanted)
+    last = request.headers.get("Last-Event-ID")
+    place = last if last is not None else request.query.get("after")
+    if place is None:
+        return Query(matcher, session.tail, session.lines, None, None, cursors=False)
+    after = read_cursor("Last-Event-ID" if last is not None else "after", place)
+    return Query(matcher, session.tail, None, after, None, cursors=False, resumed=last is not None)
+
+
+def _set(name: str) -> frozenset[str]:
+    return frozenset({name} if name else ())
+
+
+def _form(request: web.Request) -> Representation:
+    if upgrades(request):
+        return WebSocketMessages()
+    chosen = choose_form(", ".join(request.headers.getall("Accept", [])))
+    given = request.query.get("format", "text")
+    if given not in {"text", "json"}:
+        raise bad_parameter("format", "is text or json")
+    events = chosen is ServerSentEvents
+    if given == "json" or chosen is NewlineDelimitedJson:
+        return ServerSentEvents() if events else NewlineDelimitedJson()
+    return HerokuEvents() if events else PlainText()
