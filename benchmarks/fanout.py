@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from benchmarks.path import write
+from benchmarks.path import request_for, write
 from benchmarks.report import Report, cpu_seconds, median, memory, peak_memory
 from benchmarks.service import make_pod, running
 
@@ -57,9 +57,7 @@ class Tail(asyncio.Protocol):
 async def read_tails(url: str, count: int, expected: int) -> None:
     """Open the tails, say so, wait until each has `expected` lines (or none gets any for 10 s), print what they got."""
     address = urlsplit(url)
-    request = (
-        f"GET /v1/apps/bench/logs?tail=1&num=0 HTTP/1.1\r\nHost: {address.netloc}\r\nAccept: text/event-stream\r\n\r\n"
-    ).encode()
+    request = request_for(address.netloc, "bench", "tail=1&num=0")
     loop = asyncio.get_running_loop()
     tails = []
     for start in range(0, count, 200):

@@ -7,16 +7,17 @@ ClickHouse and the client share the machine. For `us` and `mb` see benchmarks/ro
 """
 
 import argparse
+import re
 import time
 
 from benchmarks.path import Client, write
 from benchmarks.report import Report, median
-from benchmarks.roles import Costs, Servers, running, servers
+from benchmarks.roles import Costs, Servers, platform, running, servers
 from benchmarks.service import make_pod
 
 
 def measure(servers: Servers, rate: int, apps: int, seconds: float, files: int) -> dict[str, float]:
-    with running(servers) as roles:
+    with platform(servers) as made, running(made) as roles:
         logs = [make_pod(roles.data, f"app-{number % apps}", number) for number in range(files)]
         roles.wait_collected(logs, apps)
         client = Client(roles, "app-0")
@@ -25,7 +26,7 @@ def measure(servers: Servers, rate: int, apps: int, seconds: float, files: int) 
         written = write(rate, seconds, logs)
         ended = time.perf_counter()
         stored = roles.wait_rows(written + files)
-        tailed = roles.lines_of("app-0") - files // apps
+        tailed = roles.lines_by_app()["app-0"] - files // apps
         client.expect(tailed)
         roles.wait_stored("app-0", tailed + files // apps)
         return {
@@ -37,6 +38,19 @@ def measure(servers: Servers, rate: int, apps: int, seconds: float, files: int) 
         }
 
 
+def unwatched(servers: Servers, rate: int, seconds: float, files: int) -> dict[str, float]:
+    """Nobody reads: then `serve` reads nothing either."""
+    with platform(servers) as made, running(made) as roles:
+        logs = [make_pod(roles.data, f"app-{number}", number) for number in range(files)]
+        roles.wait_collected(logs, files)
+        costs = Costs(roles.processes)
+        written = write(rate, seconds, logs)
+        roles.wait_rows(written + files)
+        read = re.search(rb"^logsvc_window_chunks_total (\S+)$", roles.get("/metrics"), re.MULTILINE)
+        assert read is not None
+        return {"chunks_read": float(read[1]), **costs.figures(written)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", default="10000x1,100000x1,300000x20")
@@ -46,6 +60,8 @@ def main() -> None:
     asked = parser.parse_args()
     report = Report("kafka_path")
     with servers() as started:
+        runs = [unwatched(started, 100_000, asked.seconds, asked.files) for _ in range(asked.runs)]
+        report.add("100000 lines/s, nothing watched", median(runs))
         for case in asked.cases.split(","):
             rate, apps = map(int, case.split("x"))
             runs = [measure(started, rate, apps, asked.seconds, asked.files) for _ in range(asked.runs)]

@@ -33,10 +33,7 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         address = urlsplit(service.url)
         self._socket = socket.create_connection((address.hostname, address.port))
-        self._socket.sendall(
-            f"GET /v1/apps/{app}/logs?tail=1&num=0&process=web HTTP/1.1\r\nHost: {address.netloc}\r\n"
-            "Accept: text/event-stream\r\n\r\n".encode()
-        )
+        self._socket.sendall(request_for(address.netloc, app, "tail=1&num=0&process=web"))
         self._socket.recv(4096)
         self.lines = 0
         self.last = 0.0
@@ -93,10 +90,21 @@ def _seconds(stamp: bytes) -> float:
     return datetime.fromisoformat(stamp[:26].decode() + "+00:00").timestamp()
 
 
-def write(rate: float, seconds: float, logs: Sequence[Path]) -> int:
-    """Have a process write lines to the files; how many."""
+def request_for(host: str, app: str, query: str) -> bytes:
+    """Asks for an app's lines as server-sent events."""
+    return f"GET /v1/apps/{app}/logs?{query} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode()
+
+
+def writer(rate: float, seconds: float, logs: Sequence[Path]) -> "subprocess.Popen[bytes]":
+    """A process that writes lines to the files, and in the end says how many."""
     command = [sys.executable, "-m", "benchmarks._writer", str(rate), str(seconds), *map(str, logs)]
-    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+def write(rate: float, seconds: float, logs: Sequence[Path]) -> int:
+    """Have lines written to the files; how many."""
+    with writer(rate, seconds, logs) as process:
+        return int(process.communicate()[0])
 
 
 def measure(rate: int, seconds: float, files: int) -> dict[str, float]:

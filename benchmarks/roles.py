@@ -52,42 +52,47 @@ class Roles(Service):
     processes: Mapping[str, int]
     """Process ids by what they are."""
 
-    def count(self, sql: str) -> int:
-        """The number that ClickHouse answers, of the run's database."""
-        return int(_ask(self.platform.clickhouse, sql, str(self.platform.settings["clickhouse.database"])))
+    def _ask(self, sql: str) -> str:
+        return _ask(self.platform.clickhouse, sql, str(self.platform.settings["clickhouse.database"]))
 
     def wait_rows(self, rows: int, seconds: float = 120) -> float:
         """Wait until ClickHouse has so many lines; the seconds it took. Raises AssertionError where it has others."""
         sql = "SELECT sum(rows) FROM system.parts WHERE active AND database = currentDatabase() AND table = 'lines'"
         begun = time.perf_counter()
-        while (found := self.count(sql)) < rows:
+        while (found := int(self._ask(sql))) < rows:
             if time.perf_counter() - begun > seconds:
                 raise TimeoutError(f"{rows - found} of {rows} lines are missing in ClickHouse")
             time.sleep(0.02)
         took = time.perf_counter() - begun
-        kept = self.count("SELECT count() FROM lines FINAL")
+        kept = int(self._ask("SELECT count() FROM lines FINAL"))
         assert kept == rows, f"ClickHouse has {kept} lines of {rows}"
         return took
 
-    def lines_of(self, app: str) -> int:
-        """How many lines of an app ClickHouse has."""
-        return self.count(f"SELECT count() FROM lines FINAL WHERE app = '{app}'")
+    def lines_by_app(self) -> dict[str, int]:
+        """How many lines of each app ClickHouse has."""
+        rows = self._ask("SELECT app, count() FROM lines FINAL GROUP BY app").splitlines()
+        return {app: int(lines) for app, lines in (row.split("\t") for row in rows)}
 
 
 @contextmanager
-def running(
-    servers: Servers, roles: Sequence[str] = ROLES, settings: Mapping[str, object] | None = None
-) -> Iterator[Roles]:
-    """The named roles, ready; at the end they are killed, and what they had to complain about is shown."""
+def platform(servers: Servers, settings: Mapping[str, object] | None = None) -> Iterator[Platform]:
+    """A topic and a database of one's own, on servers that are there."""
     number = next(_numbers)
     database = f"bench_{number}"
     given = {"clickhouse.database": database, "log.level": "warning", **(settings or {})}
-    platform = Platform(servers.folder / str(number), servers.kafka, servers.clickhouse, given)
+    made = Platform(servers.folder / str(number), servers.kafka, servers.clickhouse, given)
+    made.run("migrate", bus_partitions=PARTITIONS)
+    yield made
+    _ask(servers.clickhouse, f"DROP DATABASE {database} SYNC")
+
+
+@contextmanager
+def running(platform: Platform, roles: Sequence[str] = ROLES) -> Iterator[Roles]:
+    """The named roles, ready; at the end they are killed, and what they had to complain about is shown."""
+    serve = platform.serve("1")
+    made: dict[str, Role] = {"collect": platform.collect(NODE), "store": platform.store("1"), "serve": serve}
+    started = {name: made[name] for name in roles}
     with ExitStack() as stack:
-        platform.run("migrate", bus_partitions=PARTITIONS)
-        serve = platform.serve("1")
-        made: dict[str, Role] = {"collect": platform.collect(NODE), "store": platform.store("1"), "serve": serve}
-        started = {name: made[name] for name in roles}
         for role in started.values():
             role.launch()
             stack.callback(_end, role)
@@ -95,9 +100,8 @@ def running(
             eventually(lambda role=role: role.is_ready() or not role.running, 60, f"{name} to start")
             assert role.running, role.stderr
         processes = {name: role.pid for name, role in started.items()}
-        processes |= {"kafka": servers.kafka.brokers[0].pid, "clickhouse": servers.clickhouse.pid}
+        processes |= {"kafka": platform.kafka.brokers[0].pid, "clickhouse": platform.clickhouse.pid}
         yield Roles(serve.url, processes.get("serve", 0), platform.node(NODE), platform, processes)
-    _ask(servers.clickhouse, f"DROP DATABASE {database} SYNC")
 
 
 def _end(role: Role) -> None:
