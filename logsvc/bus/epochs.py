@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from logsvc.bus.kafka_client import background, connection, unreachable
+from logsvc.bus.kafka_client import background, connection, stop, unreachable
 from logsvc.config import Kafka
 from logsvc.errors import BusAway, BusError, ConfigError
 
@@ -112,7 +112,7 @@ class Epochs:
                 finally:
                     following.cancel()
         finally:
-            await consumer.stop()
+            await stop(consumer)
 
     @property
     def all(self) -> Mapping[int, Epoch]:

@@ -16,8 +16,9 @@ from aiokafka.errors import OffsetOutOfRangeError
 from logsvc import metrics
 from logsvc.bus.epochs import Epoch, Epochs
 from logsvc.bus.kafka_client import background
+from logsvc.bus.kafka_group import KafkaGroup
+from logsvc.bus.kafka_live import KafkaLive
 from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
-from logsvc.bus.kafka_readers import KafkaGroup, KafkaLive
 from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_KEY, MAX_ORIGIN, headers
 from logsvc.bus.kafka_writer import KafkaWriter, Outgoing
 from logsvc.bus.progress import progress

@@ -12,7 +12,7 @@ from logsvc import metrics
 from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.kafka_admin import KafkaAdmin, migrate
 from logsvc.bus.kafka_client import connection
-from logsvc.bus.kafka_readers import KafkaGroup
+from logsvc.bus.kafka_group import KafkaGroup
 from logsvc.bus.protocol import GroupReader, LiveReader
 from logsvc.config import Kafka
 from logsvc.errors import NewerFormat

@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 
 from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.kafka_admin import KafkaAdmin, migrate
-from logsvc.bus.kafka_readers import KafkaGroup
+from logsvc.bus.kafka_group import KafkaGroup
 from tests.kafka.load import Load, loading
 from tests.support.bus import APPS, PARTITIONS, partition_of, stream
 from tests.support.kafka import Cluster
