@@ -5,11 +5,13 @@ Which epochs there are is told by the registry (`logsvc.bus.epochs`); `logsvc mi
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Final, Self
+from zlib import crc32
 
 from aiokafka.errors import OffsetOutOfRangeError
 
@@ -20,15 +22,20 @@ from logsvc.bus.kafka_group import KafkaGroup
 from logsvc.bus.kafka_live import KafkaLive
 from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
 from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_KEY, MAX_ORIGIN, headers
-from logsvc.bus.kafka_writer import KafkaWriter, Outgoing
+from logsvc.bus.kafka_sender import KafkaSender
+from logsvc.bus.kafka_writer import Fenced, KafkaWriter, Outgoing, Topic
 from logsvc.bus.progress import progress
-from logsvc.bus.protocol import Bounds, Fetched
+from logsvc.bus.protocol import Appender, Bounds, Fetched
 from logsvc.config import Kafka
 from logsvc.errors import BusError, OutOfRange, Sealed
 from logsvc.model import MAX_CHUNK, Cursor, Origin, Stream
 
 MAX_READ: Final = 8 * 1024 * 1024
 """Most bytes of values that one read returns, whatever it asks for (or one record)."""
+SLOTS: Final = 1024
+"""Names under which `named` appends are spread over these: Kafka remembers each for days."""
+_TAKEOVERS: Final = 3
+"""How often a fence tries to take a name from others who take it as well."""
 _MARKS_AGE: Final = 0.25
 """Seconds for which watermarks are kept. One that is old is low, which is safe: the bus has what is above it."""
 _REPORT: Final = 60.0
@@ -48,6 +55,7 @@ class KafkaBus:
         settings: Kafka,
         epochs: Epochs,
         epoch: Epoch,
+        writer: str,
         tasks: asyncio.TaskGroup,
         queries: KafkaQueries,
         clock: Callable[[], float],
@@ -63,7 +71,12 @@ class KafkaBus:
         self.queries = queries
         self._clock = clock
         self._recorded = recorded
-        self._writer = KafkaWriter(tasks, settings, self.topic, ready=self._check_same, acknowledged=self._seen)
+        self._sender = KafkaSender(tasks, queries, self.topic, settings.delivery_timeout)
+        self._written = Topic(
+            tasks, queries, self._sender, self.topic, settings.delivery_timeout, self._check_same, self._seen
+        )
+        self._writer = KafkaWriter(self._written, f"{self.topic}/{writer}")
+        self._slots: dict[int, KafkaWriter] = {}
         self._reading = asyncio.Semaphore(settings.reads)
         self._readers: set[KafkaLive | KafkaGroup] = set()
         self._ends: dict[int, int] = {}
@@ -84,21 +97,25 @@ class KafkaBus:
         settings: Kafka,
         epoch: int | None = None,
         *,
+        writer: str = "",
         recorded: Recorded | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> AsyncIterator[Self]:
         """Use the topic of an epoch, by default the current one; closed at the end of the block.
 
-        `recorded` gives the watermarks of an epoch that the store has: with it `watermark` outlives brokers that are
-        away. `clock` gives seconds. Raises ConfigError where there is no such epoch, BusError where Kafka can't be
-        used, or where the topic is not the one that the store has read.
+        `writer` names whoever appends here, the same after a restart: a fence holds off what others of that name
+        have sent. Without one nobody takes over from this process. `recorded` gives the watermarks of an epoch that
+        the store has: with it `watermark` outlives brokers that are away. `clock` gives seconds. Raises ConfigError
+        where there is no such epoch, BusError where Kafka can't be used, or where the topic is not the one that the
+        store has read.
         """
         async with (
             Epochs.open(settings) as epochs,
             KafkaQueries.open(settings) as queries,
             background() as tasks,
         ):
-            bus = cls(settings, epochs, epochs.get(epoch), tasks, queries, clock, recorded)
+            writer = writer or secrets.token_hex(8)
+            bus = cls(settings, epochs, epochs.get(epoch), writer, tasks, queries, clock, recorded)
             try:
                 await bus._check_same()
                 yield bus
@@ -121,19 +138,40 @@ class KafkaBus:
         self, stream: Stream, value: bytes, *, origin: Origin | None = None, partial: bool = False
     ) -> Cursor:
         """See `Bus.append`. Raises ValueError where the value is larger than MAX_CHUNK; Sealed, BusError."""
+        return await self.append_by(self._writer, stream, value, origin, partial=partial)
+
+    async def fence(self, partition: int) -> int:
+        """See `Bus.fence`. Raises Sealed, BusError."""
+        return await self.fence_by(self._writer, partition)
+
+    def named(self, name: str) -> Appender:
+        """See `Bus.named`. Names share SLOTS producers, so who takes one over may interrupt another."""
+        slot = crc32(name.encode()) % SLOTS
+        writer = self._slots.get(slot)
+        if writer is None:
+            writer = self._slots[slot] = KafkaWriter(self._written, f"{self.topic}/slot-{slot}")
+        return _Named(self, writer)
+
+    async def append_by(
+        self, writer: KafkaWriter, stream: Stream, value: bytes, origin: Origin | None, *, partial: bool
+    ) -> Cursor:
+        """`append` by one writer."""
         if len(value) > MAX_CHUNK:
             raise ValueError(f"a chunk of {len(value)} bytes; at most {MAX_CHUNK}")
         header = origin.header() if origin is not None else b""
         if len(header) > MAX_ORIGIN:
             raise ValueError(f"an origin of {len(header)} bytes; at most {MAX_ORIGIN}")
         key, partition = self._identify(stream)
-        offset = await self._submit(partition, Outgoing(key, value, headers(header, partial=partial)))
+        offset = await self._submit(writer, partition, Outgoing(key, value, headers(header, partial=partial)))
         return Cursor(self.epoch, partition, offset, -1)
 
-    async def fence(self, partition: int) -> int:
-        """See `Bus.fence`. Raises Sealed, BusError."""
+    async def fence_by(self, writer: KafkaWriter, partition: int) -> int:
+        """`fence` by one writer, which takes its name from whoever has it."""
         self.check(partition)
-        return await self._submit(partition, Outgoing(None, b"", FENCE_HEADERS))
+        for _ in range(_TAKEOVERS):
+            with suppress(Fenced):
+                return await self._submit(writer, partition, Outgoing(None, b"", FENCE_HEADERS))
+        raise BusError(f"others keep taking over {writer.name}")
 
     def _identity(self, stream: Stream) -> tuple[bytes, int]:
         key = stream.key()
@@ -141,12 +179,12 @@ class KafkaBus:
             raise ValueError(f"a stream's key of {len(key)} bytes; at most {MAX_KEY}")
         return key, stream.app_id.partition(self.partitions)
 
-    def _submit(self, partition: int, record: Outgoing) -> "asyncio.Future[int]":
+    def _submit(self, writer: KafkaWriter, partition: int, record: Outgoing) -> "asyncio.Future[int]":
         if self._stopped is not None:
             raise BusError(self._stopped)
         if self.sealed is not None:
             raise Sealed(f"{self.topic} is sealed: epoch {self.epochs.current.number} takes lines")
-        return self._writer.submit(partition, record)
+        return writer.submit(partition, record)
 
     async def _check_same(self) -> None:
         """Raises BusError where it is another topic of the same name, or has lost what was read or written there."""
@@ -293,6 +331,23 @@ class KafkaBus:
         if self._closed:
             return
         self._closed = True
-        await self._writer.close()
+        for writer in [self._writer, *self._slots.values()]:
+            await writer.close()
+        await self._sender.close()
         for reader in list(self._readers):
             await reader.close()
+
+
+class _Named:
+    """An `Appender` by one writer of a bus."""
+
+    def __init__(self, bus: KafkaBus, writer: KafkaWriter) -> None:
+        self._bus, self._writer = bus, writer
+
+    async def append(
+        self, stream: Stream, value: bytes, *, origin: Origin | None = None, partial: bool = False
+    ) -> Cursor:
+        return await self._bus.append_by(self._writer, stream, value, origin, partial=partial)
+
+    async def fence(self, partition: int) -> int:
+        return await self._bus.fence_by(self._writer, partition)

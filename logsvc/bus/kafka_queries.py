@@ -10,15 +10,19 @@ from typing import Any, Final, TypeVar
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import (
+    ConcurrentTransactions,
+    GroupLoadInProgressError,
     KafkaError,
     LeaderNotAvailableError,
     NodeNotReadyError,
     OffsetOutOfRangeError,
+    TransactionalIdAuthorizationFailed,
     for_code,
 )
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
@@ -34,6 +38,8 @@ _CONSUMER: Final = -1
 _DEBUGGER: Final = -2
 """Replica id of a client that is told the leader's own end, unreplicated records included."""
 _BACKOFF: Final = 0.1
+_TRANSACTION_MS: Final = 60_000
+"""Brokers want to know how long a transaction may take, though there is none."""
 _LEAST_FETCH: Final = 64 * 1024
 _MOST_FETCH: Final = 1024 * 1024
 
@@ -70,10 +76,9 @@ class KafkaQueries:
         return await self._asked(lambda: self._offsets(topic, partitions, LATEST, _DEBUGGER))
 
     async def _offsets(self, topic: str, partitions: Collection[int], at: int, asking: int) -> dict[int, int]:
-        await self.client._wait_on_metadata(topic)  # noqa: SLF001 - its producer and consumer ask by this too
         by_leader = defaultdict(list)
         for partition in partitions:
-            by_leader[self._leader(topic, partition)].append((partition, at))
+            by_leader[await self.leader(topic, partition)].append((partition, at))
         answers = await asyncio.gather(
             *(self.client.send(node, OffsetRequest(asking, 0, [(topic, asked)])) for node, asked in by_leader.items())
         )
@@ -99,9 +104,8 @@ class KafkaQueries:
         return _decoded(epoch, partition, buffer, offset, max_bytes)
 
     async def _fetch(self, topic: str, partition: int, offset: int, size: int) -> bytes:
-        await self.client._wait_on_metadata(topic)  # noqa: SLF001 - as above
         request = FetchRequest(0, 0, size, 0, [(topic, [(partition, offset, size)])])
-        answer = await self.client.send(self._leader(topic, partition), request)
+        answer = await self.client.send(await self.leader(topic, partition), request)
         ((_, (part,)),) = answer.topics
         _check(part[1])
         return part[-1] or b""
@@ -122,7 +126,27 @@ class KafkaQueries:
                     found[partition] = offset
         return found
 
-    def _leader(self, topic: str, partition: int) -> int:
+    async def producer(self, name: str) -> tuple[int, int]:
+        """The id and the epoch of a producer under a name (`transactional.id`). Raises BusError.
+
+        Whoever asked before has a lower epoch of the same id: each partition refuses that one from the first record
+        of the new one on.
+        """
+        return await self._asked(lambda: self._producer(name))
+
+    async def _producer(self, name: str) -> tuple[int, int]:
+        node = await self.client.coordinator_lookup(CoordinationType.TRANSACTION, name)
+        answer = await self.client.send(node, InitProducerIdRequest(name, _TRANSACTION_MS))
+        if answer.error_code == ConcurrentTransactions.errno:
+            raise GroupLoadInProgressError  # another asks at this moment: as with that, the answer is to ask again
+        if answer.error_code == TransactionalIdAuthorizationFailed.errno:
+            raise BusError(f"Kafka refuses to let {name} write: it needs the right to write to that transactional id")
+        _check(answer.error_code)
+        return answer.producer_id, answer.producer_epoch
+
+    async def leader(self, topic: str, partition: int) -> int:
+        """The broker that leads a partition, as far as is known here. Raises aiokafka's errors."""
+        await self.client._wait_on_metadata(topic)  # noqa: SLF001 - its producer and consumer ask by this too
         leader = self.client.cluster.leader_for_partition(TopicPartition(topic, partition))
         if leader is None or leader == -1:
             raise LeaderNotAvailableError

@@ -3,33 +3,33 @@
 One batch of a partition is in flight at a time; what is appended meanwhile goes into the next. So the order of the
 calls holds without counting on a client's retries, and batches grow with the load.
 
-Any error ends the producer and fails whatever is in flight, because aiokafka fails some records and acknowledges
-later ones when a broker was away for long. The next producer takes the same producer id with the next epoch (KIP-360
-does so too): once its fence is in a partition, Kafka itself refuses what may still be on its way from the one before.
+A writer has a name. Any error ends its producer and fails whatever is in flight. The next producer of that name, in
+this process or another, gets the same producer id from Kafka with a higher epoch: once its fence is in a partition,
+Kafka itself refuses there what may still be on its way from the one before (`docs/adr/0010`).
 """
 
 import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final, NamedTuple
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, MessageSizeTooLargeError
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 from logsvc import metrics
-from logsvc.bus.kafka_client import connection, unreachable
-from logsvc.bus.kafka_records import MAX_RECORD
-from logsvc.config import Kafka
+from logsvc.bus.kafka_queries import KafkaQueries
+from logsvc.bus.kafka_sender import KafkaSender
 from logsvc.errors import BusError, Sealed
 
 BATCH_BYTES: Final = 1024 * 1024
 """Most bytes in a batch, before compression; one record may be larger."""
 BATCH_RECORDS: Final = 1024
-_LAST_EPOCH: Final = 2**15 - 2
-_SETTLE: Final = 1.0
-"""Seconds that a producer which was given up has to end."""
+_MAGIC: Final = 2
+_SEQUENCES: Final = 2**31
+_RENEW: Final = 24 * 3600.0
+"""Seconds after which a name that is in use is asked for again: brokers forget one that wasn't for 7 days."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,29 +42,34 @@ class Outgoing(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
+class Fenced(BusError):
+    """Another process appends under the same name now."""
+
+
 _Waiting = tuple[Outgoing, "asyncio.Future[int]"]
 
 
-class KafkaWriter:
-    """Appends to one topic. `ready` is awaited before each producer's first record, and may refuse by BusError."""
+class Topic(NamedTuple):
+    """What the writers of one topic have in common."""
 
-    def __init__(
-        self,
-        tasks: asyncio.TaskGroup,
-        settings: Kafka,
-        topic: str,
-        *,
-        ready: Callable[[], Awaitable[None]],
-        acknowledged: Callable[[int, int], None],
-    ) -> None:
-        self.tasks = tasks
-        self.settings = settings
+    tasks: asyncio.TaskGroup
+    queries: KafkaQueries
+    sender: KafkaSender
+    name: str
+    timeout: float
+    """Seconds that an append may take."""
+    ready: Callable[[], Awaitable[None]]
+    """Awaited before each producer's first record; may refuse by BusError."""
+    acknowledged: Callable[[int, int], None]
+    """Told the offset behind each batch that was written, by partition."""
+
+
+class KafkaWriter:
+    """Appends to one topic under a name."""
+
+    def __init__(self, topic: Topic, name: str) -> None:
         self.topic = topic
-        self.ready = ready
-        self.acknowledged = acknowledged
-        """Told the offset behind each batch that was written, by partition."""
-        self.identity: tuple[int, int] | None = None
-        """Id and epoch of the newest producer."""
+        self.name = name
         self._producer: _Producer | None = None
         self._closed = False
 
@@ -73,7 +78,7 @@ class KafkaWriter:
         if self._closed:
             raise BusError("the bus is closed")
         if self._producer is None or self._producer.reason is not None:
-            self._producer = _Producer(self)
+            self._producer = _Producer(self.topic, self.name)
         return self._producer.submit(partition, record)
 
     async def close(self) -> None:
@@ -87,13 +92,16 @@ class KafkaWriter:
 class _Producer:
     """The life of one producer, up to its first error."""
 
-    def __init__(self, writer: KafkaWriter) -> None:
-        self._writer = writer
-        self._timeout = writer.settings.delivery_timeout
+    def __init__(self, topic: Topic, name: str) -> None:
+        self._topic = topic
+        self._name = name
         self.reason: str | None = None
         """Why it ended."""
-        self._error: type[BusError] = BusError
-        self._producer: AIOKafkaProducer | None = None
+        self._identity = -1, -1
+        """Producer id and epoch."""
+        self._renew_at = asyncio.get_running_loop().time() + _RENEW
+        self._sequences: dict[int, int] = {}
+        """By partition, the number of the next record."""
         self._started = asyncio.get_running_loop().create_future()
         # As many as there are callers: each waits for its own.
         self._queues: dict[int, deque[_Waiting]] = {}
@@ -115,39 +123,33 @@ class _Producer:
             self._spawn(self._send_all(partition, queue))
         return done
 
-    def _spawn(self, work: Any) -> None:
-        task = self._writer.tasks.create_task(work)
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._topic.tasks.create_task(work)
         self._loops.add(task)
         task.add_done_callback(self._loops.discard)
 
     async def _start(self) -> None:
-        writer = self._writer
-        producer = self._producer = AIOKafkaProducer(
-            **connection(writer.settings),
-            enable_idempotence=True,
-            acks="all",
-            compression_type="zstd",
-            max_batch_size=BATCH_BYTES,
-            max_request_size=MAX_RECORD,
-        )
-        if writer.identity is not None and writer.identity[1] < _LAST_EPOCH:
-            producer_id, epoch = writer.identity
-            producer._txn_manager.set_pid_and_epoch(producer_id, epoch + 1)  # noqa: SLF001 - aiokafka has no KIP-360
         try:
-            async with asyncio.timeout(self._timeout):
-                await producer.start()
-            manager = producer._txn_manager  # noqa: SLF001 - as above
-            writer.identity = manager.producer_id, manager.producer_epoch
-            await writer.ready()
+            async with asyncio.timeout(self._topic.timeout):
+                self._identity = await self._topic.queries.producer(self._name)
+            await self._topic.ready()
         except BusError as error:
-            self._fail(str(error))
-        except (KafkaError, TimeoutError):
-            self._fail(str(await unreachable(writer.settings)))
+            self._fail(error)
+        except TimeoutError:
+            self._fail(BusError(f"Kafka did not answer within {self._topic.timeout:g} s"))
         else:
             self._started.set_result(None)
 
+    async def _renew(self) -> None:
+        """Ask for the name again, so that it is known when the next one asks; this one goes on as it is."""
+        try:
+            await self._topic.queries.producer(self._name)
+        except BusError as error:
+            logger.warning("the name %s could not be renewed: %s", self._name, error)
+
     async def _send_all(self, partition: int, queue: deque[_Waiting]) -> None:
         await asyncio.shield(self._started)
+        loop = asyncio.get_running_loop()
         try:
             while queue:
                 began = time.perf_counter()
@@ -157,21 +159,25 @@ class _Producer:
                 metrics.bus_append_seconds.observe(time.perf_counter() - began)
                 metrics.bus_appends.inc(len(taken))
                 metrics.bus_append_bytes.inc(sum(len(record.value) for record, _ in taken))
-                self._writer.acknowledged(partition, offset + len(taken))
+                self._topic.acknowledged(partition, offset + len(taken))
                 for number, (_, done) in enumerate(taken, offset):
                     if not done.done():
                         done.set_result(number)
+                if loop.time() >= self._renew_at:
+                    self._renew_at = loop.time() + _RENEW
+                    self._spawn(self._renew())
                 # Those who have just been answered run first: what they append next goes into the same batch.
                 await asyncio.sleep(0)
         except MessageSizeTooLargeError:
-            self._error = Sealed
             self._fail(
-                f"{self._writer.topic} takes no more records: it is sealed, or its max.message.bytes is too small"
+                Sealed(f"{self._topic.name} takes no more records: it is sealed, or its max.message.bytes is too small")
             )
+        except InvalidProducerEpoch:
+            self._fail(Fenced(f"another process writes as {self._name} now"))
         except TimeoutError:
-            self._fail(f"Kafka did not acknowledge within {self._timeout:g} s")
-        except (KafkaError, AssertionError) as error:  # aiokafka asserts that there is such a partition
-            self._fail(f"Kafka refuses what is written: {error}")
+            self._fail(BusError(f"Kafka did not acknowledge within {self._topic.timeout:g} s"))
+        except KafkaError as error:
+            self._fail(BusError(f"Kafka refuses what is written: {error}"))
         else:
             del self._sending[partition]
             if not self._sending:
@@ -179,35 +185,37 @@ class _Producer:
 
     async def _send(self, partition: int, queue: deque[_Waiting]) -> int:
         """Send one batch of what waits; the offset of its first record."""
-        assert self._producer is not None
-        builder = self._producer.create_batch()
+        sequence = self._sequences.get(partition, 0)
+        builder = DefaultRecordBatchBuilder(
+            _MAGIC, DefaultRecordBatch.CODEC_ZSTD, 0, *self._identity, sequence, BATCH_BYTES
+        )
         taken = self._sending[partition]
         while queue and len(taken) < BATCH_RECORDS:
             record = queue[0][0]
-            if not builder.append(timestamp=None, key=record.key, value=record.value, headers=record.headers):
+            if not builder.append(len(taken), None, record.key, record.value, record.headers):
                 break
             taken.append(queue.popleft())
         assert taken, "an empty batch takes any record"
-        async with asyncio.timeout(self._timeout):
-            sent = await self._producer.send_batch(builder, self._writer.topic, partition=partition)
-            written = await sent
+        self._sequences[partition] = (sequence + len(taken)) % _SEQUENCES
+        async with asyncio.timeout(self._topic.timeout):
+            offset = await self._topic.sender.send(partition, bytes(builder.build()))
         # A batch that Kafka has had before, and of which it has forgotten where.
-        if written is None or written.offset < 0:
+        if offset < 0:
             raise KafkaError("it has the records already and can't tell where")
-        return int(written.offset)
+        return offset
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, error: BusError) -> None:
         """End the producer, and refuse all that is in flight and all that waits behind it."""
         if self.reason is not None:
             return
-        self.reason = reason
+        self.reason = str(error)
         metrics.bus_errors.labels("append").inc()
-        logger.warning("appending to %s failed: %s", self._writer.topic, reason)
+        logger.warning("appending to %s failed: %s", self._topic.name, error)
         waiting = [entry for taken in self._sending.values() for entry in taken]
         waiting += [entry for queue in self._queues.values() for entry in queue]
         for _, done in waiting:
             if not done.done():
-                done.set_exception(self._error(reason))
+                done.set_exception(type(error)(self.reason))
         self._queues.clear()
         self._sending.clear()
         self._idle.set()
@@ -215,27 +223,7 @@ class _Producer:
         for task in self._loops:
             if task is not ending:
                 task.cancel()
-        self._writer.tasks.create_task(self._abandon())
-
-    async def _abandon(self) -> None:
-        """End at once, whatever is in flight: aiokafka's `stop` waits for the broker."""
-        producer = self._producer
-        if producer is None:
-            return
-        sender = producer._sender.sender_task  # noqa: SLF001 - see above
-        if sender is not None:
-            sender.cancel()
-        await producer.client.close()
-        if sender is not None:
-            await asyncio.wait([sender], timeout=_SETTLE)
-            if not sender.done():
-                sender.cancel()
-                await asyncio.wait([sender])
-        await producer.client.close()  # it may have connected anew
-        producer._closed = True  # noqa: SLF001 - or it would warn that nobody stopped it
 
     async def close(self) -> None:
-        """Wait until everything was written, or has failed, and end."""
+        """Wait until everything was written, or has failed."""
         await self._idle.wait()
-        if self.reason is None and self._producer is not None:
-            await self._producer.stop()

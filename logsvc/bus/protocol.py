@@ -75,8 +75,8 @@ class Records(Protocol):
         """The committed offset of the store's group; the partition's start where nothing was committed yet."""
 
 
-class Bus(Records, Protocol):
-    """One epoch of the bus."""
+class Appender(Protocol):
+    """Whoever appends, under a name of its own."""
 
     async def append(
         self, stream: Stream, value: bytes, *, origin: Origin | None = None, partial: bool = False
@@ -88,7 +88,17 @@ class Bus(Records, Protocol):
         """
 
     async def fence(self, partition: int) -> int:
-        """Write a record that readers skip; return its offset: what was sent before is below it or never comes."""
+        """Write a record that readers skip; return its offset.
+
+        What was sent to this partition before under the same name, in whatever process, is below it or never comes.
+        """
+
+
+class Bus(Records, Appender, Protocol):
+    """One epoch of the bus."""
+
+    def named(self, name: str) -> Appender:
+        """For who takes turns under `name` with other processes; in this one it is used by one at a time."""
 
     def live(self) -> LiveReader: ...
 

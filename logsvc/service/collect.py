@@ -55,7 +55,7 @@ class _Collecting:
         epoch = await self._first()
         say(f"logsvc collects the files of node {self._node}")
         while not self._stop.is_set():
-            async with KafkaBus.open(self._settings.kafka, epoch.number) as bus:
+            async with KafkaBus.open(self._settings.kafka, epoch.number, writer=f"collect-{self._node}") as bus:
                 if bus.sealed is None:
                     await self._collect(bus)
                 if not self._stop.is_set():

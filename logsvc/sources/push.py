@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 from zlib import crc32
 
-from logsvc.bus.protocol import Bus, Records
+from logsvc.bus.protocol import Appender, Bus, Records
 from logsvc.errors import BusError, LogsvcError
 from logsvc.formats.pushed import Labels, Pushed
 from logsvc.model import MAX_CHUNK, AppId, Origin, Stream
@@ -40,7 +40,8 @@ class PushSource:
     """All posts of this process. Others may take posts as well, and a post may be repeated at any of them.
 
     So before a post with a key is taken, the app's partition is read: from the watermark up to a fence, and later on
-    from there. Below the watermark the store knows.
+    from there. Below the watermark the store knows. The fence is the key's: where the post is still under way in
+    another process, that one can't append any more.
     """
 
     def __init__(self, bus: Bus, store: StoreReader, older: Sequence[Records] = ()) -> None:
@@ -70,11 +71,12 @@ class PushSource:
         self._busy.add(name)
         try:
             bus = self._bus
-            yield Post(bus, app, name, await self._find(bus, app, name))
+            appender = bus.named(name)
+            yield Post(appender, app, name, await self._find(bus, appender, app, name))
         finally:
             self._busy.discard(name)
 
-    async def _find(self, bus: Bus, app: AppId, name: str) -> Origin | None:
+    async def _find(self, bus: Bus, appender: Appender, app: AppId, name: str) -> Origin | None:
         """How far the post got, here or elsewhere. Raises Sealed where `bus` takes no more: ask the next one."""
         async with self._reading:
             for records in self._older:
@@ -83,7 +85,7 @@ class PushSource:
                     partition = app.partition(records.partitions)
                     await self._read_posts(records, partition, records.sealed[partition])
             partition = app.partition(bus.partitions)
-            await self._read_posts(bus, partition, await bus.fence(partition))
+            await self._read_posts(bus, partition, await appender.fence(partition))
         stored = (await self._store.origins(NODE, [name])).get(name)
         found = [origin for origin in (stored, self._known.get(name)) if origin is not None]
         return max(found, key=lambda origin: (origin.end, origin.held), default=None)
@@ -109,8 +111,8 @@ class PushSource:
 class Post:
     """One post on its way to the bus."""
 
-    def __init__(self, bus: Bus, app: AppId, name: str | None, known: Origin | None) -> None:
-        self._bus, self._app = bus, app
+    def __init__(self, appender: Appender, app: AppId, name: str | None, known: Origin | None) -> None:
+        self._appender, self._app = appender, app
         self.name = name
         self.known = known
         """How far the bus has it. `held` counts the lines of the chunk that it has of the posted line behind `end`."""
@@ -172,7 +174,7 @@ class Post:
             raise BusError("what came before was refused")  # it must not be overtaken
         stream = Stream(*self._app, *parcel.labels, "app", NODE)
         try:
-            await self._bus.append(stream, parcel.value, origin=self._origin(parcel), partial=parcel.partial)
+            await self._appender.append(stream, parcel.value, origin=self._origin(parcel), partial=parcel.partial)
         except BaseException:
             self._refused = True
             raise

@@ -185,6 +185,17 @@ class BusContract:
         assert values(await read_all(bus, partition)) == [b"before\n", b"after\n"]
         assert (await bus.read(partition, fence, 1)).next > fence
 
+    async def test_under_a_name_the_same_holds(self, bus: Bus):
+        partition = partition_of("app")
+        appender = bus.named("a name")
+        before = await appender.append(stream(), b"before\n", partial=True)
+        fence = await appender.fence(partition)
+        await bus.append(stream(), b"of another\n")
+        after = await bus.named("a name").append(stream(), b"after\n")
+
+        assert before.offset < fence < after.offset
+        assert values(await read_all(bus, partition)) == [b"before\n", b"of another\n", b"after\n"]
+
     async def test_a_fence_at_the_end_is_accounted_for(self, bus: Bus):
         reader, group = bus.live(), bus.group()
         reader.watch(5, (await bus.bounds(5)).end)

@@ -44,6 +44,10 @@ class Failing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bus, name)
 
+    def named(self, name: str) -> "Failing":
+        del name
+        return self
+
     async def append(self, stream: Stream, value: bytes, **more: Any) -> Cursor:
         if self.chunks <= 0 or len(value) > self.largest:
             raise BusError("no more")

@@ -131,15 +131,22 @@ def _listens(port: int) -> bool:
 
 @contextmanager
 def cluster(
-    folder: Path, brokers: int = 1, extra: str = "", names: tuple[str, ...] = ("PLAINTEXT",)
+    folder: Path,
+    brokers: int = 1,
+    extra: str = "",
+    names: tuple[str, ...] = ("PLAINTEXT",),
+    proxy: int | None = None,
 ) -> Iterator[Cluster]:
-    """Start brokers, and kill them at the end. `names` are listeners besides PLAINTEXT, set up by `extra`."""
+    """Start brokers, and kill them at the end. `names` are listeners besides PLAINTEXT, set up by `extra`.
+
+    `proxy` is the port of what a test puts before the listener PROXIED.
+    """
     ports = [{name: free_port() for name in (*dict.fromkeys(("PLAINTEXT", *names)),)} for _ in range(brokers)]
     controllers = [free_port() for _ in range(brokers)]
     voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers, 1))
     made = [
         Broker(folder / str(node), node, listeners, controller,
-               _properties(folder / str(node), node, voters, listeners, controller, brokers) + extra)
+               _properties(folder / str(node), node, voters, listeners, controller, brokers, proxy) + extra)
         for node, (listeners, controller) in enumerate(zip(ports, controllers, strict=True), 1)
     ]  # fmt: skip
     whole = Cluster(made)
@@ -151,24 +158,36 @@ def cluster(
             broker.kill()
 
 
+def _addresses(listeners: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items())
+
+
 def _properties(
-    folder: Path, node: int, voters: str, listeners: Mapping[str, int], controller: int, brokers: int
+    folder: Path,
+    node: int,
+    voters: str,
+    listeners: Mapping[str, int],
+    controller: int,
+    brokers: int,
+    proxy: int | None,
 ) -> str:
-    addresses = ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items())
+    addresses = _addresses(listeners)
+    advertised = addresses if proxy is None else _addresses({**listeners, "PROXIED": proxy})
     replicas = min(brokers, 3)
     return f"""
 process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
 listeners={addresses},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners={addresses}
+advertised.listeners={advertised}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
 log.dirs={folder}/data
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor={replicas}
 transaction.state.log.replication.factor={replicas}
+transaction.state.log.num.partitions=4
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
