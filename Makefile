@@ -6,7 +6,7 @@ bin := .venv/bin
 lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml
 
-.PHONY: help run cluster test chaos gates kafka browser format tables lock wheel bench clean
+.PHONY: help run cluster test chaos gates kafka browser heroku format tables lock wheel bench clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -17,7 +17,7 @@ run: .venv/.installed-run ## Set up what is needed and run the service with the 
 cluster: .venv/.installed-test kafka ## Set up what is needed and run the service as roles, on Kafka and ClickHouse
 	@$(bin)/python -m scripts.cluster
 
-test: gates kafka ## Set up what is needed, then all gates and all tests
+test: gates kafka heroku ## Set up what is needed, then all gates and all tests
 	$(bin)/pytest --cov
 
 chaos: .venv/.installed-test kafka ## Break the roles, Kafka and ClickHouse under load (MINUTES=30: for so long)
@@ -32,6 +32,9 @@ gates: .venv/.installed-test browser ## Format, lint, types and layers, without 
 
 kafka: ## Get Apache Kafka, for the tests and benchmarks on it
 	@scripts/kafka.sh
+
+heroku: ## Get the heroku command line, for the tests of Heroku's API
+	@scripts/heroku.sh
 
 browser: ## Get Chromium, and what checks the types and the accessibility of the log pane
 	@scripts/browser.sh

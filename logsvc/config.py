@@ -117,6 +117,18 @@ class Probe(Group):
     a machine would get in each other's way."""
 
 
+class Sessions(Group):
+    """Log sessions: addresses that need no token."""
+
+    keys: list[Annotated[SecretStr, Field(min_length=32)]] = []
+    """Secrets that addresses are signed with, the same in all processes: the first one signs, all are taken. Without
+    any, a process makes one for itself, and takes only its own addresses, until it ends."""
+    idle: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
+    """Seconds that an address is good for while nobody is connected with it."""
+    most: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3600.0
+    """Seconds after which a session ends in any case."""
+
+
 class Tail(Group):
     """Live reading."""
 
@@ -273,6 +285,7 @@ class Settings(BaseSettings):
     http: Http = Http()
     probe: Probe = Probe()
     auth: Auth = Auth()
+    sessions: Sessions = Sessions()
     tail: Tail = Tail()
     collect: Collect = Collect()
     bus: Bus = Bus()
@@ -382,7 +395,11 @@ def _sentences(error: ValidationError, flags: Mapping[str, Any], file: Path | No
 
 
 def _is_secret(field: FieldInfo) -> bool:
-    return SecretStr in (field.annotation, *get_args(field.annotation))
+    return _holds_secret(field.annotation)
+
+
+def _holds_secret(kind: object) -> bool:
+    return kind is SecretStr or any(map(_holds_secret, get_args(kind)))
 
 
 def _came_from(name: str, flags: Mapping[str, Any], file: Path | None) -> str:

@@ -210,12 +210,15 @@ class Filter:
     """Which lines of an app somebody wants. Empty means all.
 
     Values of one field mean *or*, but those of `grep` and `grep_re` mean *and* and those of `exclude` *none of*.
-    `process`, `dyno` and `source` are decided by the stream, once a chunk; the rest by the line. Notices pass always.
+    `process`, `dyno`, `source` and `ps` are decided by the stream, once a chunk; the rest by the line. Notices pass
+    always.
     """
 
     process: frozenset[str] = frozenset()
     dyno: frozenset[str] = frozenset()
     source: frozenset[str] = frozenset()
+    ps: frozenset[str] = frozenset()
+    """Process types or dynos: Heroku's parameter `dyno` may be either."""
     stream: frozenset[str] = frozenset()
     """`stdout`, `stderr`."""
     grep: tuple[str, ...] = ()
@@ -237,6 +240,7 @@ class Filter:
             (not self.process or stream.process in self.process)
             and (not self.dyno or stream.dyno in self.dyno)
             and (not self.source or stream.source in self.source)
+            and (not self.ps or stream.process in self.ps or stream.dyno in self.ps)
         )
 
     @property

@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from logsvc import metrics
-from logsvc.access.grant import Grant
+from logsvc.access.grant import OPERATE, Grant
 from logsvc.access.jwts import KeySet, Rules, UnknownKey
 from logsvc.access.leases import Leases
 from logsvc.access.static import StaticTokens, digest
@@ -110,12 +110,13 @@ class Gate:
         kind, _, what = grant.root.partition(":")
         if kind == "key":
             return self._keys is not None and what in self._keys
-        # Whoever changes what a token may do ends what goes on with it.
+        # Whoever takes a right from a token ends what goes on with it.
         known = self._static.get(grant.root)
-        return known is not None and (known.tenant, known.scopes, known.apps) == (
-            grant.tenant,
-            grant.scopes,
-            grant.apps,
+        return (
+            known is not None
+            and (known.tenant == grant.tenant or OPERATE in known.scopes)
+            and grant.scopes <= known.scopes
+            and (known.apps is None or (grant.apps is not None and grant.apps <= known.apps))
         )
 
     async def _verify(self, token: str) -> Grant:

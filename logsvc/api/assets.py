@@ -15,6 +15,8 @@ from typing import Final
 
 from aiohttp import web
 
+from logsvc.api.guard import Handler
+
 FOLDER: Final = Path(__file__).parent / "static"
 
 _TYPES: Final = {

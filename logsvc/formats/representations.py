@@ -138,6 +138,33 @@ class PlainText:
         return b""
 
 
+class HerokuEvents:
+    """Heroku's lines as server-sent events, one each, as its log sessions send them."""
+
+    name = "heroku"
+    content_type = "text/event-stream"
+    cursors = False
+
+    def lines(self, selections: Sequence[Selection]) -> bytes:
+        return "".join(
+            f"id: {selection.chunk.cursor(number)}\ndata: {line}\n\n"
+            for selection in selections
+            for number, line in zip(selection.numbers, text.lines(selection), strict=True)
+        ).encode("latin-1")
+
+    def notice(self, message: str, cursor: Cursor, time: str) -> bytes:
+        return f"id: {cursor}\ndata: {text.notice(message, cursor, time)}\n\n".encode("latin-1")
+
+    def heartbeat(self, cursor: Cursor) -> bytes:
+        return f"id: {cursor}\n\n".encode()
+
+    def end(self) -> bytes:
+        return b""
+
+    def farewell(self) -> bytes:
+        return b"retry: 500\n\n"
+
+
 class WebSocketMessages:
     """One text message a chunk or part of one: `{"cursor":"…","lines":[…]}`; notices and heartbeats as in NDJSON.
 

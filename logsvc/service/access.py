@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from logsvc.access.gate import Gate
+from logsvc.access.sessions import Sessions
 from logsvc.api.context import Access
 from logsvc.config import Settings
 from logsvc.errors import ConfigError
@@ -24,7 +25,14 @@ def require_tokens(settings: Settings) -> None:
 async def access_of(settings: Settings) -> AsyncIterator[Access]:
     """Raises ConfigError for settings or files that can't be used."""
     auth, http = settings.auth, settings.http
-    access = Access(failures=auth.failures, forwarded=http.forwarded, origins=frozenset(http.origins))
+    keys = [key.get_secret_value().encode() for key in settings.sessions.keys]
+    access = Access(
+        sessions=Sessions(keys, settings.sessions.idle, settings.sessions.most),
+        failures=auth.failures,
+        forwarded=http.forwarded,
+        origins=frozenset(http.origins),
+        public_url=http.public_url.rstrip("/"),
+    )
     async with AsyncExitStack() as stack:
         if auth.on:
             access.gate = await stack.enter_async_context(Gate.open(auth, access.leases))

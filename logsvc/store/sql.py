@@ -285,6 +285,9 @@ def filter_condition(wanted: Filter) -> tuple[str, dict[str, object]]:
         if chosen := getattr(wanted, name):
             values[name] = sorted(chosen)
             terms.append(f"{name} IN {{{name}:Array(String)}}")
+    if wanted.ps:
+        values["ps"] = sorted(wanted.ps)
+        terms.append("(process IN {ps:Array(String)} OR dyno IN {ps:Array(String)})")
     if wanted.stream:
         values["stream"] = sorted(wanted.stream)
         terms.append("has({stream:Array(String)}, toString(stream))")

@@ -1,0 +1,91 @@
+"""Signed addresses: nobody makes or changes one, each holds for its time, and keys change."""
+
+import base64
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logsvc.access.sessions import Session, Sessions
+from logsvc.errors import BadToken
+
+OLD, NEW = b"o" * 32, b"n" * 32
+SESSION = Session(
+    id="7",
+    tenant="acme",
+    app="shop",
+    ps="",
+    process="web",
+    source="",
+    lines=100,
+    tail=True,
+    created=1000.0,
+    subject="anna",
+    plan="pro",
+    token="jti",
+    root="key:1",
+    expires=None,
+)
+
+
+def test_what_was_signed_is_read_until_its_time_is_over() -> None:
+    now = 1000.0
+    sessions = Sessions([NEW], idle=300, most=3600, now=lambda: now)
+    address = sessions.sign(SESSION)
+    assert sessions.read(address) == SESSION
+    now = 1300.0
+    assert sessions.read(address) == SESSION
+    now = 1301.0
+    with pytest.raises(BadToken):
+        sessions.read(address)
+
+
+def test_a_client_that_is_cut_may_come_back_until_the_hour_is_over() -> None:
+    now = 1000.0
+    sessions = Sessions([NEW], idle=300, most=3600, now=lambda: now)
+    address = sessions.sign(SESSION)
+    with sessions.following(SESSION):
+        now = 4500.0
+        assert sessions.read(address) == SESSION
+    now = 4600.0
+    assert sessions.read(address) == SESSION
+    now = 4601.0
+    with pytest.raises(BadToken):
+        sessions.read(address)
+    now = 1400.0
+    other = replace(SESSION, id="8")
+    with sessions.following(other):
+        pass
+    now = 1701.0
+    with pytest.raises(BadToken):
+        sessions.read(sessions.sign(other))
+
+
+def test_keys_rotate() -> None:
+    before = Sessions([OLD], now=lambda: 1000.0).sign(SESSION)
+    both = Sessions([NEW, OLD], now=lambda: 1000.0)
+    assert both.read(before) == SESSION
+    with pytest.raises(BadToken):
+        Sessions([NEW], now=lambda: 1000.0).read(before)
+    assert Sessions([NEW], now=lambda: 1000.0).read(both.sign(SESSION)) == SESSION
+    with pytest.raises(BadToken):
+        Sessions().read(Sessions().sign(SESSION))
+
+
+@given(st.data())
+def test_an_address_that_was_changed_anywhere_is_refused(data: st.DataObject) -> None:
+    sessions = Sessions([NEW], now=lambda: 1000.0)
+    address = sessions.sign(SESSION)
+    at = data.draw(st.integers(0, len(address) - 1))
+    other = data.draw(st.characters(codec="utf-8").filter(lambda c: c != address[at]))
+    with pytest.raises(BadToken):
+        sessions.read(address[:at] + other + address[at + 1 :])
+
+
+@given(st.text())
+def test_whatever_was_not_signed_is_refused(text: str) -> None:
+    sessions = Sessions([NEW], now=lambda: 1000.0)
+    for address in (text, f"{text}.", f".{text}", base64.urlsafe_b64encode(text.encode()).decode() + "."):
+        with pytest.raises(BadToken):
+            sessions.read(address)

@@ -1,0 +1,133 @@
+"""`heroku logs`, the real program, against the real service: a developer who comes from Heroku types what they know."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from logsvc.access.static import mint
+from logsvc.store.embedded import EmbeddedStore
+from tests.api.served import serving
+from tests.support.heroku import Heroku, lines_of
+from tests.support.service import Service
+from tests.support.wait import until
+
+PROCFILE = "web: echo hello; exec sleep 100000\n"
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    """With a token, lines of two processes, and those of a process that the platform runs."""
+    token, entry = mint("heroku", "local", ["logs:read", "logs:write"], [])
+    (tmp_path / "tokens").write_text(entry)
+    settings = {"auth.tokens_file": tmp_path / "tokens", "log.format": "json"}
+    async with Service(tmp_path, procfile=PROCFILE, settings=settings) as service:
+        await service.start()
+        service.token = token  # type: ignore[attr-defined]  # what `heroku` below logs in with
+        await until(lambda: "hello" in (tmp_path / "stdout").read_text(), what="the process has begun")
+        await push(service, "worker", 0, 6)
+        await push(service, "cron", 6, 12)
+        yield service
+        assert token not in (tmp_path / "stderr").read_text()
+        assert "/v1/log-sessions/ey" not in (tmp_path / "stderr").read_text()
+
+
+@pytest.fixture
+def heroku(service: Service, tmp_path: Path) -> Heroku:
+    return Heroku(service.url, service.token, tmp_path / "home")  # type: ignore[attr-defined]  # see above
+
+
+async def push(service: Service, process: str, begin: int, end: int) -> None:
+    text = "".join(f"seq={number}  indented\n" for number in range(begin, end))
+    headers = {"Authorization": f"Bearer {service.token}"}  # type: ignore[attr-defined]  # see above
+    async with (
+        aiohttp.ClientSession(headers=headers) as client,
+        client.post(service.logs, params={"process": process}, data=text) as response,
+    ):
+        assert response.status == 200
+
+
+def sequence(text: str) -> list[int]:
+    return [int(line.partition("seq=")[2].split()[0]) for line in text.splitlines() if "seq=" in line]
+
+
+async def test_it_shows_what_was_written(service: Service, heroku: Heroku) -> None:
+    status, out, errors = await heroku.run("logs", "-a", service.app)
+    assert status == 0, errors
+    assert sequence(out) == list(range(12))
+    assert "app[web.1]: hello" in out
+    assert " app[worker.1]: seq=0  indented" in out
+    assert out.splitlines()[0][26:32] == "+00:00"
+
+
+async def test_its_filters_are_those_that_heroku_has(service: Service, heroku: Heroku) -> None:
+    for arguments, expected in (
+        (["-n", "3"], [9, 10, 11]),
+        (["-p", "worker"], list(range(6))),
+        (["-p", "worker", "-n", "2"], [4, 5]),
+        (["-d", "cron.1"], list(range(6, 12))),
+        (["-d", "cron"], list(range(6, 12))),
+        (["-s", "app"], list(range(12))),
+        (["-p", "nothing"], []),
+    ):
+        status, out, errors = await heroku.run("logs", "-a", service.app, *arguments)
+        assert (status, sequence(out)) == (0, expected), (arguments, errors)
+    status, out, errors = await heroku.run("logs", "-a", service.app, "-s", "heroku")
+    assert status == 0, errors
+    assert out.strip()
+    assert {line.split("[")[0].split()[1] for line in out.splitlines()} == {"platform"}
+
+
+async def test_it_follows(service: Service, heroku: Heroku) -> None:
+    async with heroku.running("logs", "--tail", "-a", service.app, "-p", "worker", "-n", "1") as process:
+        assert sequence("\n".join(await lines_of(process, 1))) == [5]
+        for begin in range(12, 30, 3):
+            await push(service, "cron", 0, 1)
+            await push(service, "worker", begin, begin + 3)
+        assert sequence("\n".join(await lines_of(process, 18))) == list(range(12, 30))
+
+
+async def test_it_is_told_what_is_wrong(service: Service, heroku: Heroku, tmp_path: Path) -> None:
+    status, out, errors = await heroku.run("logs", "-a", "no-such-app")
+    assert status != 0
+    assert out == ""
+    assert "There is no app no-such-app" in " ".join(errors.split())
+    stranger = Heroku(service.url, "lsv_guess", tmp_path / "stranger")
+    status, out, _ = await stranger.run("logs", "-a", service.app)
+    assert status != 0
+    assert out == ""
+
+
+async def test_it_goes_on_with_the_very_next_line_where_a_process_stops(tmp_path: Path) -> None:
+    """The service says `retry` when it stops, and the program comes back with Last-Event-ID."""
+    store = await EmbeddedStore.open(tmp_path / "store")
+    try:
+        async with serving(store) as served:
+            await served.rig.write(3)
+            heroku = Heroku(served.url, "token", tmp_path / "home")
+            async with heroku.running("logs", "--tail", "-a", served.name) as process:
+                await lines_of(process, 3)
+                shown = []
+                for _ in range(3):
+                    await until(lambda: served.context.tails == 1, what="it has come back")
+                    served.context.stopping.set()
+                    served.context.tiers.wake()
+                    await until(lambda: served.context.tails == 0, what="the tail has ended")
+                    await served.rig.write(5)
+                    served.context.stopping.clear()
+                    shown += await lines_of(process, 5)
+            assert [line.rpartition(": ")[2] for line in shown] == [f"m{number}" for number in range(3, 18)]
+    finally:
+        await store.close()
+
+
+async def test_nobody_reads_its_pipe_any_more(service: Service, heroku: Heroku) -> None:
+    async with heroku.running("logs", "--tail", "-a", service.app) as process:
+        await lines_of(process, 1)
+        assert process.stdout is not None
+        process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]  # as `| head -1` does
+        await push(service, "worker", 0, 5)
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
