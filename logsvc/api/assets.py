@@ -91,10 +91,18 @@ class Assets:
         marked = page.replace(b"  </head>", preloads.encode() + b"  </head>")
         return marked.replace(b'"/pane/', f'"/pane/{self.version}/'.encode())
 
-    def add_to(self, router: web.UrlDispatcher) -> None:
-        """Answer for the page and the pane. None of it needs a token."""
+    def add_to(self, router: web.UrlDispatcher, otherwise: Handler) -> None:
+        """Answer for the page and the pane. None of it needs a token.
+
+        `otherwise` answers those who ask for `/apps/{app}` and not for a page: clients of Heroku's API.
+        """
+
+        async def get_app(request: web.Request) -> web.StreamResponse:
+            browses = "text/html" in request.headers.get("Accept", "")
+            return await (self.get_page if browses else otherwise)(request)
+
         router.add_get("/", self.get_page)
-        router.add_get("/apps/{app}", self.get_page)
+        router.add_get("/apps/{app}", get_app)
         router.add_get("/pane/log-pane.js", self.get_entry)
         router.add_get("/pane/{version}/{file}", self.get_file)
 
