@@ -1,9 +1,9 @@
 """The whole path through Kafka: CRI files to a tail and into history, and how long a line takes to the terminal.
 
-    python -m benchmarks.kafka_path [--cases 300000x20,100000x1,10000x1] [--seconds N] [--files N] [--runs N]
+    python -m benchmarks.kafka_path [--cases 10000x1,100000x1,300000x20,100000x0] [--seconds N] [--files N] [--runs N]
 
-A case is RATExAPPS: lines per second of so many apps together, of which one is tailed whole. Writer, roles, Kafka,
-ClickHouse and the client share the machine. For `us` and `mb` see benchmarks/roles.py.
+A case is RATExAPPS: lines per second of so many apps together, of which one is tailed whole; RATEx0 is without a tail.
+Writer, roles, Kafka, ClickHouse and the client share the machine. For `us` and `mb` see benchmarks/roles.py.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from benchmarks.roles import Costs, Servers, platform, running, servers
 from benchmarks.service import make_pod
 
 
-def measure(servers: Servers, rate: int, apps: int, seconds: float, files: int) -> dict[str, float]:
+def tailed(servers: Servers, apps: int, rate: int, seconds: float, files: int) -> dict[str, float]:
     with platform(servers) as made, running(made) as roles:
         logs = [make_pod(roles.data, f"app-{number % apps}", number) for number in range(files)]
         roles.wait_collected(logs, apps)
@@ -26,9 +26,9 @@ def measure(servers: Servers, rate: int, apps: int, seconds: float, files: int) 
         written = write(rate, seconds, logs)
         ended = time.perf_counter()
         stored = roles.wait_rows(written + files)
-        tailed = roles.lines_by_app()["app-0"] - files // apps
-        client.expect(tailed)
-        roles.wait_stored("app-0", tailed + files // apps)
+        lines = roles.lines_by_app()["app-0"]
+        client.expect(lines - files // apps)
+        roles.wait_stored("app-0", lines)
         return {
             "lines_per_s": written / (client.last - begun),
             **client.delays(),
@@ -53,19 +53,18 @@ def unwatched(servers: Servers, rate: int, seconds: float, files: int) -> dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", default="10000x1,100000x1,300000x20")
+    parser.add_argument("--cases", default="10000x1,100000x1,300000x20,100000x0")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--files", type=int, default=20)
     parser.add_argument("--runs", type=int, default=3)
     asked = parser.parse_args()
     report = Report("kafka_path")
     with servers() as started:
-        runs = [unwatched(started, 100_000, asked.seconds, asked.files) for _ in range(asked.runs)]
-        report.add("100000 lines/s, nothing watched", median(runs))
         for case in asked.cases.split(","):
             rate, apps = map(int, case.split("x"))
-            runs = [measure(started, rate, apps, asked.seconds, asked.files) for _ in range(asked.runs)]
-            report.add(f"{rate} lines/s of {apps} apps", median(runs))
+            size = (rate, asked.seconds, asked.files)
+            runs = [tailed(started, apps, *size) if apps else unwatched(started, *size) for _ in range(asked.runs)]
+            report.add(f"{rate} lines/s, " + (f"1 of {apps} apps tailed" if apps else "nothing watched"), median(runs))
     report.write()
 
 
