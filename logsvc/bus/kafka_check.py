@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from logsvc.bus.dead_letters import dead_settings, dead_topic
 from logsvc.bus.epochs import Epoch, Epochs, control_topic
 from logsvc.bus.kafka_admin import MAX_BATCH, KafkaAdmin
 from logsvc.bus.kafka_client import why_unreachable
+from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
 from logsvc.config import Kafka
 from logsvc.errors import BusError, ConfigError
 from logsvc.findings import Finding
@@ -22,11 +24,18 @@ async def check(settings: Kafka) -> list[Finding]:
         return [Finding("Kafka answers", False, problem, f"an answer of {server}", advice)]
     findings = [Finding("Kafka answers", True, server, server)]
     try:
-        async with KafkaAdmin.open(settings) as admin, Epochs.open(settings) as epochs:
+        async with (
+            KafkaAdmin.open(settings) as admin,
+            KafkaQueries.open(settings) as queries,
+            Epochs.open(settings) as epochs,
+        ):
             findings += await _topic(settings, admin, control_topic(settings.prefix), None)
+            findings += await _rights(settings, queries, control_topic(settings.prefix), {"READ"})
+            findings += await _dead(settings, admin, queries)
             for epoch in epochs.all.values():
                 if epoch.sealed is None or epoch is epochs.current:
                     findings += await _topic(settings, admin, epoch.topic(settings.prefix), epoch)
+                    findings += await _rights(settings, queries, epoch.topic(settings.prefix), {"READ", "WRITE"})
             if not epochs.all:
                 findings.append(Finding("epochs", False, "none", "one that takes lines", _MIGRATE))
     except ConfigError as error:
@@ -42,6 +51,33 @@ async def _reachable(settings: Kafka) -> str:
     except ConfigError as error:
         return str(error)
     return "" if why is None else why.text
+
+
+async def _rights(settings: Kafka, queries: KafkaQueries, name: str, wanted: set[str]) -> list[Finding]:
+    """Those that roles need; `logsvc migrate` makes topics and changes their settings besides."""
+    granted = await queries.rights(name)
+    missing = ", ".join(sorted(wanted - granted))
+    advice = f"Grant {missing} on topic {name} to {settings.username or 'this client'}." if missing else ""
+    found = ", ".join(sorted(wanted & granted)) or "none"
+    return [Finding(f"{name} rights", not missing, found, ", ".join(sorted(wanted)), advice)]
+
+
+async def _dead(settings: Kafka, admin: KafkaAdmin, queries: KafkaQueries) -> list[Finding]:
+    """The topic of what the store refused for good, and whether there is any."""
+    name = dead_topic(settings.prefix)
+    if not await admin.describe(name):
+        return [Finding(f"{name} exists", False, "no such topic", "the topic", _MIGRATE)]
+    config, wanted = await admin.config(name), dead_settings(settings)
+    findings = [
+        _at_least(f"{name} {setting}", int(config[setting]), int(wanted[setting]), f"Set {setting} of {name} so.")
+        for setting in ("max.message.bytes", "min.insync.replicas")
+    ]
+    findings.append(_is(f"{name} cleanup.policy", config["cleanup.policy"], "delete", "Set it so."))
+    findings.append(_is(f"{name} retention.ms", config["retention.ms"], "-1", "Set it so: who looks may come late."))
+    findings += await _rights(settings, queries, name, {"WRITE"})
+    starts, ends = await queries.offsets(name, [0], EARLIEST), await queries.offsets(name, [0], LATEST)
+    advice = f"ClickHouse refused them: see the header `reason` of each (kcat -C -t {name} -e -f '%h\\n')."
+    return [*findings, _is(f"{name} chunks set aside", str(ends[0] - starts[0]), "0", advice)]
 
 
 async def _topic(settings: Kafka, admin: KafkaAdmin, name: str, epoch: Epoch | None) -> list[Finding]:

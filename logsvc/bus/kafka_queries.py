@@ -28,7 +28,7 @@ from aiokafka.structs import TopicPartition
 
 from logsvc.bus.kafka_client import connection, unreachable
 from logsvc.bus.kafka_records import Decoded, decode
-from logsvc.bus.kafka_topic import topic_id
+from logsvc.bus.kafka_topic import topic_id, topic_rights
 from logsvc.config import Kafka
 from logsvc.errors import BusAway, BusError
 
@@ -93,6 +93,10 @@ class KafkaQueries:
     async def topic_id(self, topic: str) -> str:
         """What Kafka calls the topic that has this name now. Raises BusError."""
         return await self._asked(lambda: topic_id(self.client, topic))
+
+    async def rights(self, topic: str) -> frozenset[str]:
+        """What the user may do with a topic; see RIGHTS. Raises BusError."""
+        return await self._asked(lambda: topic_rights(self.client, topic))
 
     async def fetch(self, epoch: int, topic: str, partition: int, offset: int, max_bytes: int) -> Decoded:
         """Decode what is at `offset`, about `max_bytes`; nothing at the end.

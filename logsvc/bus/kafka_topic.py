@@ -1,10 +1,11 @@
-"""The id of a topic, by which one that was deleted and made again is told from the one before.
+"""The id of a topic, by which one that was deleted and made again is told from the one before, and rights to it.
 
 aiokafka asks for metadata in versions that have no ids, so version 10 of that request is written down here, as
 Kafka's protocol guide has it.
 """
 
 from io import BytesIO
+from typing import Final
 from uuid import UUID
 
 from aiokafka.client import AIOKafkaClient
@@ -75,11 +76,11 @@ class _Struct(RequestStruct):  # type: ignore[misc] # as above
 class _Request(Request[_Struct]):  # type: ignore[misc] # as above
     API_KEY = 3
 
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
+    def __init__(self, topic: str, *, rights: bool = False) -> None:
+        self._topic, self._rights = topic, rights
 
     def build(self, request_struct_class: type[_Struct]) -> _Struct:
-        return request_struct_class([(UUID(int=0), self._topic, {})], False, False, False, {})
+        return request_struct_class([(UUID(int=0), self._topic, {})], False, False, self._rights, {})
 
 
 async def topic_id(client: AIOKafkaClient, topic: str) -> str:
@@ -89,3 +90,16 @@ async def topic_id(client: AIOKafkaClient, topic: str) -> str:
     if code:
         raise for_code(code)
     return str(found)
+
+
+RIGHTS: Final = {"READ": 3, "WRITE": 4, "DESCRIBE_CONFIGS": 10, "ALTER_CONFIGS": 11}
+"""Kafka's numbers of what somebody may do with a topic."""
+
+
+async def topic_rights(client: AIOKafkaClient, topic: str) -> frozenset[str]:
+    """Which of RIGHTS the user has. Raises aiokafka's errors."""
+    answer = await client.send(client.get_random_node(), _Request(topic, rights=True))
+    ((code, _, _, _, _, bits, _),) = answer.topics
+    if code:
+        raise for_code(code)
+    return frozenset(name for name, number in RIGHTS.items() if bits >> number & 1)

@@ -2,11 +2,14 @@
 
 import pytest
 
+from logsvc.bus.dead_letters import set_aside
 from logsvc.bus.kafka_admin import KafkaAdmin, migrate
 from logsvc.bus.kafka_check import check
+from logsvc.model import AppId
 from tests.support.bus import PARTITIONS
 from tests.support.kafka import Cluster
 from tests.support.ports import free_port
+from tests.support.store import chunk_of, stream_of
 
 
 async def test_what_migrate_made_passes(kafka: Cluster):
@@ -45,6 +48,34 @@ async def test_a_topic_that_was_set_otherwise(kafka: Cluster, setting: str, wron
     (bad,) = [finding for finding in await check(settings) if not finding.ok]
     assert (bad.name, bad.found) == (f"{name} {setting}", wrong)
     assert bad.todo.startswith(f"Set {setting} of {name} to ")
+
+
+async def test_chunks_that_were_set_aside_are_counted(kafka: Cluster):
+    settings = kafka.settings()
+    await migrate(settings, PARTITIONS)
+    for offset in range(3):
+        await set_aside(settings, chunk_of(stream_of(AppId("tenant", "app")), offset, b"x"), "refused")
+    (bad,) = [finding for finding in await check(settings) if not finding.ok]
+    assert (bad.name, bad.found, bad.wanted) == (f"{settings.prefix}.dead chunks set aside", "3", "0")
+    assert "see the header `reason`" in bad.todo
+
+
+async def test_a_dead_letter_topic_that_would_forget(kafka: Cluster):
+    settings = kafka.settings()
+    await migrate(settings, PARTITIONS)
+    async with KafkaAdmin.open(settings) as admin:
+        await admin.set_config(f"{settings.prefix}.dead", {"retention.ms": "1000000", "max.message.bytes": "1000"})
+    bad = {finding.name.partition(" ")[2] for finding in await check(settings) if not finding.ok}
+    assert bad == {"retention.ms", "max.message.bytes"}
+
+
+async def test_rights_are_looked_at(kafka: Cluster):
+    settings = kafka.settings()
+    await migrate(settings, PARTITIONS)
+    found = {finding.name.partition(".")[2]: finding.found for finding in await check(settings)}
+    assert found["1 rights"] == "READ, WRITE"
+    assert found["control rights"] == "READ"
+    assert found["dead rights"] == "WRITE"
 
 
 async def test_one_broker_will_do_for_development_only(kafka: Cluster):
