@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from tests.support.clickhouse import ClickHouse
 from tests.support.kafka import cluster
-from tests.support.roles import Platform, Role
+from tests.support.roles import Platform, Role, Serving
 from tests.support.wait import eventually
 
 PROCFILE = Path(__file__).parent.parent / "examples" / "Procfile"
@@ -53,7 +53,7 @@ def _start(stack: ExitStack, folder: Path, port: int) -> list[Role]:
     kafka = stack.enter_context(cluster(folder / "kafka"))
     say("Starting the engine of ClickHouse")
     clickhouse = stack.enter_context(ClickHouse(folder / "clickhouse"))
-    platform = Platform(folder, kafka, clickhouse)
+    platform = Platform(folder, kafka, clickhouse, {"probe.port": 0})
     say(platform.run("migrate").rstrip())
     nodes = {f"node-{number}": app for number, app in enumerate(APPS, 1)}
     # At the end they stop from the last to the first: processes, collectors, then who reads, then who stores.
@@ -72,7 +72,7 @@ def _start(stack: ExitStack, folder: Path, port: int) -> list[Role]:
     for role in roles:
         eventually(lambda role=role: role.is_ready() or not role.running, 60, f"{role.folder.name} to start")
     if all(role.running for role in roles):
-        say(_greeting(platform, [one.url for one in serving]))
+        say(_greeting(platform, serving, [role for role in roles if role.command[1] != "procfile"]))
     return roles
 
 
@@ -100,7 +100,9 @@ def _wait(roles: list[Role]) -> Role:
         time.sleep(0.2)
 
 
-def _greeting(platform: Platform, urls: list[str]) -> str:
+def _greeting(platform: Platform, serving: list[Serving], probed: list[Role]) -> str:
+    urls = [one.url for one in serving]
+    probes = "\n".join(f"    {role.folder.name:<16}{role.probes}/metrics" for role in probed)
     commands = "\n".join(f"    PAAS_URL={url} .venv/bin/paas logs --tail -a {app}" for url in urls for app in APPS)
     environment = " ".join(
         f"LOGSVC_{name.replace('.', '_').upper()}='{platform.settings[name]}'"
@@ -117,7 +119,10 @@ Kafka is at {", ".join(platform.bus.bootstrap)}, ClickHouse at {platform.clickho
 
     export {environment}
 
-and then .venv/bin/logsvc check, or LOGSVC_BUS_PARTITIONS=16 .venv/bin/logsvc migrate for a new epoch.
+and then .venv/bin/logsvc check, or LOGSVC_BUS_PARTITIONS=16 .venv/bin/logsvc migrate for a new epoch. Metrics, with /healthz and
+/readyz beside them, are at
+
+{probes}
 """
 
 
