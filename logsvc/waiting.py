@@ -8,7 +8,8 @@ moment, for probes and metrics; like the metrics it is one for the process.
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final, TypeVar
 
 from logsvc.errors import BusAway, BusError, LogsvcError, NewerFormat, StoreAway, StoreError
@@ -84,6 +85,15 @@ async def persist(work: Callable[[], Awaitable[T]], doing: str, errors: tuple[ty
                 return result
     finally:
         wait.forget()
+
+
+@asynccontextmanager
+async def opened(
+    opening: Callable[[], AbstractAsyncContextManager[T]], doing: str, errors: tuple[type[LogsvcError], ...] = AWAY
+) -> AsyncIterator[T]:
+    """What `opening` gives, for the block, tried again as `persist` does."""
+    async with AsyncExitStack() as stack:
+        yield await persist(lambda: stack.enter_async_context(opening()), doing, errors)
 
 
 async def keep_up(work: Callable[[], Awaitable[None]], doing: str) -> None:

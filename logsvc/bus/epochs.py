@@ -20,9 +20,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from logsvc.bus.kafka_client import background, connection, stop, unreachable
+from logsvc.bus.kafka_client import connection, stop, unreachable
 from logsvc.config import Kafka
 from logsvc.errors import BusAway, BusError, ConfigError
+from logsvc.tasks import background
 
 _KEY: Final = re.compile(rb"(epoch|sealed)/([1-9][0-9]{0,8})/[0-9a-f]+")
 _WAIT_MS: Final = 1000

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import lru_cache
 from typing import Final, Self
 from zlib import crc32
@@ -17,7 +17,6 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from logsvc import metrics
 from logsvc.bus.epochs import Epoch, Epochs
-from logsvc.bus.kafka_client import background
 from logsvc.bus.kafka_group import KafkaGroup
 from logsvc.bus.kafka_live import KafkaLive
 from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
@@ -29,6 +28,7 @@ from logsvc.bus.protocol import Appender, Bounds, Fetched
 from logsvc.config import Kafka
 from logsvc.errors import BusError, OutOfRange, Sealed
 from logsvc.model import MAX_CHUNK, Cursor, Origin, Stream
+from logsvc.tasks import background
 
 MAX_READ: Final = 8 * 1024 * 1024
 """Most bytes of values that one read returns, whatever it asks for (or one record)."""
@@ -97,12 +97,14 @@ class KafkaBus:
         settings: Kafka,
         epoch: int | None = None,
         *,
+        epochs: Epochs | None = None,
         writer: str = "",
         recorded: Recorded | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> AsyncIterator[Self]:
         """Use the topic of an epoch, by default the current one; closed at the end of the block.
 
+        `epochs` is the registry where it is open already; it has to outlive the bus.
         `writer` names whoever appends here, the same after a restart: a fence holds off what others of that name
         have sent. Without one nobody takes over from this process. `recorded` gives the watermarks of an epoch that
         the store has: with it `watermark` outlives brokers that are away. `clock` gives seconds. Raises ConfigError
@@ -110,12 +112,12 @@ class KafkaBus:
         store has read.
         """
         async with (
-            Epochs.open(settings) as epochs,
+            Epochs.open(settings) if epochs is None else nullcontext(epochs) as registry,
             KafkaQueries.open(settings) as queries,
             background() as tasks,
         ):
             writer = writer or secrets.token_hex(8)
-            bus = cls(settings, epochs, epochs.get(epoch), writer, tasks, queries, clock, recorded)
+            bus = cls(settings, registry, registry.get(epoch), writer, tasks, queries, clock, recorded)
             try:
                 await bus._check_same()
                 yield bus

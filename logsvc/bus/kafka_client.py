@@ -2,8 +2,6 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer
@@ -14,18 +12,6 @@ from logsvc.config import Kafka
 from logsvc.errors import BusAway, BusError, ConfigError
 
 CLIENT_ID: Final = "logsvc"
-
-
-@asynccontextmanager
-async def background() -> AsyncIterator[asyncio.TaskGroup]:
-    """A TaskGroup for what works behind the block; an error of the block leaves it as it is, not in a group."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            yield tasks
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
-        raise
 
 
 def connection(settings: Kafka) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from logsvc.bus.kafka import KafkaBus
 from logsvc.config import Settings
 from logsvc.errors import ConfigError
 from logsvc.service.epochs import is_stored, next_epoch, until_sealed
-from logsvc.service.lifecycle import first_of, persist, say, signals
+from logsvc.service.lifecycle import say
+from logsvc.service.role import Health, run_role
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.files import FilesSource
@@ -23,55 +24,63 @@ from logsvc.sources.kubernetes.settings import FilesSettings
 from logsvc.sources.procfile.identity import ProcfileIdentity
 from logsvc.store.protocol import StoreReader
 from logsvc.store.server import ServerStore
+from logsvc.waiting import TROUBLE, opened, persist
 
 
 async def collect(settings: Settings, node: str | None = None) -> int:
     """Collect until a signal comes; what is on its way then is acknowledged, and the place in every file is saved.
 
-    Raises ConfigError where another process collects here already, BusError where Kafka can't be used.
+    Raises ConfigError where another process collects here already, BusError where settings or topics are wrong; waits
+    for a Kafka that is away.
     """
-    folder = settings.data.dir / "collector"
-    with signals() as stop, _only_one(folder):
-        store = ServerStore(settings.clickhouse)
-        try:
-            async with Epochs.open(settings.kafka) as epochs:
-                collecting = _Collecting(settings, epochs, store, node or socket.gethostname(), stop)
-                await collecting.run()
-        finally:
-            await store.close()
-    return 0
+    with _only_one(settings.data.dir / "collector"):
+        return await run_role(settings.probe, partial(_collect, settings, node or socket.gethostname()))
+
+
+async def _collect(settings: Settings, node: str, health: Health) -> None:
+    store = ServerStore(settings.clickhouse)
+    try:
+        async with opened(partial(Epochs.open, settings.kafka), "collection") as epochs:
+            await _Collecting(settings, epochs, store, node, health).run()
+    finally:
+        await store.close()
 
 
 class _Collecting:
     """One node's files, epoch after epoch."""
 
-    def __init__(self, settings: Settings, epochs: Epochs, store: StoreReader, node: str, stop: asyncio.Event) -> None:
+    def __init__(self, settings: Settings, epochs: Epochs, store: StoreReader, node: str, health: Health) -> None:
         self._settings, self._epochs, self._store = settings, epochs, store
         self._folder, self._node = settings.data.dir / "collector", node
-        self._stop = stop
+        self._health = health
 
     async def run(self) -> None:
         """Where an epoch was sealed, find out from it what was taken, and go on behind that in the next one."""
         epoch = await self._first()
-        say(f"logsvc collects the files of node {self._node}")
-        while not self._stop.is_set():
-            async with KafkaBus.open(self._settings.kafka, epoch.number, writer=f"collect-{self._node}") as bus:
+        while True:
+            opening = partial(
+                KafkaBus.open,
+                self._settings.kafka,
+                epoch.number,
+                epochs=self._epochs,
+                writer=f"collect-{self._node}",
+            )
+            async with opened(opening, f"epoch {epoch.number}", self._health.waited_out) as bus:
+                if not self._health.started:
+                    self._health.started = True
+                    say(f"logsvc collects the files of node {self._node}")
                 if bus.sealed is None:
                     await self._collect(bus)
-                if not self._stop.is_set():
-                    # The bus hears of it by itself, and maybe a moment later.
-                    await first_of(self._stop.wait(), self._take_stock(bus))
-            await first_of(self._stop.wait(), next_epoch(self._epochs, epoch.number))
-            epoch = self._epochs.all.get(epoch.number + 1, epoch)
+                await self._take_stock(bus)
+            epoch = await next_epoch(self._epochs, epoch.number)
 
     async def _take_stock(self, bus: KafkaBus) -> None:
         """Save the places up to which a sealed epoch has the files: the next one isn't begun before.
 
         Raises ConfigError where they can't be saved.
         """
-        await until_sealed(bus.epochs, bus.epoch)
         collector = Collector(bus, self._node, self._checkpoint(), self._store.origins)
-        await persist(collector.recover, "collection")
+        await persist(collector.recover, "collection", TROUBLE)
         await collector.save()
         if not collector.saved:
             raise ConfigError(f"the checkpoint in {self._folder} can't be written, and a new epoch needs one")
@@ -91,7 +100,7 @@ class _Collecting:
         return Checkpoint(self._folder / "checkpoint", self._node)
 
     async def _collect(self, bus: KafkaBus) -> None:
-        """Until the epoch is sealed or a signal comes."""
+        """Until the epoch is sealed. However it ends, what is on its way is acknowledged and the places are saved."""
         data, limits = self._settings.data.dir, self._settings.collect.model_dump()
         source = FilesSource(
             FilesSettings(root=data / "pods", data=self._folder, node=self._node, **limits),
@@ -100,11 +109,14 @@ class _Collecting:
             stored_origins=self._store.origins,
         )
         telemetry.follow_files(source)
+        self._health.trouble = lambda: source.state.problem
         async with asyncio.TaskGroup() as group:
             running = group.create_task(source.run(), name="files")
-            await first_of(self._stop.wait(), until_sealed(self._epochs, bus.epoch))
-            source.stop()
-            await running
+            try:
+                await until_sealed(self._epochs, bus.epoch)
+            finally:
+                source.stop()
+                await asyncio.wait([running])
 
 
 @contextmanager

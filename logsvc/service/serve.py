@@ -16,44 +16,50 @@ from logsvc.errors import StoreAway
 from logsvc.router import Router
 from logsvc.service.access import access_of, require_tokens
 from logsvc.service.epochs import is_stored, next_epoch, until_sealed
-from logsvc.service.lifecycle import first_of, persist, say, signals
+from logsvc.service.lifecycle import say
+from logsvc.service.role import Health, run_role
 from logsvc.sources.push import PushSource
 from logsvc.store.protocol import Store
 from logsvc.store.server import ServerStore
 from logsvc.timeline import Epoch as Leg
 from logsvc.timeline import Tiers
+from logsvc.waiting import keep_up, opened
 
 
 async def serve(settings: Settings) -> int:
     """Serve until a signal comes; then tails are asked to come back elsewhere, with their cursors.
 
-    Raises ConfigError, BusError, StoreError where it can't start.
+    Raises ConfigError, BusError, StoreError where settings, topics or tables are wrong; waits for a Kafka that is away.
     """
-    http = settings.http
     require_tokens(settings)
-    with signals() as stop:
-        async with AsyncExitStack() as stack:
-            store = await ServerStore.open(settings.clickhouse)
-            stack.push_async_callback(store.close)
-            epochs = await stack.enter_async_context(Epochs.open(settings.kafka))
-            serving = _Serving(settings, epochs, store, stack)
-            context = await serving.open()
-            async with listening(context, http.host, http.port, http.grace) as url:
-                context.ready.set()
-                say(f"logsvc serves at {url}")
-                try:
-                    await first_of(stop.wait(), serving.run())
-                finally:
-                    context.stopping.set()
-                    context.tiers.wake()
-    return 0
+    return await run_role(settings.probe, partial(_serve, settings))
+
+
+async def _serve(settings: Settings, health: Health) -> None:
+    http = settings.http
+    async with AsyncExitStack() as stack:
+        store = await ServerStore.open(settings.clickhouse)
+        stack.push_async_callback(store.close)
+        epochs = await stack.enter_async_context(opened(partial(Epochs.open, settings.kafka), "the service"))
+        serving = _Serving(settings, epochs, store, health, stack)
+        context = await serving.open()
+        async with listening(context, http.host, http.port, http.grace) as url:
+            context.ready.set()
+            health.started = True
+            say(f"logsvc serves at {url}")
+            try:
+                await serving.run()
+            finally:
+                context.stopping.set()
+                context.tiers.wake()
 
 
 class _Serving:
     """The tiers of one process, and how they go over to a new epoch."""
 
-    def __init__(self, settings: Settings, epochs: Epochs, store: Store, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: Settings, epochs: Epochs, store: Store, health: Health, stack: AsyncExitStack) -> None:
         self._settings, self._epochs, self._store, self._stack = settings, epochs, store, stack
+        self._health = health
         self._current: KafkaBus
         self._tiers: Tiers
         self._push: PushSource
@@ -73,13 +79,13 @@ class _Serving:
     async def run(self) -> None:
         """Read what is watched, of each epoch that begins."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._routers[-1].run(), name="router")
+            group.create_task(keep_up(self._routers[-1].run, "live reading"), name="router")
             while True:
                 epoch = await next_epoch(self._epochs, self._current.epoch)
-                await until_sealed(self._current.epochs, self._current.epoch)
-                bus = await persist(partial(self._bus, epoch), f"epoch {epoch.number}")
+                await until_sealed(self._epochs, self._current.epoch)
+                bus = await self._bus(epoch)
                 router = self._router(bus)
-                group.create_task(router.run(), name=f"router of epoch {epoch.number}")
+                group.create_task(keep_up(router.run, "live reading"), name=f"router of epoch {epoch.number}")
                 self._push.cross(bus)
                 self._tiers.cross(bus, router)
                 self._current = bus
@@ -93,9 +99,11 @@ class _Serving:
         return await self._bus(epoch)
 
     async def _bus(self, epoch: Epoch) -> KafkaBus:
-        return await self._stack.enter_async_context(
-            KafkaBus.open(self._settings.kafka, epoch.number, recorded=self._store.watermarks)
+        opening = partial(
+            KafkaBus.open, self._settings.kafka, epoch.number, epochs=self._epochs, recorded=self._store.watermarks
         )
+        waiting = opened(opening, f"epoch {epoch.number}", self._health.waited_out)
+        return await self._stack.enter_async_context(waiting)
 
     def _router(self, bus: KafkaBus) -> Router:
         tail = self._settings.tail

@@ -80,7 +80,7 @@ class _Batch:
 
 
 class StoreLoop:
-    """Runs until it is cancelled, which is safe at any time: what was not committed comes again."""
+    """Runs until `stop`. It may be cancelled at any time: what was not committed comes again."""
 
     def __init__(
         self,
@@ -111,28 +111,50 @@ class StoreLoop:
         self._inserting: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
         self._uncommitted: dict[int, int] = {}
         self._unrecorded: dict[int, int] = {}
+        self._gathered = _Batch()
+        self._inserts = inserts
+        self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Store what the reader gives, for ever. Raises a group with what `reader.fetch` raised: BusError."""
+        """Store what the reader gives, until `stop`. Raises a group with what `reader.fetch` raised: BusError."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._commit_in_order())
-            while True:
-                batch = await self._gather()
+            committing = tasks.create_task(self._commit_in_order())
+            gathering = tasks.create_task(self._gather_all(tasks))
+            await self._stopping.wait()
+            gathering.cancel()
+            await asyncio.wait([gathering])
+            await self._hand_on(tasks)
+            for _ in range(self._inserts):  # free again once everything is inserted, and was to be committed
                 await self._room.acquire()
-                self._held.append(batch)
-                self.state.oldest = self._oldest()
-                self._inserting.put_nowait(tasks.create_task(self._insert(batch)))
+            committing.cancel()
+            if self._uncommitted or self._unrecorded:
+                await self._commit()
 
-    async def _gather(self) -> _Batch:
+    def stop(self) -> None:
+        """Let `run` return once what was fetched is inserted and committed."""
+        self._stopping.set()
+
+    async def _gather_all(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            await self._gather(self._gathered)
+            await self._hand_on(tasks)
+
+    async def _hand_on(self, tasks: asyncio.TaskGroup) -> None:
+        """Have what is gathered inserted, once there is room."""
+        await self._room.acquire()
+        batch, self._gathered = self._gathered, _Batch()
+        self._held.append(batch)
+        self.state.oldest = self._oldest()
+        self._inserting.put_nowait(tasks.create_task(self._insert(batch)))
+
+    async def _gather(self, batch: _Batch) -> None:
         """Fetch until the batch is big or old enough, or nothing came for a while."""
-        batch = _Batch()
         end = time.monotonic() + self._batch_seconds
         while batch.size < self._batch_bytes and (left := end - time.monotonic()) > 0:
             for fetched in await self._reader.fetch(self._batch_bytes - batch.size, left):
                 batch.chunks += fetched.chunks
                 batch.size += sum(len(chunk.value) for chunk in fetched.chunks)
                 batch.offsets[fetched.partition] = fetched.next
-        return batch
 
     async def _insert(self, batch: _Batch) -> None:
         if batch.chunks:

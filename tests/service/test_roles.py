@@ -87,15 +87,6 @@ async def test_a_second_collector_on_a_node_is_refused(platform: Platform) -> No
         await second.said("logsvc collects")
 
 
-async def test_a_role_says_that_kafka_is_away(platform: Platform) -> None:
-    await migrate(platform)
-    platform.settings["kafka.bootstrap"] = '["127.0.0.1:1"]'
-    platform.settings["kafka.delivery_timeout"] = 1
-    for role in (platform.collect("n"), platform.store("1"), platform.serve("1")):
-        async with role:
-            assert "127.0.0.1:1: the connection is refused" in await role.refused(others_say=True)
-
-
 async def test_roles_start_and_collect_while_clickhouse_is_away(kafka: Cluster, tmp_path: Path) -> None:
     """After an epoch has ended, too: whether it is stored can't be told then."""
     async with ClickHouse(tmp_path / "clickhouse") as clickhouse:

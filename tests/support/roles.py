@@ -1,6 +1,7 @@
 """The service as roles on a real Kafka and a ClickHouse: each role a process of its own."""
 
 import asyncio
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,13 @@ class Role(Program):
 
     def is_ready(self) -> bool:
         return self._ready in self.stderr
+
+    @property
+    def probes(self) -> str:
+        """Where it answers probes; `probe.port` has to be set."""
+        found = re.search(r"probes and metrics are at (http://\S+)", self.stderr)
+        assert found is not None, self.stderr
+        return found[1]
 
 
 class Serving(Role):

@@ -32,7 +32,7 @@ class FilesSettings:
     """Seconds after which the end of a file that was followed by another counts as a line without its newline."""
     retry: float = 0.2
     """Seconds before the first new try after the bus failed; doubles up to `max_retry`."""
-    max_retry: float = 10.0
+    max_retry: float = 1.0
 
 
 @dataclass(slots=True)
