@@ -5,7 +5,7 @@
  */
 import { Palette } from "./colours.js";
 import { Counts } from "./counts.js";
-import { button, counted, h } from "./dom.js";
+import { h } from "./dom.js";
 import { Facets } from "./facets.js";
 import { Finder } from "./finder.js";
 import { help, listen } from "./keys.js";
@@ -15,21 +15,18 @@ import { Looks } from "./looks.js";
 import { Marks } from "./marks.js";
 import { Plot } from "./plot.js";
 import { row } from "./row.js";
+import { Said } from "./said.js";
 import { download, offer } from "./save.js";
 import { Service } from "./source.js";
 import { together } from "./stack.js";
-import { status, unseen } from "./status.js";
 import { shown } from "./times.js";
 import { saved, Toolbar } from "./toolbar.js";
 import { View } from "./view.js";
 
 /** Rows from the end of what is held at which more is loaded. */
 const AHEAD = 150;
-/** Lines a second above which drawing is shed. */
-const FLOOD = 10_000;
+/** ms between two looks at what changes by itself. */
 const TICK = 250;
-/** ms between two sentences of the live region. */
-const SPOKEN = 5000;
 
 const SERVICE = new URL("../../", import.meta.url).href;
 
@@ -44,12 +41,8 @@ export class LogPane extends HTMLElement {
   #marks = new Marks(this.#view);
   #dialog = h("dialog");
   #ticking = 0;
-  #spoken = { at: 0, received: 0 };
-  #rate = { at: 0, received: 0, lines: 0 };
   /** @type {import("./line.js").Line | null} */
   #focused = null;
-  /** @type {import("./line.js").Line[]} */
-  #notices = [];
   #ready = false;
 
   constructor() {
@@ -63,27 +56,27 @@ export class LogPane extends HTMLElement {
     this.plot = new Plot((since, until) => this.#change((view) => Object.assign(view, { since, until })));
     this.counts = new Counts(service, () => this.app, () => this.#view, this.plot, this.facets, () => this.#oldest());
     this.toolbar = new Toolbar(() => this.#view, this.#commands());
-    this.banner = h("div", { class: "banner", hidden: true, role: "alert" });
-    this.edge = h("div", { class: "edge", hidden: true });
-    this.back = button("", () => this.#live(), { class: "back", part: "back", hidden: true });
-    this.gaps = button("", () => this.#nextGap(), { class: "gaps", hidden: true });
-    this.spoken = h("div", { class: "spoken", "aria-live": "polite" });
+    this.said = new Said(this.log, this.list, this.toolbar, {
+      live: () => this.#live(),
+      show: (line) => this.#show(this.log.lines.indexOf(line)),
+      expired: () => this.dispatchEvent(new CustomEvent("sessionexpired", { bubbles: true, composed: true })),
+    });
+    this.pane = h("div", { class: "pane", part: "pane", hidden: true });
     this.#build();
   }
 
   #build() {
     const root = this.attachShadow({ mode: "open", delegatesFocus: false });
     const sheet = h("link", { rel: "stylesheet", href: new URL("pane.css", import.meta.url).href });
-    const pane = h("div", { class: "pane", part: "pane", hidden: true });
+    const { pane, said } = this;
     sheet.addEventListener("load", () => {
       pane.hidden = false;
       this.list.resized();
     });
-    const main = h("div", { class: "main" }, this.scroller, this.edge, this.back);
-    pane.append(this.toolbar.element, this.facets.element, this.plot.element, this.gaps, this.banner, main, this.spoken);
+    const main = h("div", { class: "main" }, this.scroller, said.edge, said.back);
+    pane.append(this.toolbar.element, this.facets.element, this.plot.element, said.gaps, said.banner, main, said.spoken);
     this.#dialog = help();
     root.append(sheet, pane, this.#dialog);
-    this.pane = pane;
     listen(pane, this.#keys());
     this.scroller.addEventListener("click", (event) => this.#clicked(event));
     this.scroller.addEventListener("pointerover", (event) => this.#hovered(event));
@@ -118,6 +111,11 @@ export class LogPane extends HTMLElement {
   set view(query) {
     this.#view = View.parse(new URLSearchParams(query));
     if (this.isConnected) this.#open();
+  }
+
+  /** @param {FocusOptions} [options] */
+  focus(options) {
+    this.scroller.focus(options);
   }
 
   connectedCallback() {
@@ -189,7 +187,6 @@ export class LogPane extends HTMLElement {
     if (!this.app) return;
     this.log.app = this.app;
     this.scroller.setAttribute("aria-label", `Log of ${this.app}`);
-    this.#notices = [];
     this.#remark();
     this.facets.draw();
     const { at } = this.#view;
@@ -229,10 +226,9 @@ export class LogPane extends HTMLElement {
     if (change === "append" || change === "prepend") {
       const { lines } = this.log;
       const added = change === "append" ? lines.slice(lines.length - count) : lines.slice(0, count);
-      const gaps = added.filter((line) => line.raw.startsWith('{"notice"'));
-      if (gaps.length) this.#gapsCame(gaps);
+      this.said.came(added);
     } else if (change === "clear") {
-      this.#notices = [];
+      this.said.clear();
     }
     this.list.changed(change, count);
   }
@@ -263,20 +259,7 @@ export class LogPane extends HTMLElement {
     }
     if (list.first < AHEAD && log.connection.state !== "connecting") void log.older();
     if (list.last > log.lines.length - AHEAD) void log.newer();
-    this.#edges();
-  }
-
-  #edges() {
-    const { log, list } = this;
-    const [first] = list.view;
-    let text = "";
-    if (log.top === "loading" && first < 20) text = "Loading older lines…";
-    else if (log.top === "done" && first === 0 && log.lines.length) text = "The first line kept";
-    else if (!log.lines.length && (log.connection.state === "live" || log.bottom === "done")) {
-      text = this.#view.filtered ? "No line passes the filter" : "No lines yet";
-    }
-    if (this.edge.textContent !== text) this.edge.textContent = text;
-    this.edge.hidden = text === "";
+    this.#told();
   }
 
   #follow() {
@@ -298,71 +281,12 @@ export class LogPane extends HTMLElement {
     this.scroller.focus({ preventScroll: true });
   }
 
-  // what is said
-
   #told() {
-    if (!this.#ready) return;
-    const { log } = this;
-    const now = performance.now();
-    const state = status(log, now);
-    const { pill } = this.toolbar;
-    const word = this.list.slow ? `${state.word} · ${counted(this.#rate.lines)} lines/s, drawn 4 times a second, none lost` : state.word;
-    if (pill.textContent !== word) pill.textContent = word;
-    pill.className = `pill ${state.kind}`;
-    pill.title = log.following ? "Pause (Space)" : "Go on live (Space)";
-    this.pane?.setAttribute("data-state", state.kind);
-    this.#banner(state);
-    const label = `↓ ${unseen(log)}`;
-    this.back.hidden = log.following || log.bottom === "done";
-    if (this.back.textContent !== label) this.back.textContent = label;
-    this.#edges();
-  }
-
-  /** @param {import("./status.js").Status} state */
-  #banner(state) {
-    const { banner } = this;
-    const text = state.text ?? "";
-    banner.hidden = text === "";
-    if (banner.dataset.text === text) return;
-    const had = banner.dataset.text?.replace(/\d+/g, "");
-    banner.dataset.text = text;
-    if (had === text.replace(/\d+/g, "") && banner.firstChild instanceof Text) {
-      banner.firstChild.data = `${text} `;
-      return;
-    }
-    banner.replaceChildren(`${text} `);
-    if (state.retry) banner.append(button("Try now", () => this.log.retry()));
-    if (/session/.test(text)) this.dispatchEvent(new CustomEvent("sessionexpired", { bubbles: true, composed: true }));
-  }
-
-  /** @param {import("./line.js").Line[]} gaps */
-  #gapsCame(gaps) {
-    this.#notices.push(...gaps);
-    const { length } = this.#notices;
-    this.gaps.textContent = `⚠ ${length} ${length === 1 ? "notice" : "notices"}: lines may be missing. Show`;
-    this.gaps.hidden = false;
-    this.spoken.textContent = `Notice: ${gaps[gaps.length - 1].notice}`;
-  }
-
-  #nextGap() {
-    const held = this.#notices.filter((line) => this.log.lines.includes(line));
-    const at = this.finder.current ? held.indexOf(this.finder.current) : -1;
-    const next = held[(at + 1) % held.length];
-    if (next) this.#show(this.log.lines.indexOf(next));
+    if (this.#ready) this.pane.dataset.state = this.said.show(this.#view.filtered);
   }
 
   #tick() {
-    const { log } = this;
-    const now = performance.now();
-    if (now - this.#rate.at >= 4 * TICK) {
-      const lines = ((log.received - this.#rate.received) * 1000) / (now - this.#rate.at);
-      this.#rate = { at: now, received: log.received, lines: Math.round(lines / 100) * 100 };
-      this.list.slow = lines > FLOOD;
-    }
-    if (log.received !== this.#spoken.received && now - this.#spoken.at > SPOKEN) {
-      this.spoken.textContent = `${counted(log.received - this.#spoken.received)} new lines`;
-      this.#spoken = { at: now, received: log.received };
-    }
+    this.said.tick();
     if (this.#looks.time === "relative") this.#retime();
     this.#told();
   }
@@ -525,7 +449,7 @@ export class LogPane extends HTMLElement {
     }
     try {
       await navigator.clipboard.writeText(text);
-      this.spoken.textContent = "Copied";
+      this.said.speak("Copied");
       this.toolbar.found.textContent = "copied";
     } catch {
       this.toolbar.found.textContent = "the browser refused to copy";

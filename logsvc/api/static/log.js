@@ -10,7 +10,7 @@ export const MOST_LINES = 20_000;
 export const MOST_TEXT = 16_000_000;
 
 const FIRST = 300;
-const PAGE = 500;
+const PAGE = 1000;
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 10_000;
 

@@ -13,7 +13,9 @@ const AGAIN = 5000;
 
 function showPane() {
   document.title = `${app} · logsvc`;
-  main.replaceChildren(h("log-pane", { app }));
+  const pane = h("log-pane", { app });
+  main.replaceChildren(pane);
+  pane.focus();
 }
 
 /** @param {{app: string}[]} apps */

@@ -1,0 +1,140 @@
+/** What the pane says of itself: its state, notices, what is at the ends of the list; to eyes and to screen readers. */
+import { button, counted, h } from "./dom.js";
+import { status, unseen } from "./status.js";
+
+/** Lines a second above which drawing is shed. */
+const FLOOD = 10_000;
+/** ms over which that is measured, and between two sentences to screen readers. */
+const MEASURED = 1000;
+const SPOKEN = 5000;
+
+export class Said {
+  #spokenAt = 0;
+  #spoken = 0;
+  #measuredAt = 0;
+  #measured = 0;
+  #rate = 0;
+  /** @type {import("./line.js").Line[]} */
+  #notices = [];
+
+  /**
+   * @param {import("./log.js").Log} log @param {import("./list.js").List} list
+   * @param {import("./toolbar.js").Toolbar} toolbar
+   * @param {{live: () => void, show: (line: import("./line.js").Line) => void, expired: () => void}} commands
+   */
+  constructor(log, list, toolbar, commands) {
+    this.log = log;
+    this.list = list;
+    this.toolbar = toolbar;
+    this.commands = commands;
+    this.banner = h("div", { class: "banner", hidden: true, role: "alert" });
+    this.edge = h("div", { class: "edge", hidden: true });
+    this.back = button("", commands.live, { class: "back", part: "back", hidden: true });
+    this.gaps = button("", () => this.#nextGap(), { class: "gaps", hidden: true });
+    this.spoken = h("div", { class: "spoken", "aria-live": "polite" });
+  }
+
+  /** Say what there is to say. @param {boolean} filtered whether lines are left out */
+  show(filtered) {
+    const { log } = this;
+    const state = status(log, performance.now());
+    const { pill } = this.toolbar;
+    const word = this.list.slow
+      ? `${state.word} · ${counted(this.#rate)} lines/s, drawn 4 times a second, none lost`
+      : state.word;
+    if (pill.textContent !== word) pill.textContent = word;
+    pill.className = `pill ${state.kind}`;
+    pill.title = log.following ? "Pause (Space)" : "Go on live (Space)";
+    this.#alert(state);
+    const label = `↓ ${unseen(log)}`;
+    this.back.hidden = log.following || log.bottom === "done";
+    if (this.back.textContent !== label) this.back.textContent = label;
+    this.#ends(filtered);
+    return state.kind;
+  }
+
+  /** @param {import("./status.js").Status} state */
+  #alert({ text = "", retry }) {
+    const { banner } = this;
+    banner.hidden = text === "";
+    const had = banner.dataset.text ?? "";
+    if (had === text) return;
+    banner.dataset.text = text;
+    // Seconds count down without the button being made anew, or the sentence read out again.
+    if (had.replace(/\d+/g, "") === text.replace(/\d+/g, "") && banner.firstChild instanceof Text) {
+      banner.firstChild.data = `${text} `;
+      return;
+    }
+    banner.replaceChildren(`${text} `);
+    if (retry) banner.append(button("Try now", () => this.log.retry()));
+    if (this.log.connection.error && "status" in this.log.connection.error && this.log.connection.error.status === 401) {
+      this.commands.expired();
+    }
+  }
+
+  /** @param {boolean} filtered */
+  #ends(filtered) {
+    const { log, list } = this;
+    const [first] = list.view;
+    let text = "";
+    if (log.top === "loading" && first < 20) text = "Loading older lines…";
+    else if (log.top === "done" && first === 0 && log.lines.length) text = "The first line kept";
+    else if (!log.lines.length && (log.connection.state === "live" || log.bottom === "done")) {
+      text = filtered ? "No line passes the filter" : "No lines yet";
+    }
+    if (this.edge.textContent !== text) this.edge.textContent = text;
+    this.edge.hidden = text === "";
+  }
+
+  // notices
+
+  /** Say that lines may be missing. @param {readonly import("./line.js").Line[]} lines those that came */
+  came(lines) {
+    const gaps = lines.filter((line) => line.raw.startsWith('{"notice"'));
+    if (!gaps.length) return;
+    this.#notices.push(...gaps);
+    const { length } = this.#notices;
+    this.gaps.textContent = `⚠ ${counted(length)} ${length === 1 ? "notice" : "notices"}: lines may be missing. Show`;
+    this.gaps.hidden = false;
+    this.speak(`Notice: ${gaps[gaps.length - 1].notice}`);
+  }
+
+  clear() {
+    this.#notices = [];
+    this.gaps.hidden = true;
+  }
+
+  #nextGap() {
+    const { lines } = this.log;
+    this.#notices = this.#notices.filter((line) => lines.includes(line));
+    const next = this.#notices.shift();
+    if (!next) return;
+    this.#notices.push(next);
+    this.commands.show(next);
+  }
+
+  // screen readers
+
+  /** @param {string} text */
+  speak(text) {
+    this.spoken.textContent = text;
+    this.#spokenAt = performance.now();
+  }
+
+  /** Look at how fast lines come. */
+  tick() {
+    const { received } = this.log;
+    const now = performance.now();
+    if (now - this.#measuredAt >= MEASURED) {
+      const rate = ((received - this.#measured) * 1000) / (now - this.#measuredAt);
+      this.#rate = Math.round(rate / 100) * 100;
+      this.#measuredAt = now;
+      this.#measured = received;
+      this.list.slow = rate > FLOOD;
+    }
+    if (received !== this.#spoken && now - this.#spokenAt > SPOKEN) {
+      this.speak(`${counted(received - this.#spoken)} new lines`);
+      this.#spoken = received;
+    }
+  }
+}

@@ -1,0 +1,121 @@
+"""Messages that would harm, hide or lie, and a service that says no: words on the pane, and what to do."""
+
+import pytest
+from playwright.async_api import Route
+
+from tests.browser.panes import Pane
+from tests.support import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+HOSTILE = [
+    "<script>window.hurt = 1</script>",
+    '<img src=x onerror="window.hurt = 1">',
+    "</span></div><svg onload=window.hurt=1>",
+    "javascript:window.hurt=1",
+    "{{constructor.constructor('window.hurt=1')()}}",
+    '{"__proto__":{"hurt":1},"<b>name</b>":"<i>value</i>"}',
+]
+
+
+async def test_markup_is_text(pane: Pane) -> None:
+    await pane.push(HOSTILE)
+    await pane.open()
+    assert await pane.shown() == HOSTILE
+    await pane.page.locator("log-pane .row", has_text="__proto__").click()
+    assert await pane.page.locator("log-pane dt", has_text="<b>name</b>").count() == 1
+    assert await pane.page.locator("log-pane :is(script, img, svg svg, b, i)").count() == 0
+    assert await pane.page.evaluate("window.hurt === undefined && {}.hurt === undefined")
+    await pane.open("?q=%3Cscript%3E&only=1&process=%22%3E%3Cscript%3E", wait=False)
+    await pane.state("Stopped")
+
+
+async def test_what_hides_becomes_visible(pane: Pane) -> None:
+    await pane.push(["user\u202egnp.exe", "pass\u200bword", "nul\0bell\x07", "a\rb", "back\x08space", "👩\u200d💻 ok"])
+    await pane.open()
+    assert await pane.shown() == [
+        "user⟨U+202E⟩gnp.exe",
+        "pass⟨U+200B⟩word",
+        "nul␀bell␇",
+        "a␍b",
+        "back␈space",
+        "👩\u200d💻 ok",
+    ]
+
+
+async def test_a_long_line_is_cut_on_the_pane_and_whole_in_the_log(pane: Pane) -> None:
+    await pane.push(["x" * 1_000_000, "behind"])
+    await pane.open()
+    shown = await pane.shown()
+    assert shown[-1] == "behind"
+    assert all(len(text) < 2200 for text in shown)
+    assert "more characters" in shown[0]
+    assert "goes on in the next line" in shown[0]
+    assert sum(len(message) for message in (await pane.messages())[:-1]) == 1_000_000
+
+
+async def test_a_hundred_thousand_escape_sequences(pane: Pane) -> None:
+    await pane.push(["\x1b[31mr\x1b[32mg" * 20_000, "\x1b[" * 100_000, "\x1b]8;;" * 50_000, "behind"])
+    await pane.open()
+    await pane.page.locator("log-pane .row", has_text="behind").wait_for()
+    assert await pane.js("pane.list.rows.querySelectorAll('span').length") < 2000
+    await pane.page.locator("log-pane .row").first.click()
+    await pane.page.locator("log-pane .details").wait_for()
+    assert await pane.js("pane.list.rows.querySelectorAll('span').length") < 6000
+
+
+async def test_right_to_left_text_stays_in_its_line(pane: Pane) -> None:
+    await pane.push(["שלום status=200 עולם"])
+    await pane.open()
+    row = await pane.page.locator("log-pane .row").bounding_box()
+    who = await pane.page.locator("log-pane .who").bounding_box()
+    msg = await pane.page.locator("log-pane .msg").bounding_box()
+    assert row is not None
+    assert who is not None
+    assert msg is not None
+    assert row["x"] < who["x"] < msg["x"]
+
+
+async def test_a_pattern_that_would_take_for_ever_is_not_tried_here(pane: Pane) -> None:
+    await pane.push(["a" * 5000 + "!"])
+    await pane.open("?q=(a%2B)%2B%24&re=1")
+    assert await pane.page.locator("log-pane mark").count() == 0
+    await pane.open("?q=a*a*a*a*b&re=1")
+    assert await pane.js("1") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "state", "words"),
+    [
+        (401, {}, "Stopped", "Your session has expired. Sign in again"),
+        (403, {}, "Stopped", "You may not read this log"),
+        (429, {"Retry-After": "7"}, "Reconnecting", "slow down (429). Trying again in 7 s"),
+        (503, {"Retry-After": "2"}, "Reconnecting", "can't answer now (503)"),
+        (502, {}, "Reconnecting", "can't answer now (502)"),
+    ],
+)
+async def test_a_refusal_is_said_in_words(
+    pane: Pane, status: int, headers: dict[str, str], state: str, words: str
+) -> None:
+    """What stands between the pane and the service answers; then it doesn't any more, and the pane goes on."""
+    await pane.push(["a line"])
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=status, headers=headers, body="<h1>no</h1>")
+
+    await pane.page.route("**/v1/apps/*/logs?*", refuse)
+    await pane.page.add_init_script("addEventListener('sessionexpired', () => { window.expired = true })")
+    await pane.open(wait=False)
+    await pane.state(state)
+    banner = pane.page.locator("log-pane .banner")
+    await until(lambda: _says(pane, words), what=words)
+    assert await pane.page.evaluate("window.expired === true") == (status == 401)
+    await pane.page.unroute("**/v1/apps/*/logs?*")
+    await banner.get_by_role("button", name="Try now").click()
+    await pane.state("Live")
+    assert await banner.is_hidden()
+    assert await pane.shown() == ["a line"]
+
+
+async def _says(pane: Pane, words: str) -> bool:
+    return words in await pane.page.locator("log-pane .banner").inner_text()

@@ -1,0 +1,165 @@
+"""Filters, search, range and plot: what is shown is what the service says passes, and the address says it too."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.browser.panes import Pane
+from tests.support import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+
+def query_of(pane: Pane) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(pane.page.url).query)
+
+
+async def shop(pane: Pane) -> None:
+    """Ten lines of web.1, five of web.2, twenty of worker.1, three of them on stderr."""
+    await pane.push([f"GET /orders/{number} 200" for number in range(10)], process="web", dyno="web.1")
+    await pane.push([f"GET /orders/{number} 500" for number in range(5)], process="web", dyno="web.2")
+    await pane.push([f"packed order {number}" for number in range(17)], process="worker")
+    await pane.push([f"no box for Order {number}" for number in range(3)], process="worker", stream="stderr")
+
+
+async def shows(pane: Pane, count: int) -> None:
+    await until(lambda: counted(pane, count), what=f"{count} lines")
+
+
+async def counted(pane: Pane, count: int) -> bool:
+    return len(await pane.messages()) == count
+
+
+async def test_chips_count_and_choose(pane: Pane) -> None:
+    await shop(pane)
+    await pane.open()
+    chip = pane.page.locator("log-pane .chip")
+    assert await chip.filter(has_text="worker 20").count() == 1
+    assert await chip.filter(has_text="web.2 5").count() == 1
+    await chip.filter(has_text="stderr 3").click()
+    await shows(pane, 3)
+    assert query_of(pane) == {"stream": ["stderr"]}
+    await chip.filter(has_text="stdout").wait_for()
+    await chip.filter(has_text="stderr").click()
+    await shows(pane, 35)
+    await chip.filter(has_text=re.compile("^worker ")).click(modifiers=["Shift"])
+    await shows(pane, 15)
+    assert query_of(pane) == {"process": ["web"]}
+
+
+async def test_a_search_highlights_and_goes_from_match_to_match(pane: Pane) -> None:
+    await shop(pane)
+    await pane.open()
+    await pane.page.keyboard.press("/")
+    await pane.page.locator("log-pane .scroller").focus()
+    await pane.page.keyboard.press("/")
+    await pane.page.keyboard.type("order ")
+    await until(lambda: _marks(pane, 20), what="twenty marks")
+    await pane.page.keyboard.press("Enter")
+    current = pane.page.locator("log-pane .current .msg")
+    assert await current.inner_text() == "no box for Order 2"
+    await pane.page.keyboard.press("Enter")
+    await until(lambda: _is(current.inner_text(), "no box for Order 1"), what="the one before")
+    await pane.page.keyboard.press("Escape")
+    await pane.page.keyboard.press("n")
+    await until(lambda: _is(current.inner_text(), "no box for Order 2"), what="the next one")
+    await pane.page.keyboard.press("f")
+    await shows(pane, 20)
+    assert query_of(pane) == {"q": ["order "], "only": ["1"]}
+
+
+async def _marks(pane: Pane, count: int) -> bool:
+    return await pane.page.locator("log-pane mark").count() == count
+
+
+async def _is(value: Any, expected: str) -> bool:
+    return await value == expected
+
+
+async def test_a_match_far_above_is_found_by_the_service(pane: Pane) -> None:
+    await pane.push(["the needle", *(f"hay {number}" for number in range(3000))])
+    await pane.open("?q=needle")
+    await pane.page.locator("log-pane .scroller").focus()
+    await pane.page.keyboard.press("p")
+    await pane.page.locator("log-pane .current", has_text="the needle").wait_for()
+    await pane.page.keyboard.press("p")
+    await pane.page.locator("log-pane .found", has_text="no earlier match").wait_for()
+
+
+async def test_a_pattern_is_the_services(pane: Pane) -> None:
+    await shop(pane)
+    await pane.open("?q=GET.*(200|500)%24&re=1&only=1")
+    await shows(pane, 15)
+    await pane.open("?q=%5B&re=1&only=1", wait=False)
+    await pane.state("Stopped")
+    assert "grep_re" in await pane.page.locator("log-pane .banner").inner_text()
+
+
+async def test_a_click_on_a_value_includes_and_excludes(pane: Pane) -> None:
+    await pane.push([f'{{"level":"info","status":{status},"path":"/"}}' for status in (200, 200, 404, 500)])
+    await pane.open()
+    await pane.page.locator("log-pane .row", has_text="404").click()
+    await pane.page.get_by_role("button", name="Hide lines with status 404").click()
+    await shows(pane, 3)
+    assert query_of(pane) == {"exclude": ['"status":404']}
+    await pane.page.locator("log-pane .row", has_text="500").click()
+    await pane.page.get_by_role("button", name="Only lines with status 500").click()
+    await shows(pane, 1)
+    await pane.page.get_by_role("button", name="Remove the filter: without").click()
+    await pane.page.get_by_role("button", name="Remove the filter: has").click()
+    await shows(pane, 4)
+
+
+async def test_a_shared_address_shows_the_same(pane: Pane) -> None:
+    await shop(pane)
+    await pane.open("?process=worker&exclude=packed&other=kept")
+    await shows(pane, 3)
+    await pane.page.locator("log-pane .row", has_text="Order 1").click()
+    await pane.page.get_by_role("button", name="Copy link").click()
+    link = await pane.page.evaluate("navigator.clipboard.readText()")
+    assert "other=kept" in link
+    await pane.page.goto(link)
+    await pane.page.locator("log-pane .current", has_text="Order 1").wait_for()
+    await shows(pane, 3)
+
+
+async def test_a_drag_over_the_plot_is_a_range(pane: Pane) -> None:
+    now = datetime.now(UTC)
+    times = [now - timedelta(minutes=minutes) for minutes in range(60, 0, -1)]
+    await pane.push([{"message": f"at {time:%H:%M}", "time": time.isoformat()} for time in times])
+    await pane.open()
+    plot = pane.page.locator("log-pane .plot svg")
+    await until(lambda: _bars(pane), what="bars")
+    assert "60 lines" in (await plot.get_attribute("aria-label") or "")
+    box = await plot.bounding_box()
+    assert box is not None
+    await pane.page.mouse.move(box["x"] + box["width"] / 3, box["y"] + 10)
+    await pane.page.mouse.down()
+    await pane.page.mouse.move(box["x"] + box["width"] * 2 / 3, box["y"] + 20)
+    await pane.page.mouse.up()
+    await pane.state("Range")
+    held = len(await pane.messages())
+    assert 15 <= held <= 25
+    query = query_of(pane)
+    assert set(query) == {"since", "until"}
+    await pane.page.locator("log-pane .scroller").focus()
+    await pane.page.keyboard.press("Escape")
+    await shows(pane, 60)
+    await pane.state("Live")
+
+
+async def _bars(pane: Pane) -> bool:
+    return await pane.page.locator("log-pane .plot rect").count() > 0
+
+
+async def test_a_range_of_time_is_chosen_from_a_list(pane: Pane) -> None:
+    old = datetime.now(UTC) - timedelta(hours=2)
+    await pane.push([{"message": "old", "time": old.isoformat()}, {"message": "new"}])
+    await pane.open()
+    await shows(pane, 2)
+    await pane.page.get_by_label("Range of time").select_option("1h")
+    await shows(pane, 1)
+    assert query_of(pane) == {"since": ["1h"]}

@@ -1,0 +1,182 @@
+"""Live and history in one scroll, without a jump, a seam, or a line lost or doubled."""
+
+import random
+from pathlib import Path
+
+import aiohttp
+import pytest
+from playwright.async_api import BrowserContext, Locator
+
+from tests.browser.panes import Pane
+from tests.chaos.proxy import cutting
+from tests.chaos.writer import Writer, Writing
+from tests.support import numbered, until
+from tests.support.service import Service
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+MOST = 20_000
+"""Lines that the pane holds (log.js)."""
+
+
+async def test_new_lines_come_below_the_last_ones(pane: Pane) -> None:
+    await pane.number(1000)
+    await pane.open()
+    await pane.state("Live")
+    await pane.number(50, first=1000)
+    await pane.until("pane.log.lines.at(-1).fields.message.includes('seq=1049 ')")
+    await until(lambda: _last_shown(pane, "seq=1049 "), what="the newest line in view")
+    assert await pane.js("pane.list.rows.childElementCount") < 100
+    tally = await pane.tally()
+    assert (tally.gaps, tally.doubled, tally.misordered) == (0, 0, 0)
+
+
+async def _last_shown(pane: Pane, text: str) -> bool:
+    return text in (await pane.shown())[-1]
+
+
+async def test_scrolling_up_pauses_and_loads_down_to_the_first_line(pane: Pane) -> None:
+    await pane.number(3000)
+    await pane.open()
+    await pane.wheel(-400)
+    await pane.state("Paused")
+    await pane.wheel_until(lambda: pane.js("pane.log.top === 'done' && pane.scroller.scrollTop < 1"), -3000)
+    assert "seq=0 " in (await pane.shown())[0]
+    assert await pane.page.locator("log-pane .edge").inner_text() == "The first line kept"
+    (await pane.tally()).check({"w": 3000})
+
+
+async def test_what_is_read_stays_where_it_is(pane: Pane) -> None:
+    """While older lines are put above it and new ones below."""
+    await pane.number(4000)
+    await pane.open()
+    await pane.wheel(-1000)
+    await pane.state("Paused")
+    await pane.until("(pane.log.lines.length >= 1300 && pane.log.top === 'more')")
+    where = """(() => {
+        const top = pane.scroller.getBoundingClientRect().top;
+        const row = [...pane.list.rows.children].find(row => row.getBoundingClientRect().top >= top);
+        return [row.querySelector('.msg').textContent, row.getBoundingClientRect().top];
+    })()"""
+    before, held = await pane.js(where), await pane.js("pane.log.lines.length")
+    await pane.js("void pane.log.older()")
+    await pane.until(f"pane.log.lines.length >= {held + 1000}")
+    await pane.number(100, first=4000)
+    await pane.until("pane.log.unseen === 100")
+    assert await pane.js(
+        "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(pane.list.drawn))))"
+    )
+    assert await pane.js(where) == before
+    back = pane.page.locator("log-pane .back")
+    await until(lambda: _says(back, "↓ 100 new lines"), what="the number of new lines")
+    await back.click()
+    await pane.state("Live")
+    await until(lambda: _last_shown(pane, "seq=4099 "), what="the newest line in view")
+    tally = await pane.tally()
+    assert (tally.gaps, tally.doubled, tally.misordered) == (0, 0, 0)
+
+
+async def _says(locator: Locator, text: str) -> bool:
+    return await locator.inner_text() == text
+
+
+async def test_far_lines_are_forgotten_and_loaded_again(pane: Pane) -> None:
+    count = 22_500
+    await pane.number(count)
+    await pane.open()
+    await pane.js("pane.scroller.focus()")
+    await pane.page.keyboard.press("Home")
+    await until(lambda: _first_shown(pane, "seq=0 "), what="the first line")
+    newest = "Number(/seq=(\\d+)/.exec(pane.log.lines.at(-1).fields.message)[1])"
+    while (seen := await pane.js(newest)) < count - 1:
+        await pane.js("pane.list.show(pane.log.lines.length - 1)")
+        await pane.until(f"{newest} > {seen}")
+        assert await pane.js("pane.log.lines.length") <= MOST
+    tally = await pane.tally()
+    assert tally.lines < count
+    assert (tally.gaps, tally.doubled, tally.misordered) == (0, 0, 0)
+    await pane.page.keyboard.press("End")
+    await pane.state("Live")
+    await until(lambda: _last_shown(pane, f"seq={count - 1} "), what="the newest line in view")
+
+
+async def _first_shown(pane: Pane, text: str) -> bool:
+    return text in (await pane.shown())[0]
+
+
+async def test_who_reads_old_lines_holds_no_more_than_the_most(pane: Pane) -> None:
+    await pane.number(1000)
+    await pane.open()
+    await pane.state("Live")
+    await pane.page.keyboard.press("Space")
+    await pane.state("Paused")
+    for first in range(1000, 1000 + MOST + 5000, 5000):
+        await pane.number(5000, first=first)
+    await pane.until("pane.log.unseenMore")
+    assert await pane.js("pane.log.lines.length") < MOST + 10_000
+    assert (await pane.page.locator("log-pane .back").inner_text()).startswith("↓ More than ")
+    await pane.page.keyboard.press("Space")
+    await pane.state("Live")
+    await until(lambda: _last_shown(pane, f"seq={1000 + MOST + 4999} "), what="the newest line in view")
+
+
+async def test_a_cut_connection_loses_and_doubles_nothing(tmp_path: Path, context: BrowserContext) -> None:
+    rng = random.Random(8)
+    async with Service(tmp_path) as service, cutting(lambda: service.port, rng, 60_000) as wire:
+        await service.start()
+        wire.cutting = False
+        with Writer(service.data, Writing(rate=1000)) as writer:
+            pane = Pane(await context.new_page(), f"http://127.0.0.1:{wire.port}", "demo")
+            await until(lambda: _listed(service), 30, "the app")
+            await pane.open()
+            await pane.state("Live")
+            wire.cutting = True
+            await until(lambda: wire.cuts >= 10, 60, "ten cuts")
+            report = writer.finish()
+            wire.cutting = False
+            await _complete(pane, report.written)
+        assert await pane.js("pane.log.reconnects") >= 3
+        tally = await pane.tally()
+        assert (tally.gaps, tally.doubled, tally.misordered) == (0, 0, 0), str(tally)
+
+
+async def _listed(service: Service) -> bool:
+    async with aiohttp.ClientSession() as client, client.get(f"{service.logs}?num=1") as response:
+        return response.status == 200 and bool(await response.read())
+
+
+async def _complete(pane: Pane, written: dict[str, int]) -> None:
+    async def complete() -> bool:
+        return (await pane.tally()).complete(written)
+
+    await until(complete, 40, "the last lines")
+
+
+async def test_a_killed_service_is_waited_for(tmp_path: Path, context: BrowserContext) -> None:
+    async with Service(tmp_path) as service:
+        await service.start()
+        with Writer(service.data, Writing(rate=500)) as writer:
+            await until(lambda: _listed(service), 30, "the app")
+            pane = Pane(await context.new_page(), service.url, "demo")
+            await pane.open()
+            await pane.state("Live")
+            for _ in range(2):
+                service.kill()
+                await pane.state("Reconnecting")
+                assert "No line is" in await pane.page.locator("log-pane .banner").inner_text()
+                await service.start()
+                await pane.page.locator("log-pane .banner button").click(timeout=1000)
+                await pane.state("Live")
+            report = writer.finish()
+            await _complete(pane, report.written)
+        tally = await pane.tally()
+        assert (tally.gaps, tally.doubled, tally.misordered) == (0, 0, 0), str(tally)
+
+
+async def test_an_app_that_has_no_lines_yet_is_waited_for(pane: Pane) -> None:
+    await pane.open(wait=False)
+    await pane.state("Reconnecting")
+    assert "has no lines yet" in await pane.page.locator("log-pane .banner").inner_text()
+    await pane.push([numbered("w", 0)])
+    await pane.state("Live")
+    await until(lambda: _last_shown(pane, "seq=0"), what="the first line")

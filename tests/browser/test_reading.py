@@ -1,0 +1,117 @@
+"""What a line looks like, unfolds into, and can be taken away as."""
+
+import asyncio
+from pathlib import Path
+
+import orjson
+import pytest
+from playwright.async_api import BrowserContext
+
+from tests.browser.panes import Pane
+from tests.support import until
+from tests.support.service import Service
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+TRACE = [
+    "Traceback (most recent call last):",
+    '  File "shop.py", line 7, in pack',
+    "    box[order]",
+    "KeyError: 17",
+]
+
+
+async def test_colours_of_a_message_are_shown(pane: Pane) -> None:
+    await pane.push(["\x1b[31mred\x1b[0m plain \x1b[1;38;2;1;2;3mdark\x1b[0m \x1b[44mpaper\x1b[0m \x1b[2Jgone"])
+    await pane.open()
+    message = pane.page.locator("log-pane .msg")
+    assert await message.inner_text() == "red plain dark paper gone"
+    assert await message.locator(".a-1").inner_text() == "red"
+    assert await message.locator(".a-bold.a-fg").inner_text() == "dark"
+    assert await message.locator(".a-bg").inner_text() == "paper"
+
+
+async def test_a_line_unfolds_into_its_fields(pane: Pane) -> None:
+    await pane.push(
+        ['{"level":"warn","order":{"id":7,"items":["cup"]},"note":"a \\"b\\""}', 'at=info path="/a b" status=201']
+    )
+    await pane.open()
+    await pane.page.locator("log-pane .row", has_text="warn").click()
+    details = pane.page.locator("log-pane .details")
+    assert await details.locator("dt").all_inner_texts() == [
+        *("time", "process", "dyno", "source", "stream"),
+        *("level", "order", "note"),
+        "cursor",
+    ]
+    assert (await details.locator("bdi").all_inner_texts())[5:8] == ["warn", '{"id":7,"items":["cup"]}', 'a "b"']
+    await pane.page.get_by_role("button", name="Close").click()
+    await pane.page.locator("log-pane .row", has_text="at=info").click()
+    assert (await details.locator("bdi").all_inner_texts())[5:8] == ["info", "/a b", "201"]
+
+
+async def test_a_line_is_copied_as_text_and_as_json(pane: Pane) -> None:
+    await pane.push([{"message": "packed", "time": "2026-11-23T02:00:00.123456789Z"}])
+    await pane.open()
+    await pane.page.locator("log-pane .row").click()
+    await pane.page.get_by_role("button", name="Copy text").click()
+    assert await pane.page.evaluate("navigator.clipboard.readText()") == (
+        "2026-11-23T02:00:00.123456+00:00 app[web.1]: packed"
+    )
+    await pane.page.get_by_role("button", name="Copy JSON").click()
+    assert orjson.loads(await pane.page.evaluate("navigator.clipboard.readText()"))["message"] == "packed"
+
+
+async def test_a_stack_trace_is_kept_together(pane: Pane) -> None:
+    await pane.push(["before", *TRACE[:2]], process="worker", stream="stderr")
+    await pane.push(["GET /orders 200"])
+    await pane.push([*TRACE[2:], "after"], process="worker", stream="stderr")
+    await pane.open()
+    await pane.page.locator("log-pane .row", has_text="box[order]").hover()
+    together = pane.page.locator("log-pane .together .msg")
+    await until(together.count, what="lines together")
+    assert (await together.all_inner_texts())[-4:] == TRACE
+    await pane.page.locator("log-pane .row", has_text="KeyError").click()
+    await pane.page.get_by_role("button", name="Copy the trace").click()
+    copied = await pane.page.evaluate("navigator.clipboard.readText()")
+    assert [line.partition("]: ")[2] for line in copied.split("\n")][-4:] == TRACE
+
+
+async def test_times_and_wrapping_are_chosen_and_kept(pane: Pane) -> None:
+    await pane.push([{"message": "x" * 1000, "time": "2026-11-23T02:00:00.123456789Z"}])
+    await pane.open()
+    time = pane.page.locator("log-pane time")
+    await pane.page.get_by_label("How times are shown").select_option("utc")
+    assert await time.inner_text() == "02:00:00.123Z"
+    await pane.page.get_by_label("How times are shown").select_option("relative")
+    assert (await time.inner_text()).endswith((" h", " min", " d", " s"))
+    high = "pane.list.rows.firstElementChild.getBoundingClientRect().height"
+    assert await pane.js(high) > 60
+    await pane.page.get_by_role("button", name="Wrap").click()
+    await pane.until(f"{high} < 30")
+    assert await pane.js("pane.scroller.scrollWidth > pane.scroller.clientWidth")
+    await pane.open()
+    assert await pane.js(high) < 30
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_a_download_has_every_line(pane: Pane, form: str) -> None:
+    await pane.number(3000)
+    await pane.open("?q=seq%3D1&only=1")
+    expected = [line for line in (f"seq={number} GET" for number in range(3000)) if "seq=1" in line]
+    async with pane.page.expect_download() as downloading:
+        await pane.page.get_by_label("Download all lines").select_option(form)
+    download = await downloading.value
+    assert download.suggested_filename == f"{pane.app}.{'log' if form == 'text' else 'ndjson'}"
+    lines = (await asyncio.to_thread(Path(await download.path()).read_text)).splitlines()
+    found = [orjson.loads(line)["message"] if form == "json" else line.partition("]: ")[2] for line in lines]
+    assert [line.removeprefix("writer=w ").removesuffix(" /orders") for line in found] == expected
+
+
+async def test_what_the_platform_says_stands_out(tmp_path: Path, context: BrowserContext) -> None:
+    async with Service(tmp_path, procfile="web: echo up; sleep 100000\nworker: echo boom; exit 3\n") as service:
+        await service.start()
+        pane = Pane(await context.new_page(), service.url, "demo")
+        await pane.open()
+        await pane.page.locator("log-pane .platform.fault", has_text="status 3").first.wait_for()
+        await pane.page.locator("log-pane .platform.rollout", has_text="Starting process").first.wait_for()
+        assert pane.complaints == []
