@@ -14,15 +14,17 @@ from typing import Final, Self
 from zlib import crc32
 
 from aiokafka.errors import OffsetOutOfRangeError
+from zstandard import ZstdCompressor
 
 from logsvc import metrics
 from logsvc.bus.epochs import Epoch, Epochs
+from logsvc.bus.kafka_batch import Outgoing
 from logsvc.bus.kafka_group import KafkaGroup
 from logsvc.bus.kafka_live import KafkaLive
 from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
 from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_KEY, MAX_ORIGIN, headers
 from logsvc.bus.kafka_sender import KafkaSender
-from logsvc.bus.kafka_writer import Fenced, KafkaWriter, Outgoing, Topic
+from logsvc.bus.kafka_writer import Fenced, KafkaWriter, Topic
 from logsvc.bus.progress import progress
 from logsvc.bus.protocol import Appender, Bounds, Fetched
 from logsvc.config import Kafka
@@ -34,6 +36,8 @@ MAX_READ: Final = 8 * 1024 * 1024
 """Most bytes of values that one read returns, whatever it asks for (or one record)."""
 SLOTS: Final = 1024
 """Names under which `named` appends are spread over these: Kafka remembers each for days."""
+_COMPRESSION: Final = 1
+"""Level of zstd: the third makes log lines no smaller, and takes half as much time again."""
 _TAKEOVERS: Final = 3
 """How often a fence tries to take a name from others who take it as well."""
 _MARKS_AGE: Final = 0.25
@@ -73,7 +77,14 @@ class KafkaBus:
         self._recorded = recorded
         self._sender = KafkaSender(tasks, queries, self.topic, settings.delivery_timeout)
         self._written = Topic(
-            tasks, queries, self._sender, self.topic, settings.delivery_timeout, self._check_same, self._seen
+            tasks,
+            queries,
+            self._sender,
+            self.topic,
+            ZstdCompressor(level=_COMPRESSION).compress,
+            settings.delivery_timeout,
+            self._check_same,
+            self._seen,
         )
         self._writer = KafkaWriter(self._written, f"{self.topic}/{writer}")
         self._slots: dict[int, KafkaWriter] = {}

@@ -1,7 +1,7 @@
 """Sending batches of records to the leaders of their partitions (`Produce` in Kafka's protocol guide).
 
 aiokafka's producer can't be given the identity under which it writes, and identities are what fences are made of
-(`docs/adr/0010`); so its client, its batches and its protocol are used here without it.
+(`docs/adr/0010`); so its client and its protocol are used here without it.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ class KafkaSender:
         self._queries = queries
         self._topic = topic
         self._timeout_ms = max(1, int(timeout * 1000))
+        self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, deque[_Batch]] = {}
         """By broker, while it is sent to."""
         self._sending: set[asyncio.Task[None]] = set()
@@ -58,7 +59,7 @@ class KafkaSender:
             await asyncio.sleep(_BACKOFF)
 
     def _hand_over(self, broker: int, partition: int, records: bytes) -> "asyncio.Future[int]":
-        offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        offset: asyncio.Future[int] = self._loop.create_future()
         queue = self._waiting.get(broker)
         if queue is None:
             queue = self._waiting[broker] = deque()

@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, NamedTuple
 
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, MessageSizeTooLargeError
-from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 from logsvc import metrics
+from logsvc.bus.kafka_batch import Outgoing, encode
 from logsvc.bus.kafka_queries import KafkaQueries
 from logsvc.bus.kafka_sender import KafkaSender
 from logsvc.errors import BusError, Sealed
@@ -26,20 +26,11 @@ from logsvc.errors import BusError, Sealed
 BATCH_BYTES: Final = 1024 * 1024
 """Most bytes in a batch, before compression; one record may be larger."""
 BATCH_RECORDS: Final = 1024
-_MAGIC: Final = 2
 _SEQUENCES: Final = 2**31
 _RENEW: Final = 24 * 3600.0
 """Seconds after which a name that is in use is asked for again: brokers forget one that wasn't for 7 days."""
 
 logger = logging.getLogger(__name__)
-
-
-class Outgoing(NamedTuple):
-    """A record to be."""
-
-    key: bytes | None
-    value: bytes
-    headers: list[tuple[str, bytes]]
 
 
 class Fenced(BusError):
@@ -56,6 +47,7 @@ class Topic(NamedTuple):
     queries: KafkaQueries
     sender: KafkaSender
     name: str
+    compress: Callable[[bytes], bytes]
     timeout: float
     """Seconds that an append may take."""
     ready: Callable[[], Awaitable[None]]
@@ -99,10 +91,11 @@ class _Producer:
         """Why it ended."""
         self._identity = -1, -1
         """Producer id and epoch."""
-        self._renew_at = asyncio.get_running_loop().time() + _RENEW
+        loop = self._loop = asyncio.get_running_loop()  # to ask for it is a system call each time
+        self._renew_at = loop.time() + _RENEW
         self._sequences: dict[int, int] = {}
         """By partition, the number of the next record."""
-        self._started = asyncio.get_running_loop().create_future()
+        self._started = loop.create_future()
         # As many as there are callers: each waits for its own.
         self._queues: dict[int, deque[_Waiting]] = {}
         self._sending: dict[int, list[_Waiting]] = {}
@@ -112,7 +105,7 @@ class _Producer:
         self._spawn(self._start())
 
     def submit(self, partition: int, record: Outgoing) -> "asyncio.Future[int]":
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[int] = self._loop.create_future()
         queue = self._queues.get(partition)
         if queue is None:
             queue = self._queues[partition] = deque()
@@ -149,7 +142,6 @@ class _Producer:
 
     async def _send_all(self, partition: int, queue: deque[_Waiting]) -> None:
         await asyncio.shield(self._started)
-        loop = asyncio.get_running_loop()
         try:
             while queue:
                 began = time.perf_counter()
@@ -163,8 +155,8 @@ class _Producer:
                 for number, (_, done) in enumerate(taken, offset):
                     if not done.done():
                         done.set_result(number)
-                if loop.time() >= self._renew_at:
-                    self._renew_at = loop.time() + _RENEW
+                if self._loop.time() >= self._renew_at:
+                    self._renew_at = self._loop.time() + _RENEW
                     self._spawn(self._renew())
                 # Those who have just been answered run first: what they append next goes into the same batch.
                 await asyncio.sleep(0)
@@ -174,8 +166,6 @@ class _Producer:
             )
         except InvalidProducerEpoch:
             self._fail(Fenced(f"another process writes as {self._name} now"))
-        except TimeoutError:
-            self._fail(BusError(f"Kafka did not acknowledge within {self._topic.timeout:g} s"))
         except KafkaError as error:
             self._fail(BusError(f"Kafka refuses what is written: {error}"))
         else:
@@ -185,24 +175,24 @@ class _Producer:
 
     async def _send(self, partition: int, queue: deque[_Waiting]) -> int:
         """Send one batch of what waits; the offset of its first record."""
-        sequence = self._sequences.get(partition, 0)
-        builder = DefaultRecordBatchBuilder(
-            _MAGIC, DefaultRecordBatch.CODEC_ZSTD, 0, *self._identity, sequence, BATCH_BYTES
-        )
         taken = self._sending[partition]
+        size = 0
         while queue and len(taken) < BATCH_RECORDS:
-            record = queue[0][0]
-            if not builder.append(len(taken), None, record.key, record.value, record.headers):
+            size += queue[0][0].size
+            if taken and size > BATCH_BYTES:
                 break
             taken.append(queue.popleft())
-        assert taken, "an empty batch takes any record"
+        sequence = self._sequences.get(partition, 0)
         self._sequences[partition] = (sequence + len(taken)) % _SEQUENCES
-        async with asyncio.timeout(self._topic.timeout):
-            offset = await self._topic.sender.send(partition, bytes(builder.build()))
-        # A batch that Kafka has had before, and of which it has forgotten where.
-        if offset < 0:
-            raise KafkaError("it has the records already and can't tell where")
-        return offset
+        batch = encode([record for record, _ in taken], self._identity, sequence, self._topic.compress)
+        giving_up = self._loop.call_later(self._topic.timeout, self._give_up)
+        try:
+            return await self._topic.sender.send(partition, batch)
+        finally:
+            giving_up.cancel()
+
+    def _give_up(self) -> None:
+        self._fail(BusError(f"Kafka did not acknowledge within {self._topic.timeout:g} s"))
 
     def _fail(self, error: BusError) -> None:
         """End the producer, and refuse all that is in flight and all that waits behind it."""

@@ -4,8 +4,8 @@ import pytest
 
 from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.kafka_admin import migrate
+from logsvc.bus.kafka_batch import Outgoing
 from logsvc.bus.kafka_records import FENCE_HEADERS
-from logsvc.bus.kafka_writer import Outgoing
 from logsvc.errors import BusError
 from tests.support.bus import PARTITIONS, partition_of, read_all, stream, values
 from tests.support.kafka import Cluster

@@ -85,8 +85,9 @@ class FilesSource:
         """Collect until `stop`. Raises ConfigError where the folders can't be used; the bus's errors are waited out."""
         root = await asyncio.to_thread(self._prepare)
         try:
+            clock = asyncio.get_running_loop().time
             self._shop = Shop(
-                root, self.collector, self._identity, self._settings.data, self._now, self._settings.grace
+                root, self.collector, self._identity, self._settings.data, self._now, clock, self._settings.grace
             )
             with self._watcher:
                 async with asyncio.TaskGroup() as self._tasks:
@@ -184,7 +185,7 @@ class FilesSource:
             self._unknown.add(lane)
         else:
             self._unknown.discard(lane)
-            lane.idle_since = asyncio.get_running_loop().time()
+            lane.idle_since = self._shop.clock()
             self._active.add(lane)
             self._some_active.set()
         self._changed()

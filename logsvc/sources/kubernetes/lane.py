@@ -53,6 +53,8 @@ class Shop:
     """A folder for unpacked files."""
     now: Callable[[], int]
     """Unix ns."""
+    clock: Callable[[], float]
+    """The loop's clock: to ask for the running loop is a system call each time."""
     grace: float
     """Seconds after which the end of a file that a later one has replaced counts as a line, newline or not."""
 
@@ -172,7 +174,7 @@ class Lane:
         begin = len(file.tail)
         pieces, end = self._assembler.feed(file.id, file.position, data, begin)
         if end == file.position:
-            file.unfinished(len(data) - begin, asyncio.get_running_loop().time())
+            file.unfinished(len(data) - begin, self._shop.clock())
             return Turn.MORE
         start = file.position
         await self._send(file, stream, pieces, data)
@@ -189,7 +191,7 @@ class Lane:
         rest = len(data) - taken
         if file is not self.series.files[-1] or (rest and data.find(b"\n", taken) >= 0):
             return Turn.MORE
-        file.unfinished(rest, asyncio.get_running_loop().time())
+        file.unfinished(rest, self._shop.clock())
         return Turn.QUIET
 
     async def _send(self, file: LogFile, stream: Stream, pieces: Sequence[Piece], data: bytes) -> None:
@@ -240,7 +242,7 @@ class Lane:
         if file.id:
             return data
         if not self.series.identify(file):
-            file.unfinished(len(data), asyncio.get_running_loop().time())
+            file.unfinished(len(data), self._shop.clock())
             return None
         if file.finished:
             return None
@@ -261,7 +263,7 @@ class Lane:
     async def _end_line(self, file: LogFile) -> bool:
         """Send the rest of a file that has no newline at its end, once it had the time to get one."""
         stream = self._stream(file.name.restart)
-        if stream is None or asyncio.get_running_loop().time() - file.since < self._shop.grace:
+        if stream is None or self._shop.clock() - file.since < self._shop.grace:
             return False
         if not file.id and not self.series.identify(file, final=True):
             return False
