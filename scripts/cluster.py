@@ -119,8 +119,8 @@ Kafka is at {", ".join(platform.bus.bootstrap)}, ClickHouse at {platform.clickho
 
     export {environment}
 
-and then .venv/bin/logsvc check, or LOGSVC_BUS_PARTITIONS=16 .venv/bin/logsvc migrate for a new epoch. Metrics, with /healthz and
-/readyz beside them, are at
+and then .venv/bin/logsvc check, or LOGSVC_BUS_PARTITIONS=16 .venv/bin/logsvc migrate for a new epoch.
+Metrics, with /healthz and /readyz beside them, are at
 
 {probes}
 """
