@@ -52,6 +52,8 @@ def _histogram(name: str, meaning: str, *labels: str) -> Histogram:
 build = Info("build", "Version of logsvc.", namespace="logsvc", registry=REGISTRY)
 build.info({"version": version("logsvc")})
 
+waits = _gauge("waits", "Things that wait for a Kafka or a ClickHouse that is away.")
+
 # Collection
 
 collected_chunks = _counter("collected_chunks", "Chunks that a source read and the bus took.", "source")

@@ -2,31 +2,40 @@
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from logsvc import metrics
-from logsvc.bus.local import LocalBus
-from logsvc.router import Router
-from logsvc.sources.kubernetes.files import FilesSource
-from logsvc.store.writer import StoreLoop
+from logsvc.waiting import waits
+
+if TYPE_CHECKING:  # a role imports no more than it runs: its start is time without lines
+    from logsvc.bus.local import LocalBus
+    from logsvc.router import Router
+    from logsvc.sources.kubernetes.files import FilesSource
+    from logsvc.store.writer import StoreLoop
 
 
-def follow_bus(bus: LocalBus) -> None:
+def follow_waits() -> None:
+    """What the process waits for."""
+    metrics.waits.set_function(lambda: len(waits()))
+
+
+def follow_bus(bus: "LocalBus") -> None:
     """How much of the journal the store doesn't have."""
     metrics.store_lag_records.set_function(lambda: sum(bus.journal.next) - sum(bus.watermarks()))
 
 
-def follow_store(loop: StoreLoop) -> None:
+def follow_store(loop: "StoreLoop") -> None:
     """How far the store is behind."""
     metrics.store_lag_seconds.set_function(lambda: loop.state.lag(time.time()))
 
 
-def follow_routers(routers: Sequence[Router]) -> None:
+def follow_routers(routers: "Sequence[Router]") -> None:
     """What is watched, in all epochs; the sequence may grow."""
     metrics.watched_partitions.set_function(lambda: sum(router.watched for router in routers))
     metrics.window_bytes.set_function(lambda: sum(router.window_bytes for router in routers))
 
 
-def follow_files(source: FilesSource) -> None:
+def follow_files(source: "FilesSource") -> None:
     """What was collected from files, and what wasn't yet."""
     metrics.follow(metrics.collected_chunks.labels("files"), lambda: source.collector.chunks)
     metrics.follow(metrics.collected_bytes.labels("files"), lambda: source.collector.bytes)

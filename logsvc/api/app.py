@@ -74,7 +74,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         detail = "There is nothing at this address." if error.status == 404 else error.reason
         return _with_headers(Problem(error.status, detail).response(), error)
     except (BusError, StoreAway) as error:
-        return Problem(503, str(error), retry_after=2).response()
+        return Problem(503, str(error), retry_after=1).response()
     except StoreError:
         log.exception("the store refused a query")
         return Problem(500, "The store refused the query.").response()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from logsvc.api import probe
+from logsvc import telemetry
 from logsvc.config import Probe
 from logsvc.errors import LogsvcError
 from logsvc.service.lifecycle import first_of, say, signals
@@ -40,6 +40,7 @@ async def run_role(settings: Probe, work: Callable[[Health], Awaitable[None]]) -
 
     Returns the exit status. Raises what `work` raises; ConfigError where the port for probes can't be had.
     """
+    telemetry.follow_waits()
     with signals() as stop:
         async with _probed(settings) as health:
             await first_of(_until_stopped(stop, health), _run(work, health))
@@ -61,6 +62,8 @@ async def _probed(settings: Probe) -> AsyncIterator[Health]:
     if settings.port == "off":
         yield health
         return
+    from logsvc.api import probe  # noqa: PLC0415 - a role without probes needs no HTTP server
+
     async with probe.listening(settings.host, settings.port, health.problem) as port:
         name = f"[{settings.host}]" if ":" in settings.host else settings.host
         say(f"probes and metrics are at http://{name}:{port}")

@@ -351,7 +351,7 @@ async def test_an_answer_that_has_begun_is_cut_where_the_store_goes(
                     await response.read()
             async with served.get("", **headers) as response:
                 assert response.status == 503
-                assert response.headers["Retry-After"] == "2"
+                assert response.headers["Retry-After"] == "1"
                 await problem_of(response)
             breaking.away = False
             async with served.client.ws_connect(f"{served.logs}?since=9999d") as socket:

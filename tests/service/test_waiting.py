@@ -68,6 +68,7 @@ async def test_roles_started_while_kafka_is_away_wait_for_it(platform: Platform,
             status, text = await probe(role, "/readyz")
             assert status == 503
             assert "the connection is refused" in text
+            assert "logsvc_waits 1.0" in (await probe(role, "/metrics"))[1]
         await asyncio.to_thread(broker.revive, broker.brokers[0])
         for role in roles:
             await role.ready()
