@@ -105,19 +105,20 @@ async def keep_up(work: Callable[[], Awaitable[None]], doing: str) -> None:
             settled = loop.call_later(_SETTLED, wait.over)
             try:
                 return await work()
-            except (*TROUBLE, BaseExceptionGroup) as error:
-                cause = _cause(error)
-                if isinstance(cause, NewerFormat) or not isinstance(cause, TROUBLE):
+            except Exception as error:
+                trouble = _trouble(error)
+                if trouble is None:
                     raise
             finally:
                 settled.cancel()
-            await wait.pause(cause)
+            await wait.pause(trouble)
     finally:
         wait.forget()
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What a group was raised for, where that is one thing."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+def _trouble(error: Exception) -> LogsvcError | None:
+    """The error, or the first of a group, where there is nothing in it but what is waited out."""
+    if isinstance(error, ExceptionGroup):
+        found = [_trouble(each) for each in error.exceptions]
+        return None if None in found else found[0]
+    return error if isinstance(error, TROUBLE) and not isinstance(error, NewerFormat) else None

@@ -1,0 +1,81 @@
+"""A planned stop under load: what a role has done is written down before it goes, and others take over at once."""
+
+from pathlib import Path
+
+import aiohttp
+
+from logsvc.bus.kafka import KafkaBus
+from logsvc.sources.checkpoint import Checkpoint
+from tests.chaos.writer import Writer, Writing
+from tests.kafka.load import Load, loading
+from tests.support import until
+from tests.support.roles import Platform
+
+GRACE = 15.0
+SHARED = "partitions are read for the store here"
+
+
+async def below(platform: Platform, table: str) -> dict[int, int]:
+    """By partition, the offset behind the last one that a table of ClickHouse has."""
+    behind = "max(offset)" if table == "watermarks" else "max(offset) + 1"
+    query = f"SELECT partition, {behind} FROM {platform.settings['clickhouse.database']}.{table} GROUP BY partition"
+    async with aiohttp.ClientSession() as client, client.post(platform.clickhouse.url, data=query) as answer:
+        assert answer.status == 200, await answer.text()
+        rows = [line.split("\t") for line in (await answer.text()).splitlines()]
+    return {int(partition): int(offset) for partition, offset in rows}
+
+
+async def test_a_store_commits_what_it_has_inserted_and_others_take_over(platform: Platform, tmp_path: Path) -> None:
+    await platform.migrate(3)
+    first, second = platform.store("1"), platform.store("2")
+    async with first, second, KafkaBus.open(platform.bus) as bus:
+        await first.start()
+        load = Load(bus, tmp_path)
+        async with loading(load):
+            await until(lambda: rows(platform, 1000), 60, "rows")
+            assert await first.stop(GRACE) == 0, first.stderr
+        inserted = await below(platform, "lines")
+        committed = await bus.queries.committed(bus.group_id, bus.topic, range(3))
+        assert inserted
+        assert {p: end for p, end in inserted.items() if end > committed.get(p, 0)} == {}
+        assert await below(platform, "watermarks") == committed
+        await first.start()
+        await first.said(f"3 of 3 {SHARED}")
+        await second.start()
+        await second.said(SHARED)
+        assert await first.stop(GRACE) == 0, first.stderr
+        # It left the group: nobody waits for its session to end, which takes 10 s.
+        await second.said(f"3 of 3 {SHARED}", 8)
+        ends = [(await bus.bounds(partition)).end for partition in range(3)]
+
+        async def all_is_stored() -> bool:
+            marks = await bus.watermarks(range(3))
+            return all(marks[partition] >= end for partition, end in enumerate(ends))
+
+        await until(all_is_stored, 60)
+
+
+async def rows(platform: Platform, count: int) -> bool:
+    query = f"SELECT count() FROM {platform.settings['clickhouse.database']}.lines"
+    async with aiohttp.ClientSession() as client, client.post(platform.clickhouse.url, data=query) as answer:
+        return answer.status == 200 and int(await answer.text()) >= count
+
+
+async def test_a_collector_saves_its_places(platform: Platform) -> None:
+    """So that its next start has nothing to look up but what came later."""
+    await platform.migrate(3)
+    async with platform.collect("n") as collector, KafkaBus.open(platform.bus) as bus:
+        await collector.start()
+        with Writer(platform.node("n"), Writing(rate=500)) as writer:
+            await until(lambda: has_more(bus, 200), 60, "chunks on Kafka")
+            assert await collector.stop(GRACE) == 0, collector.stderr
+            writer.finish()
+        snapshot = Checkpoint(platform.node("n") / "collector" / "checkpoint", "n").load()
+        assert snapshot is not None
+        ends = {partition: (await bus.bounds(partition)).end for partition in range(3)}
+        assert snapshot.cursors == ends
+        assert snapshot.positions
+
+
+async def has_more(bus: KafkaBus, records: int) -> bool:
+    return sum([(await bus.bounds(partition)).end for partition in range(bus.partitions)]) > records
