@@ -1,6 +1,9 @@
 """The judges are judged first: a Tally that misses a fault would let every promise pass."""
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +88,27 @@ async def test_until_gives_up_and_says_on_what() -> None:
 
 def test_eventually_needs_no_loop() -> None:
     assert eventually(lambda: 3) == 3
+
+
+WRITES = """
+import sys, time
+with open(sys.argv[1], "wb", buffering=0) as file:
+    began = time.monotonic()
+    for _ in range(10):
+        file.write(b"x")
+    print(time.monotonic() - began)
+"""
+
+
+def test_a_slow_disk_holds_each_write_below_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "delay").write_text("0.05")
+    (tmp_path / "data").mkdir()
+    disk = [sys.executable, "-m", "tests.support.slow_disk", tmp_path / "data", tmp_path / "delay"]
+
+    def seconds(file: Path) -> float:
+        return float(subprocess.check_output([*disk, sys.executable, "-c", WRITES, file]))
+
+    assert seconds(tmp_path / "data" / "file") > 0.5
+    assert seconds(tmp_path / "elsewhere") < 0.5
+    (tmp_path / "delay").unlink()
+    assert seconds(tmp_path / "data" / "file") < 0.5

@@ -9,10 +9,15 @@ import pytest
 
 
 @pytest.fixture
-def rng() -> random.Random:
-    """Seeded by CHAOS_SEED; else by chance, and a test that fails shows the seed."""
+def seed() -> int:
+    """CHAOS_SEED; else by chance, and a test that fails shows it."""
     seed = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**9)
     sys.stdout.write(f"again with CHAOS_SEED={seed}\n")
+    return seed
+
+
+@pytest.fixture
+def rng(seed: int) -> random.Random:
     return random.Random(seed)
 
 

@@ -40,7 +40,7 @@ class Proxy:
     async def _answer(self, upstream: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int) -> None:
         while data := await upstream.read(1 << 16):
             if self.cutting and len(data) > left:
-                writer.write(data[:left])
+                writer.write(data[: max(0, left)])
                 await writer.drain()
                 self.cuts += 1
                 return

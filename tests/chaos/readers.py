@@ -5,8 +5,10 @@ message counts as not received, and the next connection goes on behind the last 
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Protocol
 
@@ -19,23 +21,32 @@ FORMS = ("sse", "ndjson", "text", "websocket")
 
 _ACCEPT = {"sse": "text/event-stream", "ndjson": "application/x-ndjson", "text": "text/plain", "websocket": "*/*"}
 
+_PAUSE, _LONGEST_PAUSE = 0.02, 0.2
+"""Seconds until a client comes back: after a connection, and at most."""
+
 _GONE = (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError)
 
 
 class Seen:
     """The lines of a log that somebody received, in order."""
 
-    def __init__(self) -> None:
-        self.tally = Tally()
+    def __init__(self, *, from_start: bool = True) -> None:
+        self.tally = Tally(from_start=from_start)
         self.first: str | None = None
         """The cursor of the first line."""
         self.cursor: str | None = None
         self.notices: list[str] = []
         self.lines = 0
         """All lines, the platform's included."""
+        self.newest = 0.0
+        """When the newest line was written, in Unix seconds."""
+        self.latency = 0.0
+        """Seconds from the write of a line until it was here, the longest."""
         self._hash = blake2b(digest_size=16)
 
-    def line(self, line: bytes, cursor: str) -> None:
+    def line(self, line: bytes, cursor: str, written: str) -> None:
+        self.newest = datetime.fromisoformat(written).timestamp()
+        self.latency = max(self.latency, time.time() - self.newest)
         self.lines += 1
         self.first = self.first or cursor
         self.cursor = cursor
@@ -111,7 +122,7 @@ class TextParser(_Lines):
                 seen.notices.append(rest.decode())
                 seen.cursor = cursor.decode()
             else:
-                seen.line(line, cursor.decode())
+                seen.line(line, cursor.decode(), rest.partition(b" ")[0].decode())
 
 
 class MessageParser:
@@ -136,7 +147,7 @@ def _take_object(made: dict[str, Any], seen: Seen) -> None:
         seen.notices.append(made["notice"])
     if "message" in made:
         # Names are in the order in which they were written, so equal lines are equal bytes.
-        seen.line(orjson.dumps(made), made["cursor"])
+        seen.line(orjson.dumps(made), made["cursor"], made["time"])
     elif "cursor" in made:
         seen.cursor = made["cursor"]
 
@@ -150,14 +161,15 @@ _PARSERS: dict[str, Callable[[], Parser]] = {
 
 
 class Tail:
-    """One client that reads an app from the first line on, and comes back whenever it is cut off. Run `run` in a task.
+    """One client that reads an app, and comes back whenever it is cut off. Run `run` in a task.
 
     Every second connection asks for compression.
     """
 
-    def __init__(self, url: Callable[[], str], form: str = "sse", **query: str) -> None:
-        """`url` is asked at each connection; `query` filters."""
-        self.seen = Seen()
+    def __init__(self, url: Callable[[], str], form: str = "sse", *, from_start: bool = True, **query: str) -> None:
+        """`url` is asked at each connection; it reads from the first line on, or from now on; `query` filters."""
+        self.seen = Seen(from_start=from_start)
+        self._first = {"since": "1d"} if from_start else {"num": "0"}
         self.connections = 0
         self.refused = 0
         """Answers that were no 200."""
@@ -165,17 +177,20 @@ class Tail:
 
     async def run(self) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), read_bufsize=1 << 20) as session:
+            pause = _PAUSE
             while True:
+                before = self.connections
                 with suppress(*_GONE):
                     await self._connect(session)
+                pause = _PAUSE if self.connections > before else min(2 * pause, _LONGEST_PAUSE)
                 # A client's backoff: nobody waits for anything here.
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(pause)
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
         query = {"tail": "1", "cursor": "1"} | self._query
         headers = {"Accept": _ACCEPT[self._form], "Accept-Encoding": ("identity", "gzip")[self.connections % 2]}
         if self.seen.cursor is None:
-            query["since"] = "1d"
+            query |= self._first
         elif self._form in {"sse", "websocket"}:
             headers["Last-Event-ID"] = self.seen.cursor
         else:

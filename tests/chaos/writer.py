@@ -1,11 +1,12 @@
 """Containers that outlive the service: a process that writes numbered lines to CRI files, and rotates as a kubelet.
 
-    python -m tests.chaos.writer <data folder> <settings as JSON>
+    python -m tests.chaos.writer <data folder> <settings as JSON, a list with one for each app>
 
 Each writer is one pod with an identity as a Procfile's dyno has. The files are renamed when they are large enough; all
 rotated ones but the newest are compressed. There are at most `keep` of them, where what was in the oldest arrived,
-and a line behind it too: stdin says so, `<writer> <next seq>`. It writes until stdin ends, or a writer has its lines,
-then prints one line of JSON: how many lines each writer wrote, files rotated, compressed, deleted.
+and a line behind it too: stdin says so, `<app> <writer> <next seq>`. It writes until stdin ends, or all writers have
+their lines, then prints one line of JSON, of each app: how many lines each writer wrote, files rotated, compressed,
+deleted.
 """
 
 import gzip
@@ -17,9 +18,10 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -49,12 +51,18 @@ class Writing:
     """Bytes of text in each line."""
     long_every: int = 997
     """Each so many lines is one of 40 KiB, in three parts; 0: none."""
+    every: float = 0.004
+    """Seconds from one write to the next."""
+
+
+Told = Counter[tuple[str, str]]
+"""The next number to arrive, by app and writer."""
 
 
 class Pod:
     """One container's files."""
 
-    def __init__(self, data: Path, name: str, writing: Writing, told: Counter[str]) -> None:
+    def __init__(self, data: Path, name: str, writing: Writing, told: Told) -> None:
         self.name, self.seq = name, 0
         self._writing, self._told = writing, told
         self._text = b"x" * writing.pad
@@ -70,7 +78,19 @@ class Pod:
         self._rotated: list[tuple[Path, int]] = []
         self.did: Counter[str] = Counter()
 
-    def write(self, count: int) -> None:
+    @property
+    def is_over(self) -> bool:
+        return 0 < self._writing.lines <= self.seq
+
+    def catch_up(self, seconds: float) -> None:
+        """Write what is due so long after the begin."""
+        due = int(seconds * self._writing.rate)
+        # Behind by much, as on a machine that stood still, it doesn't write all at once.
+        count = min(min(due, self._writing.lines or due) - self.seq, 2000)
+        if count > 0:
+            self._write(count)
+
+    def _write(self, count: int) -> None:
         now = time.time_ns()
         data = b"".join(self._line(self.seq + n, now + n) for n in range(count))
         # In two pieces, at any byte: a reader sees unfinished lines.
@@ -99,7 +119,8 @@ class Pod:
         if self._rotated and self._rotated[-1][0].suffix != ".gz":
             self._rotated[-1] = (self._compress(self._rotated[-1][0]), self._rotated[-1][1])
         self._rotated.append((old, self.seq))
-        while len(self._rotated) > self._writing.keep and self._told[self.name] > self._rotated[0][1]:
+        arrived = self._told[self._writing.app, self.name]
+        while len(self._rotated) > self._writing.keep and arrived > self._rotated[0][1]:
             self._rotated.pop(0)[0].unlink()
             self.did["deleted"] += 1
 
@@ -114,31 +135,32 @@ class Pod:
 
 
 def main() -> None:
-    data, writing = Path(sys.argv[1]), Writing(**orjson.loads(sys.argv[2]))
-    told: Counter[str] = Counter()
+    data, writings = Path(sys.argv[1]), [Writing(**each) for each in orjson.loads(sys.argv[2])]
+    told: Told = Counter()
     over = threading.Event()
 
     def listen() -> None:
         for line in sys.stdin.buffer:
-            name, seq = line.decode().split()
-            told[name] = int(seq)
+            app, name, seq = line.decode().split()
+            told[app, name] = int(seq)
         over.set()
 
     threading.Thread(target=listen, daemon=True).start()
-    pods = [Pod(data, name, writing, told) for name in writing.writers]
+    pods = [[Pod(data, name, writing, told) for name in writing.writers] for writing in writings]
     begun = time.monotonic()
-    while not over.wait(0.004):
-        due = int((time.monotonic() - begun) * writing.rate)
-        due = min(due, writing.lines or due)
-        for pod in pods:
-            # Behind by much, as on a machine that stood still, it doesn't write all at once.
-            pod.write(min(due - pod.seq, 2000))
-        if writing.lines and all(pod.seq >= writing.lines for pod in pods):
+    while not over.wait(min(writing.every for writing in writings)):
+        now = time.monotonic() - begun
+        for pod in chain.from_iterable(pods):
+            pod.catch_up(now)
+        if all(pod.is_over for pod in chain.from_iterable(pods)):
             break
-    did = sum((pod.did for pod in pods), Counter[str]())
-    report = Report({pod.name: pod.seq for pod in pods}, did["rotated"], did["compressed"], did["deleted"])
-    os.write(1, orjson.dumps(asdict(report)) + b"\n")
+    os.write(1, orjson.dumps([asdict(_report(each)) for each in pods]) + b"\n")
     os._exit(0)  # the thread that listens may hold stdin, which an end in order would wait for
+
+
+def _report(pods: list[Pod]) -> "Report":
+    did = sum((pod.did for pod in pods), Counter[str]())
+    return Report({pod.name: pod.seq for pod in pods}, did["rotated"], did["compressed"], did["deleted"])
 
 
 @dataclass
@@ -155,36 +177,34 @@ class Report:
         return sum(self.written.values())
 
 
-class Writer:
-    """The program above, for a test. A context manager that ends it."""
+class _Process:
+    """The program above. A context manager that ends it."""
 
-    def __init__(self, data: Path, writing: Writing) -> None:
+    def __init__(self, data: Path, writings: Sequence[Writing]) -> None:
         for folder in ("pods", "identity"):
             (data / folder).mkdir(parents=True, exist_ok=True)
-        self.names: Iterable[str] = writing.writers
+        self.writings = writings
+        given = orjson.dumps([asdict(writing) for writing in writings]).decode()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.writer", str(data), orjson.dumps(writing).decode()],
+            [sys.executable, "-m", "tests.chaos.writer", str(data), given],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
         )
 
-    def tell(self, name: str, seq: int) -> None:
-        """Everything below `seq` arrived: it may be deleted."""
+    def _tell(self, app: str, name: str, seq: int) -> None:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it has written all its lines
-            self._process.stdin.write(b"%b %d\n" % (name.encode(), seq))
+            self._process.stdin.write(b"%b %b %d\n" % (app.encode(), name.encode(), seq))
 
-    def finish(self) -> Report:
-        """Let it stop writing. Blocks for a moment."""
+    def _finish(self) -> list[Report]:
         out, _ = self._process.communicate(timeout=60)
-        return Report(**orjson.loads(out))
+        return [Report(**each) for each in orjson.loads(out)]
 
-    def wait(self) -> Report:
-        """Wait until it has written its lines. Blocks: for a thread."""
+    def _wait(self) -> list[Report]:
         assert self._process.stdout is not None
-        return Report(**orjson.loads(self._process.stdout.readline()))
+        return [Report(**each) for each in orjson.loads(self._process.stdout.readline())]
 
     def __enter__(self) -> Self:
         return self
@@ -198,6 +218,40 @@ class Writer:
             if pipe is not None and not pipe.closed:
                 pipe.close()
         self._process.wait()
+
+
+class Writer(_Process):
+    """Writers of one app, for a test."""
+
+    def __init__(self, data: Path, writing: Writing) -> None:
+        super().__init__(data, (writing,))
+        self.names = writing.writers
+        self._app = writing.app
+
+    def tell(self, name: str, seq: int) -> None:
+        """Everything below `seq` arrived: it may be deleted."""
+        self._tell(self._app, name, seq)
+
+    def finish(self) -> Report:
+        """Let it stop writing. Blocks for a moment."""
+        return self._finish()[0]
+
+    def wait(self) -> Report:
+        """Wait until it has written its lines. Blocks: for a thread."""
+        return self._wait()[0]
+
+
+class Node(_Process):
+    """Writers of many apps, for a test."""
+
+    def tell(self, app: str, name: str, seq: int) -> None:
+        """Everything below `seq` arrived: it may be deleted."""
+        self._tell(app, name, seq)
+
+    def finish(self) -> dict[str, dict[str, int]]:
+        """Let it stop writing; the lines of each app's writers. Blocks for a moment."""
+        reports = zip(self.writings, self._finish(), strict=True)
+        return {writing.app: report.written for writing, report in reports}
 
 
 if __name__ == "__main__":

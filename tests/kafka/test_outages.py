@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from logsvc.bus.kafka import KafkaBus
-from logsvc.bus.kafka_admin import KafkaAdmin, migrate
-from logsvc.config import Kafka
+from logsvc.bus.kafka_admin import migrate
 from logsvc.errors import BusError
 from tests.kafka.load import Load, feed, found, loading
 from tests.support.bus import PARTITIONS, partition_of, stream
@@ -152,15 +151,9 @@ async def test_one_of_three_brokers_is_killed(three: Cluster, tmp_path: Path):
             three.brokers[0].kill()  # it leads a third of the partitions
             await more(load, 2_000)
             await asyncio.to_thread(three.revive, three.brokers[0])
-            await until(lambda: in_sync(settings), 60, "the broker to catch up")
+            await until(lambda: three.is_in_sync(settings, f"{settings.prefix}.1"), 60, "the broker to catch up")
             await more(load, 2_000)
         (await found(bus)).check(load.written)
         await until(lambda: tail.complete(load.written), what="the tail to have it all")
         following.cancel()
     tail.check(load.written)
-
-
-async def in_sync(settings: Kafka) -> bool:
-    async with KafkaAdmin.open(settings) as admin:
-        partitions = await admin.describe(f"{settings.prefix}.1")
-    return all(len(partition["isr"]) == 3 for partition in partitions)

@@ -8,6 +8,8 @@ import signal
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 from urllib.error import URLError
@@ -24,9 +26,17 @@ class ClickHouse:
     """The engine behind HTTP, as a process of its own. A context manager, plain or async, that starts it,
     and kills it in the end."""
 
-    def __init__(self, folder: Path, *, password: str = "", certificate: tuple[Path, Path] | None = None) -> None:
-        """`certificate` and its key make it speak TLS."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        password: str = "",
+        certificate: tuple[Path, Path] | None = None,
+        can_be_slow: bool = False,
+    ) -> None:
+        """`certificate` and its key make it speak TLS; `can_be_slow` is for `slow_disk`."""
         self.folder = folder
+        self._can_be_slow = can_be_slow
         self._certificate = certificate
         self.password = password
         self.port = free_port()
@@ -48,11 +58,14 @@ class ClickHouse:
     def launch(self) -> None:
         """Start it, and don't wait for anything."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        data = self.folder / "data"
+        disk = (sys.executable, "-m", "tests.support.slow_disk", data, self._delay) if self._can_be_slow else ()
         with (self.folder / "stderr").open("ab") as errors:
             self._process = subprocess.Popen(
                 [
+                    *disk,
                     *(sys.executable, "-m", "tests.support.clickhouse_http"),
-                    *(self.folder / "data", str(self.port), self.password),
+                    *(data, str(self.port), self.password),
                     *(self._certificate or ()),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -82,6 +95,21 @@ class ClickHouse:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    @contextmanager
+    def slow_disk(self, delay: float) -> Iterator[None]:
+        """Each write to its files, and each sync, takes so many seconds, one after the other."""
+        assert self._can_be_slow
+        self._delay.with_suffix(".new").write_text(str(delay))
+        self._delay.with_suffix(".new").rename(self._delay)
+        try:
+            yield
+        finally:
+            self._delay.unlink()
+
+    @property
+    def _delay(self) -> Path:
+        return self.folder / "delay"
 
     def freeze(self) -> None:
         """SIGSTOP: connections open, and nothing answers."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from logsvc.bus.kafka_admin import KafkaAdmin
 from logsvc.config import Kafka
 from tests.support.ports import free_port
 from tests.support.wait import eventually
@@ -110,6 +111,19 @@ class Cluster:
         for broker in self.brokers:
             broker.kill()
         self.start()
+
+    async def leader(self, settings: Kafka, topic: str, partition: int) -> Broker:
+        """The broker that a partition is written to."""
+        async with KafkaAdmin.open(settings) as admin:
+            found = await admin.describe(topic)
+        leader = next(each["leader"] for each in found if each["partition"] == partition)
+        return next(broker for broker in self.brokers if broker.node == leader)
+
+    async def is_in_sync(self, settings: Kafka, topic: str) -> bool:
+        """Whether each replica has what its leader has."""
+        async with KafkaAdmin.open(settings) as admin:
+            found = await admin.describe(topic)
+        return all(len(each["isr"]) == len(each["replicas"]) for each in found)
 
     def settings(self, listener: str = "PLAINTEXT", **others: object) -> Kafka:
         """Settings with a prefix that no other test has."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 _NUMBERED = re.compile(rb"writer=(\S+) seq=(\d+)\b")
 
+_FIRST = 5
+"""Numbers that a verdict names."""
+
 
 def numbered(writer: str, seq: int, text: bytes = b"") -> bytes:
     """A message that a Tally recognises: `writer=<writer> seq=<seq> <text>`."""
@@ -36,6 +39,8 @@ class Tally:
         """`from_start=False`: a tail that joins late; each writer counts from the first number seen of it."""
         self._from_start = from_start
         self._writers: dict[str, _Writer] = {}
+        self._again: list[str] = []
+        """The first numbers that were doubled or misordered."""
 
     def feed(self, text: bytes | str) -> int:
         """Take any text in order: a message, a line in any format, or many. Returns how many numbers were in it."""
@@ -53,10 +58,14 @@ class Tally:
         writer.lines += 1
         if seq == writer.next:
             writer.next += 1
-        elif seq > writer.next:
+            return
+        if seq > writer.next:
             writer.missing.update(range(writer.next, seq))
             writer.next = seq + 1
-        elif seq in writer.missing:
+            return
+        if len(self._again) < _FIRST:
+            self._again.append(f"{name} {seq} after {writer.next - 1}")
+        if seq in writer.missing:
             writer.missing.remove(seq)
             writer.misordered += 1
         elif seq < writer.base:
@@ -104,8 +113,9 @@ class Tally:
         assert not foreign, f"numbers that nobody wrote, of {sorted(foreign)}"
 
     def _places(self) -> str:
-        holes = {name: sorted(writer.missing)[:5] for name, writer in self._writers.items() if writer.missing}
-        return f"; first missing: {holes}" if holes else ""
+        holes = {name: sorted(writer.missing)[:_FIRST] for name, writer in self._writers.items() if writer.missing}
+        again = f"; first again: {', '.join(self._again)}" if self._again else ""
+        return (f"; first missing: {holes}" if holes else "") + again
 
     def __str__(self) -> str:
         return (

@@ -1,7 +1,10 @@
 """The service as roles under load: writers on two nodes, collectors, stores, servers, and clients that come back."""
 
 import asyncio
+import math
+import random
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,59 +17,63 @@ from logsvc.bus.kafka import KafkaBus
 from logsvc.config import ClickHouse as Settings
 from logsvc.model import EVERYTHING, AppId, Cursor
 from logsvc.store.server import ServerStore
-from tests.chaos.readers import FORMS, Tail, history
-from tests.chaos.writer import Report, Writer, Writing
+from tests.chaos.kafka.form import CROWD, NODES, Form
+from tests.chaos.proxy import Proxy, cutting
+from tests.chaos.readers import FORMS, Seen, Tail, history
+from tests.chaos.writer import Node
 from tests.support import Tally, until
 from tests.support.clickhouse import ClickHouse
-from tests.support.kafka import Cluster, cluster
+from tests.support.kafka import Broker, Cluster, cluster
 from tests.support.roles import Platform, Role, Serving
 
-CROWD = "crowd"
-"""The app that many tails watch."""
+PARTITIONS = 6
+BEHIND = 120.0
+"""Seconds within which all that was written has to be everywhere; on a machine that has much else to do."""
+CUT = 20_000
+"""Most bytes until a connection is cut."""
 
-LOADS = {
-    "node-1": (Writing(("web.1", "worker.1"), app="shop", rate=250), Writing(("web.1",), app=CROWD, rate=40)),
-    "node-2": (Writing(("web.1", "web.2"), app="blog", rate=250), Writing(("clock.1",), app="quiet", rate=40)),
-}
-
-DELIVERY = 6
-"""Seconds that a collector waits for Kafka."""
-
-SETTINGS = {"kafka.delivery_timeout": DELIVERY, "http.grace": 5, "log.level": "info"}
-
-AWAY = "The store is away: older lines come when it is back"
+Written = dict[str, dict[str, int]]
+"""Lines by app and writer."""
 
 
 @dataclass(slots=True)
 class Watched:
-    """One tail, and for how long it had no line."""
+    """One tail, and since when it has been live again."""
 
     app: str
     form: str
     tail: Tail
-    lines: int = 0
-    moved: float = 0.0
-    silence: float = 0.0
+    live: float | None = None
 
-    def look(self, now: float) -> None:
-        if self.tail.seen.lines != self.lines:
-            self.lines, self.moved = self.tail.seen.lines, now
-        self.silence = max(self.silence, now - self.moved)
+    @property
+    def is_whole(self) -> bool:
+        """Whether its lines are to be those of history, byte by byte."""
+        return self.app != CROWD and self.form != "text"
+
+    def look(self, since: float) -> None:
+        if self.live is None and self.tail.seen.newest >= since:
+            self.live = time.time()
 
 
 @dataclass(slots=True)
 class Rig:
     """All of it."""
 
+    form: Form
     platform: Platform
     kafka: Cluster
     clickhouse: ClickHouse
     collectors: list[Role]
     stores: list[Role]
     servers: list[Serving]
-    writers: dict[str, Writer]
+    nodes: list[Node]
+    wire: Proxy
+    """Some tails go through it."""
     watched: list[Watched]
-    partitions: int
+    epoch: int = 1
+    partitions: int = PARTITIONS
+    since: float = math.inf
+    """Unix seconds: lines that are written from then on have to come again."""
     ended: list[str] = field(default_factory=list)
     """Roles that ended by themselves, and were started again as a platform does it."""
 
@@ -82,48 +89,91 @@ class Rig:
 
     @asynccontextmanager
     async def measured(self) -> AsyncIterator[None]:
-        """For how long each tail has no line, until each has one again that came after the block."""
-        now = time.monotonic()
+        """Look at how tails fare with a fault, until each of them is live again."""
+        self.since = math.inf
         for each in self.watched:
-            each.lines, each.moved, each.silence = each.tail.seen.lines, now, 0.0
+            each.live, each.tail.seen.latency = None, 0.0
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(self._look())
             yield
-            marks = [each.tail.seen.lines for each in self.watched]
-
-            def all_go_on() -> bool:
-                self.revive()
-                return all(each.tail.seen.lines > mark for each, mark in zip(self.watched, marks, strict=True))
-
-            await until(all_go_on, 60, "every tail goes on")
+            if self.since == math.inf:
+                self.over()
+            await self.live()
             looking.cancel()
+
+    def over(self) -> None:
+        """A fault is over, or something was killed that others stand in for: from now on lines have to come."""
+        self.since = time.time()
+
+    async def live(self) -> None:
+        """Wait until each tail has a line that was written after `over`."""
+
+        def all_go_on() -> bool:
+            self.revive()
+            return all(each.live for each in self.watched)
+
+        await until(all_go_on, BEHIND, "every tail goes on")
+
+    @property
+    def recovery(self) -> float:
+        """Seconds from `over` until the last tail was live."""
+        return (self.last.live or math.inf) - self.since
+
+    @property
+    def last(self) -> Watched:
+        """The tail that was live last."""
+        return max(self.watched, key=lambda each: each.live or math.inf)
+
+    @property
+    def latency(self) -> float:
+        return max(each.tail.seen.latency for each in self.watched)
 
     async def _look(self) -> None:
         while True:
-            now = time.monotonic()
             for each in self.watched:
-                each.look(now)
+                each.look(self.since)
             # A sample now and then of how tails fare; nothing waits for it.
             await asyncio.sleep(0.02)
 
+    async def leader(self) -> Broker:
+        """The broker through which the lines of the crowd go."""
+        partition = AppId("local", CROWD).partition(self.partitions)
+        return await self.kafka.leader(self.platform.bus, self.topic, partition)
+
+    async def in_sync(self) -> None:
+        """Wait until each broker has everything again: then the next one may fail."""
+        await until(lambda: self.kafka.is_in_sync(self.platform.bus, self.topic), BEHIND, "brokers to have caught up")
+
+    @property
+    def topic(self) -> str:
+        return f"{self.platform.bus.prefix}.{self.epoch}"
+
+    async def migrate(self, partitions: int) -> None:
+        await self.platform.migrate(partitions)
+        self.epoch, self.partitions = self.epoch + 1, partitions
+
     def tell(self) -> None:
         """Files of which everything has arrived may be deleted."""
-        for app, writer in self.writers.items():
-            tail = next(each.tail for each in self.watched if each.app == app)
-            for name in writer.names:
-                writer.tell(name, tail.seen.tally.next(name))
+        tallies = {each.app: each.tail.seen.tally for each in self.watched}
+        for node in self.nodes:
+            for writing in node.writings:
+                for name in writing.writers:
+                    node.tell(writing.app, name, tallies[writing.app].next(name))
 
-    async def finish(self) -> dict[str, Report]:
-        """Let writers stop, and wait until every tail has every line; what was written, by app."""
-        reports = {app: await asyncio.to_thread(writer.finish) for app, writer in self.writers.items()}
+    async def finish(self) -> Written:
+        """Let writers stop, and wait until every tail has every line; what was written."""
+        written: Written = defaultdict(dict)
+        for node in self.nodes:
+            for app, lines in (await asyncio.to_thread(node.finish)).items():
+                written[app] |= lines
         for each in self.watched:
-            written = reports[each.app].written
-            await until(lambda each=each, written=written: each.tail.seen.tally.complete(written), 60, "the last lines")
-        return reports
+            all_came = lambda each=each: each.tail.seen.tally.complete(written[each.app])  # noqa: E731 - for one wait
+            await until(all_came, BEHIND, "the last lines")
+        return written
 
-    async def read_history(self, app: str) -> set[tuple[int, str]]:
-        """What each server gives as all of an app's lines, by digest."""
-        return {(await history(server.logs(app))).digest for server in self.servers}
+    async def read_histories(self, app: str) -> list[Seen]:
+        """What each server gives as all of an app's lines."""
+        return [await history(server.logs(app)) for server in self.servers]
 
     async def read_store(self, apps: list[str]) -> dict[str, Tally]:
         """What ClickHouse alone has, once all there is on Kafka is stored."""
@@ -134,7 +184,7 @@ class Rig:
                 for number in sorted(epochs.all):
                     async with KafkaBus.open(self.platform.bus, number) as bus:
                         ends = [(await bus.bounds(partition)).end for partition in range(bus.partitions)]
-                        await until(lambda bus=bus, ends=ends: _has_all(bus, ends), 60, "all is stored")
+                        await until(lambda bus=bus, ends=ends: _has_all(bus, ends), BEHIND, "all is stored")
                     for app, tally in tallies.items():
                         identity = AppId("local", app)
                         partition = identity.partition(len(ends))
@@ -160,25 +210,31 @@ async def _read(store: ServerStore, app: AppId, at: Cursor, below: int, tally: T
 
 
 @asynccontextmanager
-async def rig(folder: Path, partitions: int, crowd: int) -> AsyncIterator[Rig]:
+async def rig(folder: Path, form: Form, rng: random.Random) -> AsyncIterator[Rig]:
     """Everything started and under load, every tail with lines. At the end all is killed that still runs."""
     async with AsyncExitStack() as stack:
-        starting = cluster(folder / "kafka")
+        starting = cluster(folder / "kafka", form.brokers)
         kafka = await asyncio.to_thread(starting.__enter__)
         stack.callback(starting.__exit__, None, None, None)
-        clickhouse = await stack.enter_async_context(ClickHouse(folder / "clickhouse"))
-        platform = Platform(folder, kafka, clickhouse, SETTINGS)
-        await platform.migrate(partitions)
-        collectors = [platform.collect(node) for node in LOADS]
-        stores = [platform.store(name) for name in ("1", "2")]
+        clickhouse = await stack.enter_async_context(ClickHouse(folder / "clickhouse", can_be_slow=True))
+        settings = {"kafka.delivery_timeout": form.delivery, "log.level": "info"}
+        platform = Platform(folder, kafka, clickhouse, settings)
+        await platform.migrate(PARTITIONS)
         servers = [platform.serve(name) for name in ("1", "2")]
-        writers = {
-            load.app: stack.enter_context(Writer(platform.node(node), load))
-            for node, loads in LOADS.items()
-            for load in loads
-        }
-        watched = [*_watched(servers, writers, crowd)]
-        made = Rig(platform, kafka, clickhouse, collectors, stores, servers, writers, watched, partitions)
+        wire = await stack.enter_async_context(cutting(_ports(servers), rng, CUT))
+        wire.cutting = False
+        made = Rig(
+            form=form,
+            platform=platform,
+            kafka=kafka,
+            clickhouse=clickhouse,
+            collectors=[platform.collect(node) for node in NODES],
+            stores=[platform.store(name) for name in ("1", "2")],
+            servers=servers,
+            nodes=[stack.enter_context(Node(platform.node(node), [*form.writings(node)])) for node in NODES],
+            wire=wire,
+            watched=[*_watched(form, servers, wire)],
+        )
         for role in made.roles:
             await stack.enter_async_context(role)
             role.launch()
@@ -187,21 +243,37 @@ async def rig(folder: Path, partitions: int, crowd: int) -> AsyncIterator[Rig]:
         tasks = await stack.enter_async_context(_Tails())
         for each in made.watched:
             tasks.start(each.tail)
-        await until(lambda: all(each.tail.seen.lines for each in made.watched), 60, "every tail has a line")
+        await until(lambda: all(each.tail.seen.lines for each in made.watched), BEHIND, "every tail has a line")
         yield made
 
 
-def _watched(servers: list[Serving], apps: dict[str, Writer], crowd: int) -> Iterator[Watched]:
-    """One tail an app and form, and a crowd; each goes from server to server as it reconnects."""
-    for number, (app, form) in enumerate((app, form) for app in apps for form in FORMS):
-        yield Watched(app, form, Tail(_elsewhere(servers, app, number), form))
-    for number in range(crowd):
-        yield Watched(CROWD, "sse", Tail(_elsewhere(servers, CROWD, number)))
+def _watched(form: Form, servers: list[Serving], wire: Proxy) -> Iterator[Watched]:
+    """A tail of each app, all forms of one app, the same through a wire that is cut, and a crowd that comes later.
+
+    Each goes from server to server as it reconnects.
+    """
+    for number, app in enumerate(form.apps):
+        kind = FORMS[number % len(FORMS)]
+        yield Watched(app, kind, Tail(_elsewhere(servers, app, number), kind))
+    for number, kind in enumerate(FORMS):
+        yield Watched(form.apps[1], kind, Tail(_elsewhere(servers, form.apps[1], number), kind))
+        yield Watched(form.apps[2], kind, Tail(lambda: _through(wire, form.apps[2]), kind))
+    for number in range(form.crowd):
+        yield Watched(CROWD, "sse", Tail(_elsewhere(servers, CROWD, number), from_start=False))
 
 
 def _elsewhere(servers: list[Serving], app: str, first: int) -> Callable[[], str]:
     order = cycle(servers[first % len(servers) :] + servers[: first % len(servers)])
     return lambda: next(order).logs(app)
+
+
+def _ports(servers: list[Serving]) -> Callable[[], int]:
+    order = cycle(servers)
+    return lambda: next(order).port
+
+
+def _through(wire: Proxy, app: str) -> str:
+    return f"http://127.0.0.1:{wire.port}/v1/apps/{app}/logs"
 
 
 class _Tails:
