@@ -164,7 +164,10 @@ class Timeline:
     async def forgotten(self, at: Cursor) -> str | None:
         """What to tell a reader whose cursor is older than what is kept; None where nothing can be missing."""
         leg = self._leg(at)
-        if at == self.start or at >= await leg.stored():
+        window = leg.window()
+        if at == self.start or (window is not None and window.first <= at.offset):
+            return None
+        if at >= await leg.stored():
             return None
         oldest = await self._store.first(self.app, at.epoch)
         if oldest is not None and oldest.offset <= at.offset:

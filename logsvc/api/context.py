@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -60,6 +61,8 @@ class Context:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     known_apps: set[AppId] = field(default_factory=set)
     """Apps that are known to have lines; only ever a subset of what there is."""
+    asking: WeakValueDictionary[AppId, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """Held by whoever finds out whether an app has lines."""
     tails: int = 0
 
     @contextmanager

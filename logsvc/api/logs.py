@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, HttpVersion11, web
 
 from logsvc.access.audit import audit
 from logsvc.access.grant import Grant
@@ -97,10 +97,14 @@ def timeline_of(request: web.Request, context: Context) -> Timeline:
 
 async def require_app(timeline: Timeline, context: Context, *, found: bool = False) -> None:
     """Raise Problem where there is no such app; `found`: a line of it has been seen."""
-    if timeline.app not in context.known_apps:
-        if not found and not await timeline.exists():
-            raise no_such_app(timeline.app.app)
-        context.known_apps.add(timeline.app)
+    if timeline.app in context.known_apps:
+        return
+    if not found:
+        # One at a time: of a thousand tails that come back at once, the first one asks for all.
+        async with context.asking.setdefault(timeline.app, asyncio.Lock()):
+            if timeline.app not in context.known_apps and not await timeline.exists():
+                raise no_such_app(timeline.app.app)
+    context.known_apps.add(timeline.app)
 
 
 @asynccontextmanager
@@ -127,12 +131,14 @@ async def _stream(request: web.Request, delivery: Delivery, delivered: Delivered
     encoder = encoder_for(", ".join(request.headers.getall("Accept-Encoding", [])))
     if encoder is not None:
         response.headers["Content-Encoding"] = encoder.name
+    if request.version >= HttpVersion11:
+        response.enable_chunked_encoding()
     await response.prepare(request)
     if request.method == "HEAD":
         return response
     try:
         async with hold():
-            await _write(response, delivery, encoder, delivered)
+            await _write(request, response, delivery, encoder, delivered)
         await _close(request, response, delivery, encoder)
     except LogsvcError as error:
         # The answer has begun, so it can't become an error: a client sees that it is cut, and comes again.
@@ -143,15 +149,36 @@ async def _stream(request: web.Request, delivery: Delivery, delivered: Delivered
 
 
 async def _write(
-    response: web.StreamResponse, delivery: Delivery, encoder: Encoder | None, delivered: Delivered
+    request: web.Request,
+    response: web.StreamResponse,
+    delivery: Delivery,
+    encoder: Encoder | None,
+    delivered: Delivered,
 ) -> None:
+    shared = response.chunked and encoder is None
+    if shared:
+        request.writer.send_headers()
     try:
         async for frame in delivery.frames():
-            if frame.data:
+            if not frame.data:
+                continue
+            if shared:
+                await _write_chunk(request, frame.chunk)
+            else:
                 await response.write(frame.data if encoder is None else encoder.encode(frame.data))
-                delivered.add(frame.lines, len(frame.data))
+            delivered.add(frame.lines, len(frame.data))
     finally:
         delivered.flush()
+
+
+async def _write_chunk(request: web.Request, chunk: bytes) -> None:
+    """What `StreamResponse.write` does for bytes that are a chunk already; it takes as long as the kernel's part."""
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ClientConnectionResetError("the client has gone")
+    transport.write(chunk)
+    if transport.get_write_buffer_size():
+        await request.writer.drain()
 
 
 async def _close(

@@ -3,6 +3,8 @@
 import asyncio
 import time
 import zlib
+from collections import Counter
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
@@ -319,6 +321,46 @@ async def test_a_tail_that_waits_for_the_store_ends_when_the_service_stops(store
             await stop(served.rig, served.context)
             assert await events.next() is None
             assert events.stream.retry == 500
+
+
+class Counting(Away):
+    """The real store, and how often it was asked what."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.asked: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked[name] += 1
+        return super().__getattr__(name)
+
+
+async def test_tails_that_come_back_to_another_server_ask_the_store_nothing(store: Store) -> None:
+    """As after a server was killed: what the window has, nobody looks for in history."""
+    counting = Counting(store)
+    async with serving(counting) as served, AsyncExitStack() as stack:  # type: ignore[arg-type]  # as above
+        await served.rig.write(1)
+        await stack.enter_async_context(served.rig.router.watch(served.rig.app))
+        await served.rig.write(2)
+        await served.rig.window_is_full()
+        await served.rig.store_upto(2)
+        counting.asked.clear()
+        seen = Cursor(served.rig.bus.epoch, 0, 0, 0)
+        async with served.get(f"tail=true&after={seen}", **NDJSON) as answer:
+            lines = Lines(answer)
+            assert [(await lines.object())["message"] for _ in range(2)] == served.all()[1:]
+        assert not counting.asked
+
+
+async def test_tails_that_come_together_ask_once_whether_there_is_their_app(store: Store) -> None:
+    counting = Counting(store)
+    async with serving(counting) as served, AsyncExitStack() as stack:  # type: ignore[arg-type]  # as above
+        await served.rig.write(1)
+        await served.rig.store_upto(1)
+        counting.asked.clear()
+        tails = [stack.enter_async_context(served.get("tail=true&num=0", **NDJSON)) for _ in range(20)]
+        assert {answer.status for answer in await asyncio.gather(*tails)} == {200}
+        assert counting.asked["exists"] == 1
 
 
 class Breaking(Away):
