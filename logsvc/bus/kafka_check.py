@@ -31,6 +31,7 @@ async def check(settings: Kafka) -> list[Finding]:
         ):
             findings += await _topic(settings, admin, control_topic(settings.prefix), None)
             findings += await _rights(settings, queries, control_topic(settings.prefix), {"READ"})
+            findings.append(await _names(settings, queries))
             findings += await _dead(settings, admin, queries)
             for epoch in epochs.all.values():
                 if epoch.sealed is None or epoch is epochs.current:
@@ -51,6 +52,17 @@ async def _reachable(settings: Kafka) -> str:
     except ConfigError as error:
         return str(error)
     return "" if why is None else why.text
+
+
+async def _names(settings: Kafka, queries: KafkaQueries) -> Finding:
+    """Whether Kafka keeps the names under which writers fence one another."""
+    wanted = f"the right to write to those that begin with {settings.prefix}"
+    try:
+        await queries.producer(f"{settings.prefix}/check")
+    except BusError as error:
+        advice = "Grant WRITE on them, and see that brokers can make the topic __transaction_state."
+        return Finding("transactional ids", False, str(error), wanted, advice)
+    return Finding("transactional ids", True, "granted", wanted)
 
 
 async def _rights(settings: Kafka, queries: KafkaQueries, name: str, wanted: set[str]) -> list[Finding]:

@@ -5,11 +5,13 @@ import pytest
 from logsvc.bus.dead_letters import set_aside
 from logsvc.bus.kafka_admin import KafkaAdmin, migrate
 from logsvc.bus.kafka_check import check
+from logsvc.findings import Finding
 from logsvc.model import AppId
 from tests.support.bus import PARTITIONS
 from tests.support.kafka import Cluster
 from tests.support.ports import free_port
 from tests.support.store import chunk_of, stream_of
+from tests.support.wait import until
 
 
 async def test_what_migrate_made_passes(kafka: Cluster):
@@ -45,7 +47,11 @@ async def test_a_topic_that_was_set_otherwise(kafka: Cluster, setting: str, wron
     name = f"{settings.prefix}.1"
     async with KafkaAdmin.open(settings) as admin:
         await admin.set_config(name, {setting: wrong})
-    (bad,) = [finding for finding in await check(settings) if not finding.ok]
+
+    async def found() -> list[Finding]:
+        return [finding for finding in await check(settings) if not finding.ok]
+
+    (bad,) = await until(found, what="the broker to have heard of it")
     assert (bad.name, bad.found) == (f"{name} {setting}", wrong)
     assert bad.todo.startswith(f"Set {setting} of {name} to ")
 
