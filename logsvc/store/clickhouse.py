@@ -21,13 +21,15 @@ class ClickHouseStore:
     """A Store (see protocol.py) on any engine.
 
     `keep` is the retention in days by class; other classes are kept. `cluster` names the one whose servers replicate
-    the tables, where there are several.
+    the tables, where there are several. `views`: read through those, as a user who has no rights on the tables.
     """
 
-    def __init__(self, engine: Engine, keep: Mapping[int, int] | None = None, *, cluster: str = "") -> None:
+    def __init__(
+        self, engine: Engine, keep: Mapping[int, int] | None = None, *, cluster: str = "", views: bool = False
+    ) -> None:
         self._engine = engine
         self._keep = dict(keep or {})
-        self._cluster = cluster
+        self._cluster, self._views = cluster, views
 
     # reading
 
@@ -145,4 +147,5 @@ class ClickHouseStore:
         await self._engine.close()
 
     async def _query(self, query: sql.Query) -> Sequence[Sequence[Any]]:
+        query = sql.through_views(query) if self._views else query
         return await self._engine.query(query.sql, query.parameters)

@@ -22,7 +22,7 @@ Migration = tuple[int, str]
 """Version and SQL text."""
 
 _FILE = re.compile(r"(\d{4})_\w+\.sql", re.ASCII)
-_CREATE = re.compile(r"^(CREATE (?:TABLE|MATERIALIZED VIEW) IF NOT EXISTS \w+)", re.MULTILINE)
+_CREATE = re.compile(r"^(CREATE (?:TABLE|VIEW|MATERIALIZED VIEW) IF NOT EXISTS \w+)", re.MULTILINE)
 _ALTER = re.compile(r"^(ALTER TABLE \w+)", re.MULTILINE)
 _ENGINE = re.compile(r"^(\) ENGINE = )(\w*MergeTree)\b", re.MULTILINE)
 

@@ -206,7 +206,7 @@ class ServerStore(ClickHouseStore):
     def __init__(self, settings: ClickHouse, keep: Mapping[int, int] | None = None) -> None:
         """`keep` is the retention in days by class. Raises ConfigError for an address that can't be used."""
         self._server = ServerEngine(settings)
-        super().__init__(self._server, keep, cluster=settings.cluster)
+        super().__init__(self._server, keep, cluster=settings.cluster, views=True)
 
     @classmethod
     async def open(cls, settings: ClickHouse, keep: Mapping[int, int] | None = None) -> Self:
