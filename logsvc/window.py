@@ -27,6 +27,8 @@ class Feed:
 
     def __init__(self, pace: float = 0.004, slowest: float = 0.05) -> None:
         self.watchers = 0
+        self.wakes = 0
+        """Wake-ups so far: whoever was busy meanwhile sees that there was one."""
         self.frames: dict[object, Any] = {}
         """What readers made of the newest chunks, for others at the same place; forgotten at each wake-up."""
         self._pace = pace
@@ -34,7 +36,7 @@ class Feed:
         self._chunks: list[Chunk] = []
         self._offsets: list[int] = []
         self._start = 0
-        self._changed = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._woken = 0.0
 
@@ -72,9 +74,15 @@ class Feed:
     def newest(self) -> Chunk | None:
         return self._chunks[-1] if len(self) else None
 
+    def goes_beyond(self, at: Cursor) -> bool:
+        """Whether there is a chunk at `at.offset` or behind it."""
+        return len(self) > 0 and self._offsets[-1] >= at.offset
+
     async def changed(self) -> None:
         """Wait for the next wake-up."""
-        await self._changed.wait()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
 
     def wake(self) -> None:
         """Let everyone who waits look again."""
@@ -83,8 +91,11 @@ class Feed:
             self._timer = None
         self._woken = asyncio.get_running_loop().time()
         self.frames.clear()
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self.wakes += 1
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def remember(self, key: object, frame: Any) -> None:
         """Keep a frame for readers at the same place, while there is room."""

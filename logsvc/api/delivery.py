@@ -6,9 +6,9 @@ HTTP answers and WebSockets differ in how they send frames, not in which.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
 
 from logsvc import metrics
 from logsvc.api.context import Context
@@ -26,12 +26,23 @@ LONGEST_PAUSE = 2.0
 """Seconds between tries of a tail to reach the store; each is twice the one before."""
 
 
-class Frame(NamedTuple):
+@dataclass(slots=True)
+class Frame:
     """Bytes for the client, and the place behind them. No data: nothing passed the filter on the way there."""
 
     data: bytes
     lines: int
     at: Cursor
+    live: bool = False
+    """Whether it is of the window, where a wake-up tells of all that is newer."""
+    _chunk: bytes = b""
+
+    @property
+    def chunk(self) -> bytes:
+        """The data as a chunk of HTTP/1.1 (RFC 9112 §7.1), made once for all clients."""
+        if not self._chunk:
+            self._chunk = b"%x\r\n%b\r\n" % (len(self.data), self.data)
+        return self._chunk
 
 
 class _Pulse:
@@ -162,6 +173,7 @@ class Delivery:
         behind = False
         at = self.at
         while (self._end is None or at < self._end) and left != 0:
+            wakes = 0 if self._feed is None else self._feed.wakes
             try:
                 frame = await self._next(at, left)
             except StoreAway:
@@ -191,9 +203,20 @@ class Delivery:
             if pulse.due:
                 pulse.beat()
                 yield Frame(self.form.heartbeat(at), 0, at)  # then look again: lines may have come meanwhile
-            elif not moved:
+            elif not moved or self._may_wait(frame, wakes):
+                behind = False
                 await self._feed.changed()
         self.complete = True
+
+    def _may_wait(self, frame: Frame, wakes: int) -> bool:
+        """Whether a look for what is behind the frame can be spared: nothing is there, and a wake-up will tell.
+
+        `wakes` is the feed's count from before the frame was read.
+        """
+        feed = self._feed
+        if feed is None or not frame.live or self._context.stopping.is_set():
+            return False
+        return feed.wakes == wakes and not feed.goes_beyond(frame.at)
 
     async def _stopping_within(self, seconds: float) -> bool:
         try:
@@ -221,16 +244,16 @@ class Delivery:
         step = await self._timeline.read(at, self._matcher, self._end)
         metrics.reads.labels(step.tier).inc()
         selections = step.selections if left is None else _first(step.selections, left)
-        frame = self._frame(selections, step.at)
+        frame = self._frame(selections, step.at, live=step.tier == "window" and left is None)
         if step.lost is not None:
             return self._notice(step.lost, step.at, "lost")
-        if step.tier == "window" and self._feed is not None and left is None:
+        if frame.live and self._feed is not None:
             self._feed.remember(key, frame)
         return frame
 
-    def _frame(self, selections: list[Selection], at: Cursor) -> Frame:
+    def _frame(self, selections: list[Selection], at: Cursor, *, live: bool = False) -> Frame:
         lines = sum(len(selection.numbers) for selection in selections)
-        return Frame(self.form.lines(selections) if selections else b"", lines, at)
+        return Frame(self.form.lines(selections) if selections else b"", lines, at, live)
 
 
 def _first(selections: list[Selection], count: int) -> list[Selection]:

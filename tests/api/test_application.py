@@ -89,7 +89,7 @@ async def test_pages_of_other_sites_are_refused(served: Served, origin: str, sta
             assert response.status == 403
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/apps/", "/v1/apps/demo", "/v1/apps/demo/logs/", "/v1/apps/a/b/logs"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/apps/", "/v1/apps/demo", "/v1/apps/demo/logs/", "/v1/apps/a/b/logs"])
 async def test_what_is_nowhere_is_a_problem_document(served: Served, path: str) -> None:
     async with served.client.get(served.url + path) as response:
         assert response.status == 404
