@@ -26,7 +26,8 @@ def tailed(servers: Servers, apps: int, rate: int, seconds: float, files: int) -
         written = write(rate, seconds, logs)
         ended = time.perf_counter()
         stored = roles.wait_rows(written + files)
-        lines = roles.lines_by_app()["app-0"]
+        cost = costs.figures(written)
+        lines = roles.lines_by_app(written + files)["app-0"]
         client.expect(lines - files // apps)
         roles.wait_stored("app-0", lines)
         return {
@@ -34,7 +35,7 @@ def tailed(servers: Servers, apps: int, rate: int, seconds: float, files: int) -
             **client.delays(),
             "tail_behind_s": client.last - ended,
             "stored_behind_s": stored,
-            **costs.figures(written),
+            **cost,
         }
 
 
@@ -46,9 +47,11 @@ def unwatched(servers: Servers, rate: int, seconds: float, files: int) -> dict[s
         costs = Costs(roles.processes)
         written = write(rate, seconds, logs)
         roles.wait_rows(written + files)
+        cost = costs.figures(written)
+        roles.lines_by_app(written + files)
         read = re.search(rb"^logsvc_window_chunks_total (\S+)$", roles.get("/metrics"), re.MULTILINE)
         assert read is not None
-        return {"chunks_read": float(read[1]), **costs.figures(written)}
+        return {"chunks_read": float(read[1]), **cost}
 
 
 def main() -> None:

@@ -26,7 +26,9 @@ def measure(servers: Servers, lines: int) -> dict[str, float]:
         uvloop.run(put(made, lines))
         with running(made, ["store"]) as roles:
             costs = Costs(roles.processes)
-            return {"lines_per_s": lines / roles.wait_rows(lines), **costs.figures(lines)}
+            figures = {"lines_per_s": lines / roles.wait_rows(lines), **costs.figures(lines)}
+            roles.lines_by_app(lines)
+            return figures
 
 
 def main() -> None:

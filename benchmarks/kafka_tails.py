@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ import uvloop
 from benchmarks.fanout import Tail
 from benchmarks.path import request_for, write, writer
 from benchmarks.report import Report, median, percentile
-from benchmarks.roles import PARTITIONS, Costs, Roles, Servers, platform, running, servers
+from benchmarks.roles import PARTITIONS, Costs, Servers, platform, running, servers
 from benchmarks.service import HELLO, make_pod
 from logsvc.api.context import LOCAL_TENANT
 from logsvc.model import AppId
@@ -109,16 +110,15 @@ def many(servers: Servers, apps: int, tails: int, rate: int, seconds: float) -> 
         written = write(rate, seconds, logs)
         stored = roles.wait_rows(written + apps)
         figures = costs.figures(written)
-        delivered = _compare(reader, roles, tails)
+        delivered = _compare(reader, roles.lines_by_app(written + apps), tails)
         reader.communicate()
         return {"delivered": delivered, "stored_behind_s": stored, **figures}
 
 
-def _compare(reader: "subprocess.Popen[str]", roles: Roles, tails: int) -> int:
+def _compare(reader: "subprocess.Popen[str]", history: Mapping[str, int], tails: int) -> int:
     """Wait until each tail has what history has of its app, all in order; the number of lines."""
     assert reader.stdin is not None
     assert reader.stdout is not None
-    history = roles.lines_by_app()
     wanted = [history[f"app-{number}"] - HELLO.count(b"\n") for number in range(tails)]
     end = time.perf_counter() + 10
     while True:
