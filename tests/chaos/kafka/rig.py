@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -112,7 +112,11 @@ class Rig:
             self.revive()
             return all(each.live for each in self.watched)
 
-        await until(all_go_on, BEHIND, "every tail goes on")
+        try:
+            await until(all_go_on, BEHIND, "every tail goes on")
+        except AssertionError as error:
+            waiting = Counter(f"{each.app} as {each.form}" for each in self.watched if not each.live)
+            raise AssertionError(f"{error}; waiting: {dict(waiting)}") from error
 
     @property
     def recovery(self) -> float:
