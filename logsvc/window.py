@@ -31,6 +31,7 @@ class Feed:
         """Wake-ups so far: whoever was busy meanwhile sees that there was one."""
         self.frames: dict[object, Any] = {}
         """What readers made of the newest chunks, for others at the same place; forgotten at each wake-up."""
+        self._loop = asyncio.get_running_loop()  # kept: asking for it is a system call in Python 3.11
         self._pace = pace
         self._slowest = slowest
         self._chunks: list[Chunk] = []
@@ -80,7 +81,7 @@ class Feed:
 
     async def changed(self) -> None:
         """Wait for the next wake-up."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = self._loop.create_future()
         self._waiting.append(waiter)
         await waiter
 
@@ -89,7 +90,7 @@ class Feed:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._woken = asyncio.get_running_loop().time()
+        self._woken = self._loop.time()
         self.frames.clear()
         self.wakes += 1
         waiting, self._waiting = self._waiting, []
@@ -103,9 +104,8 @@ class Feed:
             self.frames[key] = frame
 
     def _schedule(self) -> None:
-        loop = asyncio.get_running_loop()
         pause = min(self._slowest, self._pace + self.watchers * 50e-6)
-        self._timer = loop.call_at(max(loop.time(), self._woken + pause), self.wake)
+        self._timer = self._loop.call_at(max(self._loop.time(), self._woken + pause), self.wake)
 
     def clear(self) -> None:
         """Forget all chunks; who waits goes on elsewhere."""

@@ -67,7 +67,7 @@ class _Collecting:
             )
             async with opened(opening, f"epoch {epoch.number}", self._health.waited_out) as bus:
                 if not self._health.started:
-                    self._health.started = True
+                    self._health.start()
                     say(f"logsvc collects the files of node {self._node}")
                 if bus.sealed is None:
                     await self._collect(bus)

@@ -19,7 +19,7 @@ from logsvc.errors import ConfigError
 from logsvc.model import AppId
 from logsvc.router import Router
 from logsvc.service.access import access_of, require_tokens
-from logsvc.service.lifecycle import say, signals
+from logsvc.service.lifecycle import say, settle, signals
 from logsvc.service.procfile import make_runner, until_stopped
 from logsvc.service.retention import retain
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
@@ -68,6 +68,7 @@ async def develop(asked: Development) -> int:
         try:
             async with listening(core.context, host, asked.settings.http.port, asked.settings.http.grace) as url:
                 core.context.ready.set()
+                settle()
                 say(_greeting(url, asked))
                 try:
                     return await _collect(asked, core, runner, reading)
@@ -189,4 +190,6 @@ def _greeting(url: str, asked: Development) -> str:
     return f"""logsvc is ready at {url} (Ctrl-C stops it). In a second terminal:
 
     {port}.venv/bin/paas logs --tail -a {asked.app}
+
+or in a browser: {url}/apps/{asked.app}
 """

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from logsvc import telemetry
 from logsvc.config import Probe
 from logsvc.errors import LogsvcError
-from logsvc.service.lifecycle import first_of, say, signals
+from logsvc.service.lifecycle import first_of, say, settle, signals
 from logsvc.waiting import AWAY, TROUBLE, waits
 
 
@@ -20,6 +20,12 @@ class Health:
         self.stopping = False
         self.trouble: Callable[[], str | None] = lambda: None
         """What keeps the part that works now from it."""
+
+    def start(self) -> None:
+        """The role has opened what it needs."""
+        if not self.started:
+            self.started = True
+            settle()
 
     @property
     def waited_out(self) -> tuple[type[LogsvcError], ...]:

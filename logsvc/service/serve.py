@@ -45,7 +45,7 @@ async def _serve(settings: Settings, health: Health) -> None:
         context = await serving.open()
         async with listening(context, http.host, http.port, http.grace) as url:
             context.ready.set()
-            health.started = True
+            health.start()
             say(f"logsvc serves at {url}")
             try:
                 await serving.run()

@@ -58,7 +58,7 @@ class _Storing:
             )
             async with opened(opening, f"epoch {epoch.number}", self._health.waited_out) as bus:
                 if not self._health.started:
-                    self._health.started = True
+                    self._health.start()
                     say("logsvc stores what is on Kafka")
                 await keep_up(partial(self._store, bus), f"the store, in epoch {epoch.number},")
             epoch = await next_epoch(self._epochs, epoch.number)
