@@ -129,6 +129,23 @@ class Sessions(Group):
     """Seconds after which a session ends in any case."""
 
 
+class Limits(Group):
+    """What a tenant may have in one process, by the plan of its tokens; without tokens there are no limits."""
+
+    default: str = "standard"
+    """Plan of tokens that name none, or none of those in `tails`."""
+    tails: dict[str, Annotated[int, Field(ge=0)]] = {"free": 5, "starter": 20, "standard": 100, "pro": 1000}
+    """Tails at once; the next one is refused with 429."""
+    query_seconds: dict[str, Annotated[float, Field(gt=0)]] = {"free": 5.0, "starter": 10.0, "standard": 20.0}
+    """Seconds that one statement in the store may take."""
+    read_bytes: dict[str, Count] = {"free": GiB, "starter": 4 * GiB, "standard": 16 * GiB}
+    """Bytes that one statement in the store may read, uncompressed."""
+    push_bytes: dict[str, Count] = {"free": MiB // 4, "starter": MiB, "standard": 4 * MiB, "pro": 16 * MiB}
+    """Bytes a second of pushed lines; ten seconds' worth may come at once."""
+    retention: dict[str, Annotated[int, Field(ge=0, le=7)]] = {}
+    """Retention class of pushed lines (see `store.retention_days`); 0 for a plan that isn't here."""
+
+
 class Tail(Group):
     """Live reading."""
 
@@ -286,6 +303,7 @@ class Settings(BaseSettings):
     probe: Probe = Probe()
     auth: Auth = Auth()
     sessions: Sessions = Sessions()
+    limits: Limits = Limits()
     tail: Tail = Tail()
     collect: Collect = Collect()
     bus: Bus = Bus()

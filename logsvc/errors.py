@@ -4,7 +4,8 @@
     ├── ConfigError          settings, a Procfile or a data folder that can't be used as given
     ├── AccessError          who asks may not have it
     │   ├── BadToken         a token that is not valid, or no more
-    │   └── KeysAway         tokens can't be checked now
+    │   ├── KeysAway         tokens can't be checked now
+    │   └── OverLimit        more than the plan allows
     ├── ClientError          what the `paas` command tells its user before it ends
     │   ├── Refused          the service answers that it won't: trying again is no use
     │   └── Unavailable      the service can't be reached, or its answer broke off: trying again may help
@@ -20,6 +21,7 @@
     │   ├── Sealed           an epoch of the bus that takes no more records
     │   └── NewerFormat      a record written by a newer logsvc: stop, never skip
     └── StoreError           the store refuses
+        ├── TooCostly        a read takes longer, or reads more, than it may
         └── StoreAway        the store can't be reached now; trying again may help
 
 A message is one plain sentence for whoever has to act on it; it holds no line content and no secret.
@@ -44,6 +46,14 @@ class BadToken(AccessError):
 
 class KeysAway(AccessError):
     """Tokens can't be checked now, because the keys can't be had; trying again may help."""
+
+
+class OverLimit(AccessError):
+    """More than the plan allows; it may be had again in `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ClientError(LogsvcError):
@@ -124,6 +134,10 @@ class NewerFormat(BusError):
 
 class StoreError(LogsvcError):
     """The store refuses a statement."""
+
+
+class TooCostly(StoreError):
+    """A read takes longer, or reads more, than it may."""
 
 
 class StoreAway(StoreError):

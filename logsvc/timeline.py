@@ -67,9 +67,10 @@ class Tiers:
 class Timeline:
     """One app's log. Cheap to make: one for each request."""
 
-    def __init__(self, app: AppId, tiers: Tiers) -> None:
+    def __init__(self, app: AppId, tiers: Tiers, store: StoreReader | None = None) -> None:
+        """`store`: instead of that of the tiers, with limits."""
         self.app = app
-        self._tiers, self._store = tiers, tiers.store
+        self._tiers, self._store = tiers, store or tiers.store
         self._legs: list[Leg] = []
 
     def _all(self) -> list[Leg]:

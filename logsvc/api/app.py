@@ -18,7 +18,7 @@ from logsvc.api.pages import get_apps, get_ready, get_volume
 from logsvc.api.probe import get_health, get_metrics
 from logsvc.api.problems import Problem
 from logsvc.api.sessions import as_heroku, follow_session, get_app, post_session
-from logsvc.errors import BusError, StoreAway, StoreError
+from logsvc.errors import BusError, OverLimit, StoreAway, StoreError, TooCostly
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,11 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
     except web.HTTPException as error:
         detail = "There is nothing at this address." if error.status == 404 else error.reason
         return _with_headers(Problem(error.status, detail).response(), error)
+    except OverLimit as error:
+        return Problem(429, str(error), retry_after=error.retry_after).response()
+    except TooCostly as error:
+        metrics.over_limit.labels("read").inc()
+        return Problem(429, f"This is more than may be read at once: {error}.", retry_after=1).response()
     except (BusError, StoreAway) as error:
         return Problem(503, str(error), retry_after=1).response()
     except StoreError:

@@ -13,6 +13,7 @@ from logsvc import metrics
 from logsvc.access.buckets import Buckets
 from logsvc.access.gate import Gate
 from logsvc.access.leases import Lease, Leases
+from logsvc.access.limits import Limits
 from logsvc.access.sessions import Sessions
 from logsvc.api.problems import Problem
 from logsvc.model import AppId
@@ -36,6 +37,7 @@ class Access:
     sessions: Sessions = field(default_factory=Sessions)
     attempts: Buckets = field(default_factory=Buckets)
     """Tokens that were not valid, by address."""
+    limits: Limits = field(default_factory=Limits)
     failures: int = 30
     """How many of them a minute."""
     forwarded: bool = False

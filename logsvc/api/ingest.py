@@ -3,7 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 
 from aiohttp import web
 from aiohttp.http_exceptions import TransferEncodingError
@@ -11,7 +12,7 @@ from aiohttp.http_exceptions import TransferEncodingError
 from logsvc import metrics
 from logsvc.api.context import CONTEXT
 from logsvc.api.decoding import Decoder, decoder_for
-from logsvc.api.guard import app_of
+from logsvc.api.guard import GRANT, app_of
 from logsvc.api.problems import Problem, bad_parameter
 from logsvc.api.query import check_names, read_name
 from logsvc.errors import BadLine, BusError, FormatError, StoreAway
@@ -36,11 +37,13 @@ async def post_logs(request: web.Request) -> web.Response:
     decoder = decoder_for(request.headers.get("Content-Encoding", ""))
     if decoder is None:
         raise Problem(415, "Content-Encoding is gzip, deflate or zstd, or nothing.")
+    grant, limits = request[GRANT], request.app[CONTEXT].access.limits
+    limits.admit_push(grant)
     outcome = "failed"
     try:
-        async with request.app[CONTEXT].push.post(app, key) as post:
+        async with request.app[CONTEXT].push.post(app, key, limits.plan(grant).retention) as post:
             reader = reader_type(labels, stream, time.time_ns, post.start)
-            count = await _take(post, reader, _pieces(request, decoder))
+            count = await _take(post, reader, _pieces(request, decoder), partial(limits.pushed, grant))
         outcome = "taken"
     except BadLine as error:
         outcome = "refused"
@@ -72,13 +75,16 @@ def _read_head(request: web.Request) -> tuple[type[JsonReader | TextReader], Lab
     return reader, Labels(process, dyno), stream.encode()
 
 
-async def _take(post: Post, reader: Reader, pieces: AsyncIterator[bytes]) -> int:
-    """Read, append, wait, read on: the sender is held to the pace of the bus, and memory to one piece."""
-    count = 0
+async def _take(post: Post, reader: Reader, pieces: AsyncIterator[bytes], pushed: Callable[[int], float]) -> int:
+    """Read, append, wait, read on: the sender is held to the pace of the bus and its plan, and memory to one piece."""
+    count, pause = 0, 0.0
     async for data in pieces:
+        if pause:
+            await asyncio.sleep(pause)
         metrics.push_bytes.inc(len(data))
         if new := post.take(data):
             count += await _send(post, reader, reader.feed(new))
+        pause = pushed(len(data))
     post.finish()
     return count + await _send(post, reader, reader.finish())
 

@@ -29,6 +29,7 @@ from logsvc.formats.representations import (
     WebSocketMessages,
 )
 from logsvc.model import AppId
+from logsvc.store.protocol import ReadLimits
 from logsvc.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,8 @@ async def answer(
 ) -> web.StreamResponse:
     """What a query asks of an app, for as long as the grant holds, at most until `until` (Unix s)."""
     context = request.app[CONTEXT]
-    timeline = Timeline(app, context.tiers)
-    with context.admit_tail(form.name) if query.tail else contextlib.nullcontext():
+    timeline = limited_timeline(app, context, grant)
+    with _counted(context, form, grant) if query.tail else contextlib.nullcontext():
         async with _opened(timeline, context, query, form) as delivery:
             # Asked last: an answer that has lines says so by itself.
             await require_app(timeline, context, found=delivery.found)
@@ -69,6 +70,13 @@ async def answer(
             delivered = Delivered(form.name)
             with _audited(app, query, grant, delivered) if query.tail else contextlib.nullcontext():
                 return await send(request, delivery, delivered, partial(context.access.leases.hold, grant, until=until))
+
+
+@contextmanager
+def _counted(context: Context, form: Representation, grant: Grant) -> Iterator[None]:
+    """Raises OverLimit, Problem where there are too many tails."""
+    with context.access.limits.tail(grant), context.admit_tail(form.name):
+        yield
 
 
 @contextmanager
@@ -92,7 +100,16 @@ def _audited(app: AppId, query: Query, grant: Grant, delivered: Delivered) -> It
 
 def timeline_of(request: web.Request, context: Context) -> Timeline:
     """The timeline of the app that the URL names, which may not be there. Raises Problem where it can't be a name."""
-    return Timeline(app_of(request), context.tiers)
+    return limited_timeline(app_of(request), context, request[GRANT])
+
+
+def limited_timeline(app: AppId, context: Context, grant: Grant) -> Timeline:
+    """An app's timeline, with what the plan allows of the store."""
+    plan = context.access.limits.plan(grant)
+    if plan.query_seconds is None and plan.read_bytes is None:
+        return Timeline(app, context.tiers)
+    limits = ReadLimits(plan.query_seconds, plan.read_bytes)
+    return Timeline(app, context.tiers, context.tiers.store.limited(limits))
 
 
 async def require_app(timeline: Timeline, context: Context, *, found: bool = False) -> None:

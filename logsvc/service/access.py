@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from logsvc.access.gate import Gate
+from logsvc.access.limits import Limits
 from logsvc.access.sessions import Sessions
 from logsvc.api.context import Access
 from logsvc.config import Settings
@@ -28,6 +29,7 @@ async def access_of(settings: Settings) -> AsyncIterator[Access]:
     keys = [key.get_secret_value().encode() for key in settings.sessions.keys]
     access = Access(
         sessions=Sessions(keys, settings.sessions.idle, settings.sessions.most),
+        limits=Limits(settings.limits if auth.on else None),
         failures=auth.failures,
         forwarded=http.forwarded,
         origins=frozenset(http.origins),

@@ -60,10 +60,13 @@ class PushSource:
         self._bus = bus
 
     @asynccontextmanager
-    async def post(self, app: AppId, key: str | None) -> AsyncIterator["Post"]:
-        """Begin a post, or go on with the one of the same key. Raises KeyInUse, StoreAway, BusError."""
+    async def post(self, app: AppId, key: str | None, retention: int = 0) -> AsyncIterator["Post"]:
+        """Begin a post, or go on with the one of the same key. Raises KeyInUse, StoreAway, BusError.
+
+        `retention`: class of the lines, 0 to 7.
+        """
         if key is None:
-            yield Post(self._bus, app, None, None)
+            yield Post(self._bus, app, None, None, retention)
             return
         name = f"{app.tenant}/{app.app}/{key}"
         if name in self._busy:
@@ -72,7 +75,7 @@ class PushSource:
         try:
             bus = self._bus
             appender = bus.named(name)
-            yield Post(appender, app, name, await self._find(bus, appender, app, name))
+            yield Post(appender, app, name, await self._find(bus, appender, app, name), retention)
         finally:
             self._busy.discard(name)
 
@@ -111,8 +114,8 @@ class PushSource:
 class Post:
     """One post on its way to the bus."""
 
-    def __init__(self, appender: Appender, app: AppId, name: str | None, known: Origin | None) -> None:
-        self._appender, self._app = appender, app
+    def __init__(self, appender: Appender, app: AppId, name: str | None, known: Origin | None, retention: int) -> None:
+        self._appender, self._app, self._retention = appender, app, retention
         self.name = name
         self.known = known
         """How far the bus has it. `held` counts the lines of the chunk that it has of the posted line behind `end`."""
@@ -172,7 +175,7 @@ class Post:
     async def _append(self, parcel: "_Parcel") -> None:
         if self._refused:
             raise BusError("what came before was refused")  # it must not be overtaken
-        stream = Stream(*self._app, *parcel.labels, "app", NODE)
+        stream = Stream(*self._app, *parcel.labels, "app", NODE, self._retention)
         try:
             await self._appender.append(stream, parcel.value, origin=self._origin(parcel), partial=parcel.partial)
         except BaseException:

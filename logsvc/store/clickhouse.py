@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from itertools import groupby
 from typing import Any, Final
 
 from logsvc.model import AppId, Chunk, Cursor, Filter, Origin
 from logsvc.store import schema, sql
 from logsvc.store.engine import Engine, TooMuch
-from logsvc.store.protocol import VOLUME_BY, AppSummary, Bucket, Page
+from logsvc.store.protocol import VOLUME_BY, AppSummary, Bucket, Page, ReadLimits
 
 DAY: Final = 86_400
 """Seconds."""
@@ -30,6 +31,13 @@ class ClickHouseStore:
         self._engine = engine
         self._keep = dict(keep or {})
         self._cluster, self._views = cluster, views
+        self._limits = ReadLimits()
+
+    def limited(self, limits: ReadLimits) -> "ClickHouseStore":
+        """See StoreReader. The engine is shared; whoever opened it closes it."""
+        other = copy(self)
+        other._limits = limits  # noqa: SLF001 - one of our own
+        return other
 
     # reading
 
@@ -148,4 +156,5 @@ class ClickHouseStore:
 
     async def _query(self, query: sql.Query) -> Sequence[Sequence[Any]]:
         query = sql.through_views(query) if self._views else query
+        query = sql.limited(query, self._limits)
         return await self._engine.query(query.sql, query.parameters)

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
-from logsvc.errors import StoreAway, StoreError
+from logsvc.errors import StoreAway, StoreError, TooCostly
 
 
 class Engine(Protocol):
@@ -59,7 +59,6 @@ _UNWELL: Final = {
 }
 _REFUSED: Final = {
     117: "the store refused a value as malformed",  # INCORRECT_DATA
-    159: "the query took too long: narrow it by time, process or dyno",  # TIMEOUT_EXCEEDED
     427: "a pattern can't be compiled",  # CANNOT_COMPILE_REGEXP
 }
 _AWAY: Final = {
@@ -93,6 +92,8 @@ def explain(error: Exception) -> StoreError:
         return Unwell(DISK_FULL)
     if code in {241, 396}:  # MEMORY_LIMIT_EXCEEDED, TOO_MANY_ROWS_OR_BYTES
         return TooMuch("the query needs too much memory: narrow it by time, process or dyno")
+    if code in {159, 160, 307}:  # TIMEOUT_EXCEEDED, TOO_SLOW, TOO_MANY_BYTES
+        return TooCostly("the query takes too long or reads too much: narrow it by time, process or dyno")
     if code in _UNWELL:
         return Unwell(_UNWELL[code])
     if code in _REFUSED:

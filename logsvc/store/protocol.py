@@ -41,6 +41,13 @@ class AppSummary(NamedTuple):
     """When the bus took its newest line, Unix ms."""
 
 
+class ReadLimits(NamedTuple):
+    """What one statement may take; None where nobody says."""
+
+    seconds: float | None = None
+    bytes: int | None = None
+
+
 class StoreReader(Protocol):
     """Reads of one app's rows. Raises StoreAway, StoreError."""
 
@@ -62,6 +69,9 @@ class StoreReader(Protocol):
         """A tenant's apps by name."""
 
     async def exists(self, app: AppId) -> bool: ...
+
+    def limited(self, limits: ReadLimits) -> "StoreReader":
+        """The same reads, each of which raises TooCostly where it would take more."""
 
     async def origins(self, node: str, files: Sequence[str] = ()) -> Mapping[str, Origin]:
         """The newest origin stored of each file of a node (of `files` only, where given).

@@ -14,6 +14,7 @@ import re2
 
 from logsvc.formats import cri
 from logsvc.model import AppId, Chunk, Cursor, Filter, Stream
+from logsvc.store.protocol import ReadLimits
 
 PAGE_BYTES: Final = 16 * 1024 * 1024
 """Most bytes in a page. A page of more is asked for again with fewer lines."""
@@ -252,6 +253,23 @@ def volume_query(app: AppId, below: Cursor, wanted: Filter, step: int, by: Seque
         "SETTINGS do_not_merge_across_partitions_select_final = 1",  # a key's rows are all of one day
     )
     return Query(sql, {**app._asdict(), **below._asdict(), "step": step, **values})
+
+
+def limited(query: Query, limits: ReadLimits) -> Query:
+    """The same read within limits.
+
+    Rows are not limited: for that the engine counts what the index selects, so the last 100 lines of a large app
+    would be refused, of which it reads a few blocks.
+    """
+    given = {"max_execution_time": limits.seconds, "max_bytes_to_read": limits.bytes}
+    settings = ", ".join(
+        f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}"
+        for name, value in given.items()
+        if value is not None
+    )
+    if not settings:
+        return query
+    return query._replace(sql=f"{query.sql}{',' if 'SETTINGS ' in query.sql else ' SETTINGS'} {settings}")
 
 
 def apps_query(tenant: str) -> Query:

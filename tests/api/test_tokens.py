@@ -15,9 +15,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from logsvc.access.gate import Gate
+from logsvc.access.limits import Limits
 from logsvc.access.static import mint
 from logsvc.api.context import Access
 from logsvc.config import Auth
+from logsvc.config import Limits as Settings
 from logsvc.errors import ConfigError
 from logsvc.store.protocol import Store
 from tests.api.served import NDJSON, SSE, Events, Lines, Served, problem_of, serving
@@ -386,3 +388,28 @@ async def test_settings_that_would_let_others_in_stop_the_start(settings: dict[s
     with pytest.raises(ConfigError, match=reason):
         async with Gate.open(Auth(**settings), Access().leases):
             pass  # pragma: no cover
+
+
+async def test_over_a_limit_of_the_plan_it_is_429(store: Store, tmp_path: Path) -> None:
+    async with guarded(store, tmp_path) as site:
+        await site.served.rig.write(3)
+        await site.served.rig.store_upto(1)
+        access = site.served.context.access
+        access.limits = Limits(Settings(read_bytes={"standard": 1}))
+        client, logs = site.served.client, site.served.logs
+        async with site.get("?num=1") as response:
+            assert response.status == 429
+            assert "narrow it" in (await problem_of(response))["detail"]
+        access.limits = Limits(Settings(tails={"standard": 1}, push_bytes={"standard": 100}))
+        async with site.get("?tail=1&num=0") as first:
+            assert first.status == 200
+            async with site.get("?tail=1&num=0") as response:
+                assert response.status == 429
+                assert int(response.headers["Retry-After"]) >= 1
+                assert "1 tails" in (await problem_of(response))["detail"]
+        await until(lambda: site.served.context.tails == 0)
+        async with site.get("?tail=1&num=0") as response:
+            assert response.status == 200
+        for status in (200, 429):
+            async with client.post(logs, data="x" * 1040 + "\n", headers=site.header()) as response:
+                assert response.status == status

@@ -1,0 +1,81 @@
+"""How much a tenant may have at once and a second, by its plan. Counted in this process; no I/O.
+
+A limit is a share: with four processes behind a balancer each of them allows what its settings say.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from logsvc import metrics
+from logsvc.access.buckets import Buckets
+from logsvc.access.grant import Grant
+from logsvc.config import Limits as Settings
+from logsvc.errors import OverLimit
+
+BURST: Final = 10.0
+"""Seconds of pushing at the plan's rate that may come at once."""
+
+_LATER: Final = 5.0
+"""Seconds after which one who has too many tails may try again."""
+
+
+class Plan(NamedTuple):
+    """What a plan allows; None where there is no limit."""
+
+    tails: int | None = None
+    query_seconds: float | None = None
+    read_bytes: int | None = None
+    push_bytes: int | None = None
+    retention: int = 0
+
+
+class Limits:
+    """Of all tenants. Without settings there are none."""
+
+    def __init__(self, settings: Settings | None = None, buckets: Buckets | None = None) -> None:
+        self._settings = settings
+        self._tails: Counter[str] = Counter()
+        self._pushed = buckets or Buckets()
+
+    def plan(self, grant: Grant) -> Plan:
+        """The limits of a grant's plan; those of the default for a plan that nobody has set."""
+        settings = self._settings
+        if settings is None:
+            return Plan()
+        name = grant.plan if grant.plan in settings.tails else settings.default
+        return Plan(
+            settings.tails.get(name),
+            settings.query_seconds.get(name),
+            settings.read_bytes.get(name),
+            settings.push_bytes.get(name),
+            settings.retention.get(name, 0),
+        )
+
+    @contextmanager
+    def tail(self, grant: Grant) -> Iterator[None]:
+        """Count a tail for as long as it lasts. Raises OverLimit where the tenant has as many as it may."""
+        most = self.plan(grant).tails
+        if most is not None and self._tails[grant.tenant] >= most:
+            metrics.over_limit.labels("tails").inc()
+            raise OverLimit(f"Your plan allows {most} tails at once.", _LATER)
+        self._tails[grant.tenant] += 1
+        try:
+            yield
+        finally:
+            self._tails[grant.tenant] -= 1
+            if not self._tails[grant.tenant]:
+                del self._tails[grant.tenant]
+
+    def admit_push(self, grant: Grant) -> None:
+        """Raise OverLimit where the tenant has pushed more than its rate."""
+        rate = self.plan(grant).push_bytes
+        if rate is not None and (seconds := self._pushed.wait(grant.tenant, rate, rate * BURST)):
+            metrics.over_limit.labels("push").inc()
+            raise OverLimit(f"Your plan allows {rate} bytes a second of pushed lines.", seconds)
+
+    def pushed(self, grant: Grant, size: int) -> float:
+        """Count pushed bytes; the seconds for which to take no more."""
+        rate = self.plan(grant).push_bytes
+        return 0.0 if rate is None else self._pushed.take(grant.tenant, size, rate, rate * BURST)
