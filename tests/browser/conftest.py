@@ -1,5 +1,6 @@
 """Debian's Chromium, and the service whose page it opens: one of each for all tests here, on one event loop."""
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -28,6 +29,7 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest_asyncio.fixture(loop_scope="package")
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     context = await browser.new_context(viewport={"width": 1200, "height": 700}, locale="en-GB", timezone_id="UTC")
+    context.set_default_timeout(15_000)
     await context.grant_permissions(["clipboard-read", "clipboard-write"])
     yield context
     await context.close()
@@ -36,6 +38,6 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
 @pytest_asyncio.fixture(loop_scope="package")
 async def pane(context: BrowserContext, service: Service, request: pytest.FixtureRequest) -> AsyncIterator[Pane]:
     """A page that isn't open yet, of an app of its own. What the browser complains about fails the test."""
-    pane = Pane(await context.new_page(), service.url, request.node.name.partition("[")[0][-60:].replace("_", "-"))
+    pane = Pane(await context.new_page(), service.url, re.sub(r"[^a-z0-9]+", "-", request.node.name)[-60:].strip("-"))
     yield pane
     assert pane.complaints == []

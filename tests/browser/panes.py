@@ -1,5 +1,6 @@
 """The pane as a person uses it, in a page of the real service, and what tests ask of its innards."""
 
+import io
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
@@ -45,7 +46,7 @@ class Pane:
             posting = client.post(
                 f"{self.url}/v1/apps/{self.app}/logs",
                 params={"process": "web", **query},
-                data=b"".join(orjson.dumps(each) + b"\n" for each in objects),
+                data=io.BytesIO(b"".join(orjson.dumps(each) + b"\n" for each in objects)),
                 headers={"Content-Type": "application/x-ndjson"},
             )
             async with posting as response:

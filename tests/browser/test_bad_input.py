@@ -80,8 +80,9 @@ async def test_a_pattern_that_would_take_for_ever_is_not_tried_here(pane: Pane) 
     await pane.push(["a" * 5000 + "!"])
     await pane.open("?q=(a%2B)%2B%24&re=1")
     assert await pane.page.locator("log-pane mark").count() == 0
-    await pane.open("?q=a*a*a*a*b&re=1")
-    assert await pane.js("1") == 1
+    for pattern in ("a*a*a*a*b", "a*a*b", "a?" * 30 + "a" * 30 + "b"):
+        await pane.open(f"?q={pattern}&re=1")
+        assert await pane.page.locator("log-pane mark").count() == 0
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ async def test_chips_count_and_choose(pane: Pane) -> None:
     await shop(pane)
     await pane.open()
     chip = pane.page.locator("log-pane .chip")
-    assert await chip.filter(has_text="worker 20").count() == 1
-    assert await chip.filter(has_text="web.2 5").count() == 1
+    for text in ("web 15", "worker 20", "web.2 5", "stdout 32"):
+        await chip.filter(has_text=text).wait_for()
     await chip.filter(has_text="stderr 3").click()
     await shows(pane, 3)
     assert query_of(pane) == {"stream": ["stderr"]}

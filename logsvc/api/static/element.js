@@ -43,6 +43,11 @@ export class LogPane extends HTMLElement {
   #ticking = 0;
   /** @type {import("./line.js").Line | null} */
   #focused = null;
+  /** The line that was gone to. @type {import("./line.js").Line | null} */
+  #current = null;
+  #wantsFocus = false;
+  /** Whether there are lines now that the counts may know nothing of. */
+  #uncounted = true;
   #ready = false;
 
   constructor() {
@@ -71,6 +76,7 @@ export class LogPane extends HTMLElement {
     const { pane, said } = this;
     sheet.addEventListener("load", () => {
       pane.hidden = false;
+      if (this.#wantsFocus) this.focus();
       this.list.resized();
     });
     const main = h("div", { class: "main" }, this.scroller, said.edge, said.back);
@@ -78,6 +84,7 @@ export class LogPane extends HTMLElement {
     this.#dialog = help();
     root.append(sheet, pane, this.#dialog);
     listen(pane, this.#keys());
+    this.#wrapped();
     this.scroller.addEventListener("click", (event) => this.#clicked(event));
     this.scroller.addEventListener("pointerover", (event) => this.#hovered(event));
     this.scroller.addEventListener("pointerleave", () => this.#together([]));
@@ -115,6 +122,7 @@ export class LogPane extends HTMLElement {
 
   /** @param {FocusOptions} [options] */
   focus(options) {
+    this.#wantsFocus = Boolean(this.pane.hidden);
     this.scroller.focus(options);
   }
 
@@ -178,6 +186,7 @@ export class LogPane extends HTMLElement {
 
   #remark() {
     this.finder.clear();
+    this.#current = null;
     this.#marks = new Marks(this.#view);
     this.toolbar.show(this.#looks);
     this.list.refresh();
@@ -192,7 +201,8 @@ export class LogPane extends HTMLElement {
     const { at } = this.#view;
     this.list.following = !at;
     void this.log.open(this.#view.filter(), at).then(() => at && this.#goto(at));
-    void this.counts.refresh();
+    this.counts.stop();
+    this.#uncounted = true;
   }
 
   /** @param {string} cursor */
@@ -207,8 +217,8 @@ export class LogPane extends HTMLElement {
   #show(index) {
     const line = this.log.lines[index];
     if (!line) return;
-    const before = this.finder.current;
-    this.finder.current = line;
+    const before = this.#current;
+    this.#current = this.finder.current = line;
     this.#stay();
     for (const each of [before, line]) if (each) this.list.remake(each);
     this.list.show(index);
@@ -236,7 +246,7 @@ export class LogPane extends HTMLElement {
   /** @param {number} index */
   #row(index) {
     const line = this.log.lines[index];
-    const look = { time: this.#looks.time, palette: this.#palette, marks: this.#marks, current: this.finder.current };
+    const look = { time: this.#looks.time, palette: this.#palette, marks: this.#marks, current: this.#current };
     return row(line, look, {
       facet: (facet, value, include) =>
         this.#change((view) => {
@@ -257,8 +267,11 @@ export class LogPane extends HTMLElement {
       if (list.atEnd && (log.bottom === "live" || log.bottom === "done")) this.#follow();
       else if (log.following && !list.following) this.#stay();
     }
-    if (list.first < AHEAD && log.connection.state !== "connecting") void log.older();
-    if (list.last > log.lines.length - AHEAD) void log.newer();
+    const { state } = log.connection;
+    if (state !== "connecting" && state !== "refused") {
+      if (list.first < AHEAD) void log.older();
+      if (list.last > log.lines.length - AHEAD) void log.newer();
+    }
     this.#told();
   }
 
@@ -287,6 +300,10 @@ export class LogPane extends HTMLElement {
 
   #tick() {
     this.said.tick();
+    if (this.#uncounted && (this.log.lines.length || this.log.connection.state === "live")) {
+      this.#uncounted = false;
+      void this.counts.refresh();
+    }
     if (this.#looks.time === "relative") this.#retime();
     this.#told();
   }
@@ -377,6 +394,7 @@ export class LogPane extends HTMLElement {
     this.#focused = line;
     this.list.remake(line);
     this.list.draw();
+    this.list.show(this.log.lines.indexOf(line), "nearest");
     this.list.element(line)?.focus({ preventScroll: true });
   }
 
@@ -403,9 +421,13 @@ export class LogPane extends HTMLElement {
   #relook() {
     this.#looks.keep();
     this.toolbar.show(this.#looks);
-    this.scroller.classList.toggle("nowrap", !this.#looks.wrap);
+    this.#wrapped();
     this.list.refresh();
     this.list.resized();
+  }
+
+  #wrapped() {
+    this.scroller.classList.toggle("nowrap", !this.#looks.wrap);
   }
 
   /** @param {Event} event @returns {number} index of the row that it is about */

@@ -116,11 +116,13 @@ export class List {
   show(index, where = "middle") {
     const view = this.scroller.clientHeight;
     const top = this.heights.top(index);
+    const high = this.heights.top(index + 1) - top;
     const at = this.scroller.scrollTop;
-    if (where === "nearest" && top >= at && this.heights.top(index + 1) <= at + view) return;
+    if (where === "nearest" && top >= at && top + high <= at + view) return;
     this.following = false;
     this.#anchor = index;
-    this.#offset = where === "nearest" && top < at ? 0 : -(where === "nearest" ? view - 60 : view / 2.5);
+    if (where === "middle") this.#offset = -view / 2.5;
+    else this.#offset = top < at ? 0 : -Math.max(0, view - high);
     this.draw();
   }
 
@@ -225,7 +227,8 @@ export class List {
   #onScroll() {
     const { scrollTop } = this.scroller;
     if (Math.abs(scrollTop - this.#put) < 1) return;
-    if (scrollTop < this.#put) this.following = false;
+    // A view that grew is put back by the browser, and is at the end still.
+    if (scrollTop < this.#put && !this.atEnd) this.following = false;
     this.#put = scrollTop;
     this.#anchorAt(scrollTop);
     this.scrolled(true);

@@ -122,7 +122,7 @@ export class Log {
 
   /** Load what is in front of the first line held. */
   async older() {
-    if (this.top !== "more" && this.top !== "failed") return;
+    if (!this.#oldest || this.top !== "more") return;
     await this.#tried("top", async (signal) => {
       const before = this.lines.length ? this.lines[0].cursor : behind(this.#oldest);
       const got = await this.#page({ before, num: String(PAGE) }, "prepend", signal);
@@ -132,7 +132,7 @@ export class Log {
 
   /** Load what is behind the last line held; at the end of it, follow. */
   async newer() {
-    if (this.bottom !== "more" && this.bottom !== "failed") return;
+    if (!this.#newest || this.bottom !== "more") return;
     await this.#tried("bottom", async (signal) => {
       const got = await this.#page({ after: this.#newest, num: String(PAGE) }, "append", signal);
       this.bottom = "more";
@@ -154,11 +154,17 @@ export class Log {
 
   /** Try again now. */
   retry() {
-    if (this.connection.state === "refused") {
-      if (this.#newest) this.#startTail({});
-      else this.#startTail({ num: String(FIRST) });
-    }
     this.#wake();
+    if (this.connection.state !== "refused") return;
+    if (!this.#newest) {
+      this.bottom = "more";
+      void this.toLive();
+      return;
+    }
+    if (this.top === "failed") this.top = "more";
+    if (this.bottom === "failed") this.bottom = "more";
+    this.#connect({ state: "paused" });
+    if (this.following) void this.newer();
   }
 
   #atEnd() {

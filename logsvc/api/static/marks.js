@@ -1,20 +1,31 @@
 /** Which parts of a message match. Pure. */
 
-/** A pattern is tried on so many characters. The service's RE2 takes linear time, a browser's patterns may not. */
-const FAR = 1000;
-/** A repeated group can take exponential time; a pattern with one is not highlighted. */
+/** A literal is looked for in so many characters. */
+const FAR = 20_000;
+/**
+ * The service's RE2 takes linear time, a browser's patterns may not: with each part that repeats, one power more. So
+ * a pattern is tried on so many characters, by how many such parts it has; one with more is not highlighted.
+ */
+const TRIED = [FAR, 2000, 300];
+/** A repeated group can take exponential time, and so can many parts that may be absent. */
 const REPEATED_GROUP = /\)[*+{]/;
+const REPEATED = /(?<!\\)[*+{]/g;
+const OPTIONAL = /(?<!\\)\?/g;
+/** ms after which a pattern is given up all the same. */
+const PATIENCE = 20;
 const MOST = 100;
 
 export class Marks {
-  /** @type {RegExp[]} */
+  /** @type {{pattern: RegExp, far: number}[]} */
   #patterns = [];
 
   /** @param {import("./view.js").View} view */
   constructor(view) {
     const flags = view.case ? "gu" : "giu";
     const literals = [...view.grep, ...(view.q && !view.re ? [view.q] : [])];
-    for (const text of literals) this.#patterns.push(new RegExp(text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), flags));
+    for (const text of literals) {
+      this.#patterns.push({ pattern: new RegExp(text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), flags), far: FAR });
+    }
     for (const text of [...view.grep_re, ...(view.q && view.re ? [view.q] : [])]) {
       const pattern = compiled(text, flags);
       if (pattern) this.#patterns.push(pattern);
@@ -29,11 +40,13 @@ export class Marks {
   ranges(text) {
     /** @type {[number, number][]} */
     const found = [];
-    for (const pattern of this.#patterns) {
-      for (const match of text.slice(0, 20 * FAR).matchAll(pattern)) {
+    for (const each of this.#patterns) {
+      const begun = performance.now();
+      for (const match of text.slice(0, each.far).matchAll(each.pattern)) {
         if (match[0]) found.push([match.index, match.index + match[0].length]);
         if (found.length > MOST) break;
       }
+      if (performance.now() - begun > PATIENCE) each.far = 0;
     }
     found.sort((one, other) => one[0] - other[0]);
     /** @type {[number, number][]} */
@@ -47,21 +60,15 @@ export class Marks {
   }
 }
 
-/** @param {string} text RE2 @param {string} flags @returns {RegExp | null} the same for the browser, if it may be tried */
+/** @param {string} text RE2 @param {string} flags @returns {{pattern: RegExp, far: number} | null} if it may be tried */
 function compiled(text, flags) {
-  if (REPEATED_GROUP.test(text)) return null;
+  const far = TRIED[text.match(REPEATED)?.length ?? 0];
+  if (!far || REPEATED_GROUP.test(text) || (text.match(OPTIONAL)?.length ?? 0) > 8) return null;
   try {
-    return bounded(new RegExp(text, flags));
+    return { pattern: new RegExp(text, flags), far };
   } catch {
     return null;
   }
-}
-
-/** Patterns see the begin of a long message only. @param {RegExp} pattern */
-function bounded(pattern) {
-  const all = pattern[Symbol.matchAll].bind(pattern);
-  Object.defineProperty(pattern, Symbol.matchAll, { value: (/** @type {string} */ text) => all(text.slice(0, FAR)) });
-  return pattern;
 }
 
 /** Whether a message matches the search of a view. @param {import("./view.js").View} view */

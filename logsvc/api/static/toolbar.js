@@ -62,7 +62,7 @@ export class Toolbar {
         view.q = this.search.value;
         view[name] = !view[name];
       });
-    return button(label, toggle, { class: "flag", title, "aria-label": title });
+    return button(label, toggle, { class: "flag", title, "aria-label": label === "Filter" ? label : title });
   }
 
   #build() {
