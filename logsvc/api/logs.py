@@ -66,10 +66,13 @@ async def answer(
         async with _opened(timeline, context, query, form) as delivery:
             # Asked last: an answer that has lines says so by itself.
             await require_app(timeline, context, found=delivery.found)
-            send = serve_websocket if form.name == "websocket" else _stream
             delivered = Delivered(form.name)
             with _audited(app, query, grant, delivered) if query.tail else contextlib.nullcontext():
-                return await send(request, delivery, delivered, partial(context.access.leases.hold, grant, until=until))
+                hold = partial(context.access.leases.hold, grant, until=until)
+                if form.name != "websocket":
+                    return await _stream(request, delivery, delivered, hold)
+                reopen = partial(_opened, timeline, context, form=form)
+                return await serve_websocket(request, query, delivery, delivered, hold, reopen, refilter=until is None)
 
 
 @contextmanager

@@ -28,17 +28,19 @@ class Problem(Exception):
             self.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
         self.members = members
 
-    def response(self) -> web.Response:
+    def document(self) -> dict[str, Any]:
         """`{"type":"about:blank","title":…,"status":…,"detail":…}` and what `members` say."""
-        document = {
+        return {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": str(self),
             **self.members,
         }
+
+    def response(self) -> web.Response:
         return web.Response(
-            body=orjson.dumps(document),
+            body=orjson.dumps(self.document()),
             status=self.status,
             content_type="application/problem+json",
             headers=self.headers,

@@ -206,6 +206,7 @@ async def test_a_websocket_client_that_says_too_much_is_let_go(served: Served) -
     async with served.client.ws_connect(f"{served.logs}?tail=true") as socket:
         await socket.receive_json(timeout=DEADLINE)
         await socket.send_str("means nothing")
+        assert (await socket.receive_json(timeout=DEADLINE))["problem"]["status"] == 400
         await served.rig.write(1)
         await socket.receive_json(timeout=DEADLINE)
         await socket.send_bytes(b"x" * 70_000)

@@ -1,0 +1,120 @@
+"""A WebSocket's client changes its filter and pauses: no line is lost, doubled or out of order."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.api.served import Served
+from tests.api.test_sessions import opened
+from tests.support.wait import DEADLINE, until
+
+
+@pytest.fixture
+async def served(served: Served) -> Served:
+    await served.rig.write(1)
+    return served
+
+
+async def said(socket: aiohttp.ClientWebSocketResponse, name: str) -> Any:
+    """The next message, which has this name."""
+    message = await socket.receive_json(timeout=DEADLINE)
+    assert name in message, message
+    return message[name]
+
+
+async def messages(socket: aiohttp.ClientWebSocketResponse, count: int) -> list[str]:
+    found: list[str] = []
+    while len(found) < count:
+        found += [line["message"] for line in await said(socket, "lines")]
+    return found
+
+
+async def test_the_filter_changes_at_the_very_next_line(served: Served) -> None:
+    async with served.client.ws_connect(f"{served.logs}?tail=1&num=0&process=web") as socket:
+        await served.rig.write(2)
+        assert await messages(socket, 2) == served.all()[-2:]
+        await socket.send_json({"filter": {"process": ["worker"]}})
+        await said(socket, "changed")
+        await served.rig.write(2)
+        await served.rig.write(1, process="worker")
+        assert await messages(socket, 1) == served.all()[-1:]
+        await socket.send_json({"filter": {}})
+        await said(socket, "changed")
+        await served.rig.write(2)
+        assert await messages(socket, 2) == served.all()[-2:]
+
+
+async def test_a_pause_holds_lines_back_and_loses_none(served: Served) -> None:
+    async with served.client.ws_connect(f"{served.logs}?tail=1&num=0") as socket:
+        await served.rig.write(3)
+        assert await messages(socket, 3) == served.all()[-3:]
+        for _ in range(3):
+            await socket.send_json({"pause": True})
+            await said(socket, "paused")
+            await served.rig.write(4)
+            await socket.send_json({"filter": {"process": "worker"}})
+            await socket.send_json({"filter": {}})
+            await socket.send_json({"pause": False})
+            await said(socket, "changed")
+            assert await messages(socket, 4) == served.all()[-4:]
+    await until(lambda: served.context.tails == 0)
+
+
+async def test_changes_under_load_lose_and_double_nothing(served: Served) -> None:
+    async with served.client.ws_connect(f"{served.logs}?tail=1&num=0") as socket:
+
+        async def write() -> None:
+            for _ in range(60):
+                await served.rig.write(5)
+
+        async def change() -> None:
+            for number in range(30):
+                await socket.send_json([{"pause": True}, {"filter": {}}, {"pause": False}][number % 3])
+                await asyncio.sleep(0)
+
+        got: list[str] = []
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write())
+            group.create_task(change())
+            while len(got) < 300:
+                message = await socket.receive_json(timeout=DEADLINE)
+                got += [line["message"] for line in message.get("lines", ())]
+        assert got == served.all()[1:]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "nonsense",
+        "[]",
+        "{}",
+        "7",
+        '{"stop":true}',
+        '{"pause":"yes"}',
+        '{"filter":[]}',
+        '{"filter":{"tail":"1"}}',
+        '{"filter":{"until":"1m"}}',
+        '{"filter":{"grep_re":"("}}',
+        '{"filter":{"process":"a b"}}',
+        '{"filter":{"process":{"a":1}}}',
+        '{"filter":{"grep":""}}',
+    ],
+)
+async def test_what_means_nothing_is_told_and_changes_nothing(served: Served, message: str) -> None:
+    async with served.client.ws_connect(f"{served.logs}?tail=1&num=0") as socket:
+        await socket.send_str(message)
+        assert (await said(socket, "problem"))["status"] == 400
+        await socket.send_bytes(b"\xff")
+        assert (await said(socket, "problem"))["status"] == 400
+        await served.rig.write(1)
+        assert await messages(socket, 1) == ["m1"]
+
+
+async def test_the_lines_of_a_session_stay_those_it_was_opened_for(served: Served) -> None:
+    address = await opened(served, dyno="web", tail=True)
+    async with served.client.ws_connect(address) as socket:
+        await messages(socket, 1)
+        await socket.send_json({"filter": {}})
+        assert (await said(socket, "problem"))["status"] == 403
