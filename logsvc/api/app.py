@@ -14,6 +14,7 @@ from logsvc.api.context import CONTEXT, Context
 from logsvc.api.guard import Handler, guarded
 from logsvc.api.ingest import post_logs
 from logsvc.api.logs import get_logs
+from logsvc.api.openapi import Described
 from logsvc.api.pages import get_apps, get_ready, get_volume
 from logsvc.api.probe import get_health, get_metrics
 from logsvc.api.problems import Problem
@@ -38,6 +39,7 @@ def make_app(context: Context) -> web.Application:
     Assets().add_to(app.router, otherwise=as_heroku(guarded(READ, get_app)))
     app.router.add_post("/apps/{app}/log-sessions", as_heroku(guarded(READ, post_session)))
     app.router.add_get("/v1/log-sessions/{session}", follow_session)
+    Described().add_to(app.router)
     app.router.add_get("/healthz", get_health)
     app.router.add_get("/readyz", get_ready)
     app.router.add_get("/metrics", get_metrics)

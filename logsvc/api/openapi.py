@@ -1,0 +1,251 @@
+"""The API as an OpenAPI 3.1 document, and that as a plain page. Tests hold it to the routes and their parameters."""
+
+from html import escape
+from importlib.metadata import version
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from logsvc.access.grant import NAME, READ, WRITE
+
+Schema = dict[str, Any]
+
+_NAME: Final[Schema] = {"type": "string", "pattern": f"^{NAME.pattern}$"}
+_TEXT: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 1000}
+_FLAG: Final[Schema] = {"type": "boolean"}
+_CURSOR: Final[Schema] = {"type": "string", "pattern": r"^[0-9]{1,9}\.[0-9]{1,5}\.[0-9]{1,18}\.(-1|[0-9]{1,9})$"}
+_MOMENT: Final[Schema] = {"type": "string", "examples": ["15m", "2026-11-23T02:00:00Z"]}
+_STREAM: Final[Schema] = {"type": "string", "enum": ["stdout", "stderr"]}
+
+
+def _many(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+FILTER: Final[dict[str, tuple[Schema, str]]] = {
+    "process": (_many(_NAME), "Process types; one of them."),
+    "dyno": (_many(_NAME), "Dynos; one of them."),
+    "source": (_many(_NAME), "`app` or `platform`."),
+    "stream": (_many(_STREAM), "One of them."),
+    "grep": (_many(_TEXT), "Literal texts; all of them."),
+    "grep_re": (_many(_TEXT), "RE2 patterns; all of them."),
+    "exclude": (_many(_TEXT), "Literal texts; none of them."),
+    "ignore_case": (_FLAG, "Texts and patterns fold case."),
+    "since": (_MOMENT, "Line time from: RFC 3339, or a length of time ago."),
+    "until": (_MOMENT, "Line time up to, excluded. Not with `tail`."),
+}
+READING: Final[dict[str, tuple[Schema, str]]] = {
+    **FILTER,
+    "tail": (_FLAG, "Go on with new lines."),
+    "num": ({"type": "integer", "minimum": 0, "maximum": 999_999_999}, "How many: with `after` the first, else last."),
+    "after": (_CURSOR, "Lines behind this one."),
+    "before": (_CURSOR, "Lines in front of this one. Not with `tail`."),
+    "cursor": (_FLAG, "Each line carries its cursor."),
+}
+VOLUME: Final[dict[str, tuple[Schema, str]]] = {
+    **FILTER,
+    "step": (_MOMENT, "Length of a bucket: `1m`."),
+    "by": (_many({"type": "string", "enum": ["process", "dyno", "source", "stream"]}), "What is counted by."),
+}
+PUSHING: Final[dict[str, tuple[Schema, str]]] = {
+    "process": (_NAME, "Of lines that don't say."),
+    "dyno": (_NAME, "Of lines that don't say."),
+    "stream": (_STREAM, "Of lines that don't say."),
+}
+FOLLOWING: Final[dict[str, tuple[Schema, str]]] = {
+    "format": ({"type": "string", "enum": ["text", "json"]}, "Heroku's lines, or JSON lines."),
+    "after": (_CURSOR, "Lines behind this one."),
+}
+
+_LINES: Final = ("text/plain", "application/x-ndjson", "text/event-stream")
+_SESSION: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "dyno": {"type": ["string", "null"]},
+        "type": {"type": ["string", "null"]},
+        "source": {"type": ["string", "null"]},
+        "lines": {"type": ["integer", "null"]},
+        "tail": {"type": ["boolean", "null"]},
+    },
+}
+
+
+def _answer(text: str, *kinds: str) -> Schema:
+    return {"description": text, "content": {kind: {"schema": {}} for kind in kinds}}
+
+
+def _operation(
+    summary: str,
+    answers: Schema,
+    *,
+    scope: str | None = None,
+    query: dict[str, tuple[Schema, str]] | None = None,
+    headers: tuple[str, ...] = (),
+    problems: tuple[int, ...] = (),
+) -> Schema:
+    parameters: list[Schema] = [
+        {"name": name, "in": "query", "schema": schema, "description": text}
+        for name, (schema, text) in (query or {}).items()
+    ]
+    parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in headers]
+    refused = (400, 401, 403, 429, 503) if scope else ()
+    return {
+        "summary": summary,
+        "parameters": parameters,
+        "responses": {
+            **answers,
+            **{str(status): {"$ref": "#/components/responses/Problem"} for status in sorted({*problems, *refused})},
+        },
+        "security": [{"token": [scope]}] if scope else [],
+    }
+
+
+def _paths() -> dict[str, dict[str, Schema]]:
+    plain = {"200": _answer("ok", "text/plain")}
+    session = {"required": False, "content": {"application/json": {"schema": _SESSION}}}
+    pushed = {"required": True, "content": {key: {"schema": {}} for key in ("application/x-ndjson", "text/plain")}}
+    return {
+        "/v1/apps": {"get": _operation("The apps.", {"200": _answer("By name.", "application/json")}, scope=READ)},
+        "/v1/apps/{app}/logs": {
+            "get": _operation(
+                "Lines, past and present; by WebSocket where the request asks to upgrade.",
+                {"200": _answer("Lines in the representation that Accept prefers.", *_LINES)},
+                scope=READ,
+                query=READING,
+                headers=("Last-Event-ID",),
+                problems=(404, 406),
+            ),
+            "post": {
+                **_operation(
+                    "Take lines; the answer comes when they are durable.",
+                    {"200": _answer("How many were new.", "application/json")},
+                    scope=WRITE,
+                    query=PUSHING,
+                    headers=("Idempotency-Key",),
+                    problems=(404, 409, 415, 422),
+                ),
+                "requestBody": pushed,
+            },
+        },
+        "/v1/apps/{app}/volume": {
+            "get": _operation(
+                "How many lines were written.",
+                {"200": _answer("Buckets in the order of time.", "application/json")},
+                scope=READ,
+                query=VOLUME,
+                problems=(404,),
+            )
+        },
+        "/apps/{app}": {
+            "get": _operation(
+                "Of an app what Heroku's clients ask; a page for browsers.",
+                {"200": _answer("The app.", "application/json", "text/html")},
+                scope=READ,
+                problems=(404,),
+            )
+        },
+        "/apps/{app}/log-sessions": {
+            "post": {
+                **_operation(
+                    "Open a log session, as at Heroku.",
+                    {"201": _answer("Its address.", "application/json")},
+                    scope=READ,
+                    problems=(404, 413),
+                ),
+                "requestBody": session,
+            }
+        },
+        "/v1/log-sessions/{session}": {
+            "get": _operation(
+                "Follow a log session; its address is the right to do so.",
+                {"200": _answer("Lines.", *_LINES)},
+                query=FOLLOWING,
+                headers=("Last-Event-ID",),
+                problems=(400, 403, 404, 406, 429, 503),
+            )
+        },
+        "/healthz": {"get": _operation("Whether the process answers.", plain)},
+        "/readyz": {"get": _operation("Whether requests should come here.", plain, problems=(503,))},
+        "/metrics": {"get": _operation("Prometheus' text format.", {"200": _answer("Metrics.", "text/plain")})},
+    }
+
+
+def document() -> Schema:
+    """The document as it is served."""
+    paths: dict[str, dict[str, Any]] = {}
+    for path, operations in _paths().items():
+        names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+        schemas = {"app": _NAME, "session": {"type": "string", "minLength": 1}}
+        inside = [{"name": name, "in": "path", "required": True, "schema": schemas[name]} for name in names]
+        paths[path] = {**operations, "parameters": inside}
+    problem = {
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "parameter": {"type": "string"},
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "logsvc", "version": version("logsvc"), "description": "docs/formats.md says all of it."},
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "responses": {
+                "Problem": {
+                    "description": "RFC 9457",
+                    "content": {"application/problem+json": {"schema": problem}},
+                }
+            },
+        },
+    }
+
+
+class Described:
+    """The document and its page, made once."""
+
+    def __init__(self) -> None:
+        made = document()
+        self._json = orjson.dumps(made)
+        self._page = _page(made).encode()
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Neither needs a token."""
+        router.add_get("/v1/openapi.json", self.get_document)
+        router.add_get("/v1/docs", self.get_page)
+
+    async def get_document(self, request: web.Request) -> web.Response:  # noqa: ARG002 - a handler's shape
+        return web.Response(body=self._json, content_type="application/json")
+
+    async def get_page(self, request: web.Request) -> web.Response:  # noqa: ARG002 - a handler's shape
+        headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return web.Response(body=self._page, content_type="text/html", charset="utf-8", headers=headers)
+
+
+_STYLE: Final = "body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
+
+
+def _page(made: Schema) -> str:
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><title>logsvc: API</title>",
+        f"<style>{_STYLE}</style><h1>logsvc {escape(made['info']['version'])}</h1>",
+        '<p>The same for programs: <a href="/v1/openapi.json">openapi.json</a>',
+    ]
+    for path, operations in made["paths"].items():
+        for method, operation in operations.items():
+            if method == "parameters":
+                continue
+            parts.append(f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation['summary'])}")
+            scopes = [scope for entry in operation["security"] for scope in entry["token"]]
+            parts.append(f"<p>Scope: {escape(', '.join(scopes))}" if scopes else "<p>No token.")
+            rows = [
+                f"<dt><code>{escape(one['name'])}</code><dd>{escape(one.get('description', one['in']))}"
+                for one in operation["parameters"]
+            ]
+            parts.append(f"<dl>{''.join(rows)}</dl><p>Answers: {escape(', '.join(operation['responses']))}")
+    return "".join(parts)
