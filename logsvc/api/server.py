@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
 
+_IDLE = 75.0
+"""Seconds that a client may take until its request's head is whole, and between two requests. A little longer than
+balancers keep their connections (60 s), so that they don't send a request into one that is being closed."""
+
 
 @asynccontextmanager
 async def listening(context: Context, host: str, port: int, grace: float) -> AsyncIterator[str]:
@@ -52,7 +56,13 @@ class _Connection(web.RequestHandler):
         assert manager is not None, "the runner is set up"
         # None is no log of requests; aiohttp checks for it, though its annotation has only loggers.
         # Bodies come as they are: see decoding.py.
-        super().__init__(manager, loop=loop, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
+        super().__init__(
+            manager,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]
+            auto_decompress=False,
+            keepalive_timeout=_IDLE,
+        )
 
     def handle_error(
         self,

@@ -1,0 +1,185 @@
+"""Clients that mean harm: what they try is refused or survived, and the others are served meanwhile."""
+
+import asyncio
+import gzip
+import resource
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import zstandard
+
+from logsvc.api.openapi import document
+from logsvc.store.protocol import Store
+from tests.api.served import SSE, Served, problem_of, serving
+from tests.api.test_sessions import opened
+from tests.api.test_tokens import Guarded, guarded
+from tests.support.wait import DEADLINE, until
+
+
+async def connect(served: Served, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = served.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request)
+    return reader, writer
+
+
+async def is_served(served: Served) -> None:
+    """Whoever means well is answered at once."""
+    async with asyncio.timeout(DEADLINE):
+        assert await served.messages("num=1") == served.all()[-1:]
+
+
+async def test_heads_that_never_end_are_let_go(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logsvc.api.server._IDLE", 1.0)
+    async with serving(store) as served:
+        await served.rig.write(1)
+        head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "
+        slow = [await connect(served, head) for _ in range(200)]
+        await is_served(served)
+        async with asyncio.timeout(DEADLINE):
+            for reader, writer in slow:
+                with suppress(ConnectionError):
+                    await reader.read()
+                writer.close()
+
+
+async def test_connections_that_are_opened_and_left_cost_little(served: Served) -> None:
+    await served.rig.write(1)
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    count = min(2000, allowed // 2 - 200)  # both ends are in this process
+    left = []
+    for _ in range(0, count, 100):
+        left += await asyncio.gather(*(connect(served, b"") for _ in range(100)))
+    await is_served(served)
+    for _, writer in left:
+        writer.close()
+
+
+BOMBS = {
+    "gzip": gzip.compress(b"x" * 50_000_000),
+    "gzip of lines": gzip.compress(b"\n" * 5_000_000),
+    "zstd": zstandard.compress(b"x" * 50_000_000),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+async def test_a_bomb_takes_no_memory_and_no_turn_of_the_others(served: Served, name: str) -> None:
+    await served.rig.write(1)
+    headers = {"Content-Encoding": name.split(maxsplit=1)[0], "Content-Type": "application/x-ndjson"}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with served.client.post(served.logs, data=BOMBS[name], headers=headers) as response:
+        assert response.status in {200, 400}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+    await is_served(served)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "grep=" + "x" * 1001,
+        "&".join(f"grep={number}" for number in range(3000)),
+        "grep_re=" + quote("(" * 500),
+        "grep_re=" + quote("(a+)+$"),
+        "grep_re=" + quote("((a{1,1000}){1,1000}){1,1000}"),
+        "num=99999999999",
+        "since=999999999999d",
+        "after=999999999.99999.999999999999999999.999999999",
+        "process=" + "a" * 129,
+    ],
+)
+async def test_a_query_bomb_is_refused_or_cheap(served: Served, query: str) -> None:
+    await served.rig.write(3, text="aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!")
+    async with asyncio.timeout(DEADLINE), served.get(query) as response:
+        assert response.status in {200, 400}
+    await is_served(served)
+
+
+INJECTIONS = ("\r\nX-Evil: 1", "\n\ndata: evil", "\r\ndata: evil", "%0d%0aX-Evil: 1", "\x00", "\u2028evil")
+
+
+async def test_line_breaks_in_parameters_reach_no_header_and_no_event(served: Served) -> None:
+    await served.rig.write(1)
+    names = ["process", "dyno", "source", "stream", "grep", "grep_re", "exclude", "since", "after", "num", "cursor"]
+    for injection in INJECTIONS:
+        for name in names:
+            async with served.client.get(served.logs, params={name: f"x{injection}"}, headers=SSE) as response:
+                assert response.status in {200, 400}
+                assert "X-Evil" not in response.headers
+                assert "data: evil" not in await response.text()
+        path = f"{served.url}/v1/apps/{quote('demo' + injection, safe='')}/logs"
+        async with served.client.get(path) as response:
+            assert response.status == 400
+            assert "X-Evil" not in response.headers
+
+
+async def test_returns_in_lines_make_no_event_of_their_own(served: Served) -> None:
+    evil = b"first\rdata: evil\r\r id: 9.9.9.9\r\nsecond\n"
+    headers = {"Content-Type": "text/plain"}
+    async with served.client.post(served.logs, data=evil, headers=headers) as response:
+        assert response.status == 200
+    address = await opened(served)
+    for url, given in ((served.logs, SSE), (address, SSE), (served.logs, {}), (address, {})):
+        async with served.client.get(url, headers=given) as response:
+            body = await response.read()
+            assert b"\r" not in body
+            assert b"\ndata: evil" not in body
+            assert b"\nid: 9.9.9.9" not in body
+
+
+@pytest.fixture
+async def site(store: Store, tmp_path: Path) -> AsyncIterator[Guarded]:
+    async with guarded(store, tmp_path) as site:
+        await site.served.rig.write(3)
+        yield site
+
+
+async def test_every_address_of_the_api_refuses_another_tenants_names_cursors_and_signatures(site: Guarded) -> None:
+    """Each answers as if the app weren't there, whatever else of it is known."""
+    served, client = site.served, site.served.client
+    theirs = site.header(tenant="other")
+    cursor = str(served.rig.lines[0].cursor)
+    refused = 0
+    for path, operations in document()["paths"].items():
+        if "{app}" not in path:
+            continue
+        url = served.url + path.replace("{app}", served.name)
+        for method in operations.keys() - {"parameters"}:
+            if (path, method) == ("/v1/apps/{app}/logs", "post"):
+                continue  # makes an app of that name in one's own tenant: see test_tokens.py
+            for more in ({}, {"Last-Event-ID": cursor}, {"Logsvc-Tenant": "local"}):
+                async with client.request(method, url, headers={**theirs, **more}) as response:
+                    assert response.status == (403 if "Logsvc-Tenant" in more else 404), (path, more)
+                    assert "m0" not in str(await problem_of(response))
+                    refused += 1
+    assert refused >= 12
+    async with client.post(served.logs, data="mine\n", headers=theirs) as response:
+        assert response.status == 200
+    for query in (f"?after={cursor}", f"?before={served.rig.lines[2].cursor}", "?since=100w", ""):
+        async with client.get(served.logs + query, headers=theirs) as response:
+            text = await response.text()
+            assert all(f"m{number}" not in text for number in range(3))
+    address = await opened(served, site.header())
+    payload, _, signature = address.rpartition("/")[2].partition(".")
+    own = (await opened(served, theirs)).rpartition("/")[2]
+    for forged in (f"{payload}.{own.partition('.')[2]}", f"{own.partition('.')[0]}.{signature}"):
+        async with client.get(f"{served.url}/v1/log-sessions/{forged}") as response:
+            assert response.status == 403
+
+
+async def test_a_tail_that_is_never_read_is_held_to_its_buffer(served: Served) -> None:
+    await served.rig.write(1)
+    request = f"GET /v1/apps/{served.name}/logs?tail=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    stuck: list[Any] = [await connect(served, request) for _ in range(20)]
+    await until(lambda: served.context.tails == 20)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(100):
+        await served.rig.write(20, text="x" * 5000)
+    await is_served(served)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
+    for _, writer in stuck:
+        writer.transport.abort()
+    await until(lambda: served.context.tails == 0)
