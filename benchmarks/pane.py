@@ -1,6 +1,6 @@
 """The log pane in Chromium: when the first lines are there, a million lines scrolled through, live at two rates.
 
-    python -m benchmarks.pane [--lines N] [--seconds N] [--opens N]
+    python -m benchmarks.pane [--cases live,first,scroll] [--lines N] [--seconds N] [--opens N]
 
 The service, what writes, and the browser share the machine. A long task is one of more than 50 ms, in which the page
 neither draws nor takes input.
@@ -164,6 +164,7 @@ def live(browser: Browser, service: Service, rate: int, seconds: float) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", default="live,first,scroll")
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--opens", type=int, default=9)
@@ -171,12 +172,16 @@ def main() -> None:
     report = Report("pane")
     with running() as service, sync_playwright() as playwright:
         browser = playwright.chromium.launch(**CHROMIUM)
-        for rate in (5_000, 50_000):
+        cases = asked.cases.split(",")
+        for rate in (5_000, 50_000) if "live" in cases else ():
             report.add(f"live at {rate:,} lines/s", live(browser, service, rate, asked.seconds))
-        write(service, "million", asked.lines)
-        service.wait_stored("million", asked.lines)
-        report.add("first lines", first_lines(browser, service, asked.opens))
-        report.add(f"{asked.lines:,} lines scrolled through", scrolled(browser, service, asked.lines))
+        if cases != ["live"]:
+            write(service, "million", asked.lines)
+            service.wait_stored("million", asked.lines)
+        if "first" in cases:
+            report.add("first lines", first_lines(browser, service, asked.opens))
+        if "scroll" in cases:
+            report.add(f"{asked.lines:,} lines scrolled through", scrolled(browser, service, asked.lines))
         browser.close()
     report.write()
 

@@ -114,6 +114,7 @@ async def test_a_refusal_is_said_in_words(
     await pane.page.unroute("**/v1/apps/*/logs?*")
     await banner.get_by_role("button", name="Try now").click()
     await pane.state("Live")
+    await pane.page.locator("log-pane .row").wait_for()
     assert await banner.is_hidden()
     assert await pane.shown() == ["a line"]
 

@@ -56,7 +56,7 @@ async def test_what_is_read_stays_where_it_is(pane: Pane) -> None:
     where = """(() => {
         const top = pane.scroller.getBoundingClientRect().top;
         const row = [...pane.list.rows.children].find(row => row.getBoundingClientRect().top >= top);
-        return [row.querySelector('.msg').textContent, row.getBoundingClientRect().top];
+        return [row.querySelector('.msg').textContent, row.getBoundingClientRect().top - top];
     })()"""
     before, held = await pane.js(where), await pane.js("pane.log.lines.length")
     await pane.js("void pane.log.older()")

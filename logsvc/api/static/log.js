@@ -2,7 +2,7 @@
  * The stretch of an app's log that the pane holds: loads older and newer lines by cursor at its ends, follows live,
  * and forgets at the far end what would be too much.
  */
-import { behind, inFront, Line } from "./line.js";
+import { inFront, Line } from "./line.js";
 import { Cut, Refused } from "./source.js";
 
 /** Most lines held, and characters. What is forgotten is loaded again when somebody scrolls there. */
@@ -10,7 +10,10 @@ export const MOST_LINES = 20_000;
 export const MOST_TEXT = 16_000_000;
 
 const FIRST = 300;
+/** Lines of one request; more where one follows the other at once. */
 const PAGE = 1000;
+const LARGE_PAGE = 4000;
+const AT_ONCE = 2000;
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 10_000;
 
@@ -42,14 +45,15 @@ export class Log {
   reconnects = 0;
 
   #text = 0;
-  /** Behind the newest line held, and in front of the oldest. */
+  /** The place behind the newest line held. */
   #newest = "";
-  #oldest = "";
   /** @type {AbortController} */
   #life = new AbortController();
   /** @type {AbortController | null} */
   #tail = null;
   #wake = () => {};
+  /** When a page was asked for last. */
+  #asked = -Infinity;
 
   /**
    * @param {import("./source.js").Service} service @param {string} app
@@ -102,41 +106,51 @@ export class Log {
   async toStart() {
     this.following = false;
     if (this.top === "done") return this.told();
+    let start = "";
     await this.#tried("top", async (signal) => {
-      const start = await this.service.start(this.app, signal);
-      this.#restart();
-      this.#newest = this.#oldest = start;
-      this.top = "done";
-      await this.#page({ after: start, num: String(PAGE) }, "append", signal);
+      start = await this.service.start(this.app, signal);
     });
+    if (!start) return;
+    this.#restart();
+    this.#newest = start;
+    this.top = "done";
+    await this.newer();
   }
 
   /** @param {string} cursor of the line to stand in the middle */
   async around(cursor) {
     this.following = false;
     this.#restart();
-    this.#newest = this.#oldest = inFront(cursor);
+    this.#newest = inFront(cursor);
     await this.newer();
     await this.older();
   }
 
   /** Load what is in front of the first line held. */
   async older() {
-    if (!this.#oldest || this.top !== "more") return;
+    if (!this.lines.length || this.top !== "more") return;
     await this.#tried("top", async (signal) => {
-      const before = this.lines.length ? this.lines[0].cursor : behind(this.#oldest);
-      const got = await this.#page({ before, num: String(PAGE) }, "prepend", signal);
-      this.top = got < PAGE ? "done" : "more";
+      const num = this.#size();
+      const got = await this.#page({ before: this.lines[0].cursor, num: String(num) }, "prepend", signal);
+      this.top = got < num ? "done" : "more";
     });
+  }
+
+  #size() {
+    const now = performance.now();
+    const size = now - this.#asked < AT_ONCE ? LARGE_PAGE : PAGE;
+    this.#asked = now;
+    return size;
   }
 
   /** Load what is behind the last line held; at the end of it, follow. */
   async newer() {
     if (!this.#newest || this.bottom !== "more") return;
     await this.#tried("bottom", async (signal) => {
-      const got = await this.#page({ after: this.#newest, num: String(PAGE) }, "append", signal);
+      const num = this.#size();
+      const got = await this.#page({ after: this.#newest, num: String(num) }, "append", signal);
       this.bottom = "more";
-      if (got < PAGE) this.#atEnd();
+      if (got < num) this.#atEnd();
     });
   }
 
@@ -223,7 +237,6 @@ export class Log {
     if (signal.aborted) throw new Cut();
     if (where === "append") {
       this.#newest = last || this.#newest || answer.start;
-      this.#oldest ||= answer.start;
       this.#append(lines);
       this.#forgetFirst();
     } else {
@@ -288,7 +301,6 @@ export class Log {
     if (signal.aborted) return;
     if (this.connection.state === "waiting") this.reconnects += 1;
     this.#newest ||= answer.start;
-    this.#oldest ||= answer.start;
     this.#connect({ state: "live" });
     for await (const batch of answer.each) {
       if (signal.aborted) return;
@@ -346,7 +358,7 @@ export class Log {
     const count = this.lines.length;
     this.lines = [];
     this.#text = 0;
-    this.#newest = this.#oldest = "";
+    this.#newest = "";
     this.top = this.bottom = "more";
     this.unseen = 0;
     this.unseenMore = false;

@@ -59,5 +59,11 @@ async function look() {
   setTimeout(look, AGAIN);
 }
 
-if (app) showPane();
-void look();
+if (app) {
+  showPane();
+  showChoice([]);
+  // The lines come first.
+  setTimeout(look, 1000);
+} else {
+  void look();
+}
