@@ -61,7 +61,7 @@ bench: .venv/.installed-test kafka ## Run the benchmarks: tables here, JSON in .
 		echo "==> $$file"; $(bin)/python -m "benchmarks.$$(basename "$$file" .py)"; done
 
 clean: ## Remove what was built and installed here; the data folder stays
-	rm -rf .venv .cache build *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .cache build node_modules *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage .coverage.*
 
 .venv/.installed-%: requirements/%.txt pyproject.toml scripts/setup.sh
 	@scripts/setup.sh $*

@@ -53,7 +53,7 @@ def committed() -> tuple[Path, ...]:
 def lines_of(*suffixes: str) -> Iterator[tuple[str, str]]:
     """`file:number` and text of every line of the text files with these suffixes (of all where none is given)."""
     for path in committed():
-        if not suffixes or path.suffix in suffixes:
+        if path.suffix in suffixes or (not suffixes and path.suffix != ".png"):
             for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
                 yield f"{path.relative_to(ROOT)}:{number}", line
 
