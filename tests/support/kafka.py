@@ -209,8 +209,6 @@ auto.create.topics.enable=false
 num.network.threads=2
 num.io.threads=4
 log.cleaner.enable=false
-broker.session.timeout.ms=2000
-broker.heartbeat.interval.ms=500
-controller.quorum.election.timeout.ms=500
-controller.quorum.fetch.timeout.ms=1000
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=1000
 """
