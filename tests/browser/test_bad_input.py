@@ -112,7 +112,8 @@ async def test_a_refusal_is_said_in_words(
     await until(lambda: _says(pane, words), what=words)
     assert await pane.page.evaluate("window.expired === true") == (status == 401)
     await pane.page.unroute("**/v1/apps/*/logs?*")
-    await banner.get_by_role("button", name="Try now").click()
+    if status in {401, 403, 429}:  # else it tries again by itself, perhaps before the click
+        await banner.get_by_role("button", name="Try now").click()
     await pane.state("Live")
     await pane.page.locator("log-pane .row").wait_for()
     assert await banner.is_hidden()
