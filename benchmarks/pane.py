@@ -100,9 +100,9 @@ def scrolled(browser: Browser, service: Service, lines: int) -> dict[str, float]
             seen, rows = page.evaluate("""async () => {
                 const pane = document.querySelector('log-pane');
                 for (let step = 0; step < 10 && pane.log.top !== 'done'; step++) {
-                    pane.scroller.scrollTop = 0;
                     const held = pane.log.lines[0];
                     while (pane.log.lines[0] === held && pane.log.top !== 'done') {
+                        pane.scroller.scrollTop = 0;
                         await new Promise(requestAnimationFrame);
                     }
                 }
