@@ -73,7 +73,7 @@ class Checkpoint:
                 "node": self._node,
                 "epoch": snapshot.epoch,
                 "cursors": list(snapshot.cursors.items()),
-                "positions": [[o.file, o.start, o.end, o.check, o.held] for o in snapshot.positions.values()],
+                "positions": [origin[1:] for origin in snapshot.positions.values()],
             }
         )
         return b"%08x %b\n" % (crc32(body), body)

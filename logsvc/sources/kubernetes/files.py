@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import resource
+import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,7 @@ from logsvc.bus.protocol import Bus
 from logsvc.errors import BusError, ConfigError, StoreError
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector, StoredOrigins
+from logsvc.sources.kubernetes.changes import Changes
 from logsvc.sources.kubernetes.lane import Identity, Lane, Shop, Turn
 from logsvc.sources.kubernetes.podlogs import Pod, folder, subfolders
 from logsvc.sources.kubernetes.settings import FilesSettings, FilesState
@@ -26,7 +28,7 @@ from logsvc.sources.kubernetes.watch import Handler, Watcher
 
 __all__ = ["FilesSettings", "FilesSource", "FilesState"]
 
-_SLICE: Final = 200
+_SLICE: Final = 50
 """Containers looked at before others get their turn."""
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,8 @@ class FilesSource:
         self._tasks: asyncio.TaskGroup
         self._pods: dict[str, int] = {}
         """Folders of pods with the mtime they had when they were listed."""
+        self._containers: dict[str, set[str]] = {}
+        """By pod's folder, those that have a lane."""
         self._refused: set[str] = set()
         self._watched: set[str] = set()
         """Folders that the kernel watches."""
@@ -77,7 +81,7 @@ class FilesSource:
         self._stop = asyncio.Event()
         self._broken = asyncio.Event()
         self._some_active = asyncio.Event()
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._changes = Changes()
 
     # ---- life
 
@@ -119,11 +123,11 @@ class FilesSource:
 
     async def drained(self) -> None:
         """Wait until the bus has every whole line that is on the disk now, and it is known whose they are."""
-        await self._until(lambda: self._ready)
+        await self._changes.until(lambda: self._ready)
         await self._discover()
         for lane in list(self.lanes.values()):
             self._scan(lane)
-        await self._until(self._is_drained)
+        await self._changes.until(self._is_drained)
 
     def _is_drained(self) -> bool:
         lanes = self.lanes.values()
@@ -188,7 +192,7 @@ class FilesSource:
             lane.idle_since = self._shop.clock()
             self._active.add(lane)
             self._some_active.set()
-        self._changed()
+        self._changes.happened()
 
     def _take(self, lane: Lane) -> None:
         lane.busy = True
@@ -198,23 +202,8 @@ class FilesSource:
         lane.busy = False
         self._running -= 1
 
-    def _changed(self) -> None:
-        """Have those who wait look again. Not a Condition: this is called after every read, mostly for nobody."""
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def _until(self, state: Callable[[], bool]) -> None:
-        while not state():
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters.add(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.discard(waiter)
-
     async def _settled(self) -> None:
-        await self._until(lambda: self._running == 0)
+        await self._changes.until(lambda: self._running == 0)
 
     # ---- loops
 
@@ -236,7 +225,7 @@ class FilesSource:
                 chunks = self.collector.chunks
                 for lane in list(self.lanes.values()):
                     self.wake(lane)
-                self._changed()
+                self._changes.happened()
                 await self._broken.wait()
                 if self.collector.chunks > chunks:
                     delay = self._settings.retry
@@ -258,24 +247,33 @@ class FilesSource:
         self._broken.set()
 
     async def _continuous_events(self) -> None:
-        async for handler in self._watcher.events():
-            if handler is not None:
-                await handler()
-            else:
+        while await self._watcher.wait():
+            if not self._watcher.dispatch():
                 logger.warning("the kernel had too much to tell: looking at everything")
                 await self._look_at_all()
+            # Who comes right behind the first is read together with others: that is what a chunk costs least in.
+            await asyncio.sleep(self._settings.tick / 2)
 
-    async def _written(self, lane: Lane) -> None:
+    def _written(self, lane: Lane, _: str) -> None:
         lane.series.disarm()
         self.wake(lane)
 
-    async def _pods_changed(self) -> None:
-        await self._discover()
+    def _pods_changed(self, name: str) -> None:
+        """Look at that pod alone: of very many pods that come at once, each is an event."""
+        try:
+            mode = os.stat(name, dir_fd=self._shop.root, follow_symlinks=False).st_mode
+        except OSError:
+            self._forget_folder(name)
+        else:
+            if stat.S_ISDIR(mode):
+                self._discover_pod(name)
+            elif stat.S_ISLNK(mode):
+                self._refuse("", [name])
 
-    async def _pod_changed(self, name: str) -> None:
-        self._discover_pod(name)
+    def _pod_changed(self, pod: str, _: str) -> None:
+        self._discover_pod(pod)
 
-    async def _container_changed(self, lane: Lane) -> None:
+    def _container_changed(self, lane: Lane, _: str) -> None:
         self._scan(lane)
 
     def _scan(self, lane: Lane) -> None:
@@ -359,8 +357,7 @@ class FilesSource:
             names, refused = await asyncio.to_thread(subfolders, self._shop.root)
             self._refuse("", refused)
             for name in self._pods.keys() - set(names):
-                del self._pods[name]
-                self._watched.discard(name)
+                self._forget_folder(name)
             for number, name in enumerate(names):
                 with suppress(FileNotFoundError):  # deleted since it was listed
                     mtime = os.stat(name, dir_fd=self._shop.root, follow_symlinks=False).st_mtime_ns
@@ -379,6 +376,11 @@ class FilesSource:
             logger.warning("%d log files were deleted while they were not being read", len(lost))
             self.collector.forget(lost)
 
+    def _forget_folder(self, name: str) -> None:
+        """A pod's folder is gone; what was open of it still is."""
+        self._pods.pop(name, None)
+        self._watched.discard(name)
+
     def _discover_pod(self, name: str) -> None:
         pod = Pod.parse(name)
         if pod is None:
@@ -396,8 +398,8 @@ class FilesSource:
         for container in containers:
             if (name, container) not in self.lanes:
                 self._add_lane(name, container, pod)
-        for lane in [self.lanes[key] for key in self.lanes if key[0] == name and key[1] not in containers]:
-            self._scan(lane)
+        for container in self._containers.get(name, set()).difference(containers):
+            self._scan(self.lanes[name, container])
 
     def _add_lane(self, name: str, container: str, pod: Pod) -> None:
         lane = Lane(self._shop, name, container, pod)
@@ -407,6 +409,7 @@ class FilesSource:
         except OSError:
             return
         self.lanes[name, container] = lane
+        self._containers.setdefault(name, set()).add(container)
         lane.series.scan()
         self.wake(lane)
 
@@ -444,7 +447,8 @@ class FilesSource:
             self._mend()
         self.state.waiting_bytes = waiting
         self.state.deleted_bytes = deleted
-        self._give_up(deleted - self._settings.max_deleted_bytes)
+        if deleted > self._settings.max_deleted_bytes:
+            self._give_up(deleted - self._settings.max_deleted_bytes)
 
     async def _sweep(self, lane: Lane) -> None:
         if lane.busy or not self._ready or self._broken.is_set():
@@ -457,12 +461,19 @@ class FilesSource:
             return
         finally:
             self._release(lane)
-            self._changed()
+            self._changes.happened()
         if not keep:
-            lane.series.close()
-            self.lanes.pop((lane.pod_folder, lane.container), None)
-            for lanes in (self._active, self._polled, self._unknown, self._gone):
-                lanes.discard(lane)
+            self._drop(lane)
+
+    def _drop(self, lane: Lane) -> None:
+        lane.series.close()
+        del self.lanes[lane.pod_folder, lane.container]
+        containers = self._containers[lane.pod_folder]
+        containers.discard(lane.container)
+        if not containers:
+            del self._containers[lane.pod_folder]
+        for lanes in (self._active, self._polled, self._unknown, self._gone):
+            lanes.discard(lane)
 
     def _give_up(self, excess: int) -> None:
         held = [

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 
 import pytest
-from asyncinotify import Inotify
 
 from logsvc.errors import ConfigError
 from logsvc.model import MAX_LINE
+from logsvc.sources.kubernetes import watch
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
 from tests.sources.kubernetes.support import Everybody, MemoryBus, Node, compress
 from tests.support import cri_line, cri_parts, until
@@ -303,7 +303,7 @@ async def test_files_that_the_kernel_cannot_watch_are_polled_and_that_is_said(
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Inotify, "add_watch", refuse)
+    monkeypatch.setattr(watch, "add_watch", refuse)
     log = node.container()
     async with node.collecting(idle_after=0.001) as source:
         log.write(b"one")
