@@ -46,8 +46,8 @@ export class LogPane extends HTMLElement {
   /** The line that was gone to. @type {import("./line.js").Line | null} */
   #current = null;
   #wantsFocus = false;
-  /** Whether there are lines now that the counts may know nothing of. */
-  #uncounted = true;
+  /** Looks for the first lines, from which the counts begin, until they are counted without any. */
+  #uncounted = 0;
   #ready = false;
 
   constructor() {
@@ -202,7 +202,7 @@ export class LogPane extends HTMLElement {
     this.list.following = !at;
     void this.log.open(this.#view.filter(), at).then(() => at && this.#goto(at));
     this.counts.stop();
-    this.#uncounted = true;
+    this.#uncounted = 4;
   }
 
   /** @param {string} cursor */
@@ -301,8 +301,8 @@ export class LogPane extends HTMLElement {
   #tick() {
     this.said.tick();
     if (this.#uncounted && (this.log.lines.length || this.log.connection.state === "live")) {
-      this.#uncounted = false;
-      void this.counts.refresh();
+      this.#uncounted = this.log.lines.length ? 0 : this.#uncounted - 1;
+      if (!this.#uncounted) void this.counts.refresh();
     }
     if (this.#looks.time === "relative") this.#retime();
     this.#told();
