@@ -10,9 +10,12 @@ import pytest
 from logsvc.access.static import mint
 from logsvc.store.embedded import EmbeddedStore
 from tests.api.served import serving
-from tests.support.heroku import Heroku, lines_of
+from tests.support.heroku import PATIENCE, Heroku, lines_of
 from tests.support.service import Service
 from tests.support.wait import until
+
+pytestmark = pytest.mark.timeout(900)
+"""Seconds, for several runs of a program that starts slowly."""
 
 PROCFILE = "web: echo hello; exec sleep 100000\n"
 
@@ -111,7 +114,7 @@ async def test_it_goes_on_with_the_very_next_line_where_a_process_stops(tmp_path
                 await lines_of(process, 3)
                 shown = []
                 for _ in range(3):
-                    await until(lambda: served.context.tails == 1, what="it has come back")
+                    await until(lambda: served.context.tails == 1, PATIENCE, "it has come back")
                     served.context.stopping.set()
                     served.context.tiers.wake()
                     await until(lambda: served.context.tails == 0, what="the tail has ended")
@@ -129,5 +132,5 @@ async def test_nobody_reads_its_pipe_any_more(service: Service, heroku: Heroku) 
         assert process.stdout is not None
         process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]  # as `| head -1` does
         await push(service, "worker", 0, 5)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import orjson
 
-from tests.support.wait import DEADLINE
-
 PACKAGE = Path(__file__).parent.parent / "heroku"
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logsvc" / "heroku"
+PATIENCE = 120.0
+"""Seconds. The program loads thousands of files before it does anything, which takes long on a busy machine."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -46,7 +46,7 @@ class Heroku:
 
     async def run(self, *arguments: str) -> tuple[int, str, str]:
         """Run it to its end: status, stdout, stderr."""
-        async with self.running(*arguments) as process, asyncio.timeout(DEADLINE):
+        async with self.running(*arguments) as process, asyncio.timeout(PATIENCE):
             out, errors = await process.communicate()
         assert process.returncode is not None
         return process.returncode, _COLOURS.sub("", out.decode()), _COLOURS.sub("", errors.decode())
@@ -73,5 +73,5 @@ class Heroku:
 async def lines_of(process: Process, count: int) -> list[str]:
     """The next lines that it writes."""
     assert process.stdout is not None
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE):
         return [_COLOURS.sub("", (await process.stdout.readline()).decode()).rstrip("\n") for _ in range(count)]
