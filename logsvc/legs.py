@@ -101,6 +101,11 @@ class Leg:
         """The place behind everything that is durable now."""
         return self.sealed or self.place((await self._bus.bounds(self.partition)).end)
 
+    async def reaches(self, cursor: Cursor) -> bool:
+        """Whether that is no place beyond the end."""
+        window = self.window()
+        return (window is not None and cursor <= self.place(window.next)) or cursor <= await self.end()
+
     async def stored(self) -> Cursor:
         """The place up to which the store has everything."""
         return self.place(await self._bus.watermark(self.partition))

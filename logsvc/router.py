@@ -1,20 +1,26 @@
 """Which partitions are read, and where what was read goes.
 
-A partition is read only while somebody watches one of its apps: the first watcher starts it at the watermark, the
-last one stops it a while later. What is read goes into the partition's window, and watchers read the window by
-cursor, so the router knows no client, holds no queue and can't be slowed by one.
+A partition is read only while somebody watches one of its apps: the first watcher starts it at the watermark, or just
+before it where that watcher goes on; the last one stops it a while later. What is read goes into the partition's
+window, and watchers read the window by cursor, so the router knows no client, holds no queue and can't be slowed by
+one.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
+from weakref import WeakValueDictionary
 
 from logsvc import metrics
 from logsvc.bus.protocol import Bus, Fetched, LiveReader
 from logsvc.errors import OutOfRange
 from logsvc.model import AppId
 from logsvc.window import Feed, Window
+
+BEFORE: Final = 4096
+"""How many records before the watermark a window may begin: what the store gets on by while a tail changes servers."""
 
 
 class Router:
@@ -40,6 +46,7 @@ class Router:
         self._windows: dict[int, Window] = {}
         self._watchers: dict[int, int] = {}
         self._idle: dict[int, asyncio.TimerHandle] = {}
+        self._opening: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._size = 0
 
     async def run(self) -> None:
@@ -63,15 +70,20 @@ class Router:
         return self._windows.get(partition)
 
     @asynccontextmanager
-    async def watch(self, app: AppId) -> AsyncIterator[Feed]:
-        """Have the app's partition read for as long as the context lasts."""
+    async def watch(self, app: AppId, at: int | None = None) -> AsyncIterator[Feed]:
+        """Have the app's partition read for as long as the context lasts; `at` is the offset where the watcher goes on.
+
+        Whoever comes back from another server was there a moment ago, and with it all others of that server.
+        """
         partition = app.partition(self._bus.partitions)
         self._watchers[partition] = self._watchers.get(partition, 0) + 1
         try:
             if timer := self._idle.pop(partition, None):
                 timer.cancel()
             if partition not in self._windows:
-                await self._open(partition)
+                # One at a time: of a thousand who come at once the first one finds the place for all.
+                async with self._opening.setdefault(partition, asyncio.Lock()):
+                    await self._open(partition, at)
             window = self._windows[partition]
             feed = window.feed(app)
             feed.watchers += 1
@@ -85,17 +97,23 @@ class Router:
                 loop = asyncio.get_running_loop()
                 self._idle[partition] = loop.call_later(self._linger, self._close, partition)
 
-    async def _open(self, partition: int) -> None:
-        start = await self._starting_point(partition)
-        if partition not in self._windows:  # somebody else may have been quicker
+    async def _open(self, partition: int, at: int | None) -> None:
+        if partition not in self._windows:
+            start = await self._starting_point(partition, at)
             self._windows[partition] = Window(start)
             self._live.watch(partition, start)
 
-    async def _starting_point(self, partition: int) -> int:
-        """The watermark; where the store is far behind, the end: live lines first, older ones for those who ask."""
+    async def _starting_point(self, partition: int, at: int | None) -> int:
+        """The watermark, or `at` just before it.
+
+        Where the store is far behind, the end: live lines first, older ones for those who ask.
+        """
         if await self._lagging(partition):
             return (await self._bus.bounds(partition)).end
-        return await self._bus.watermark(partition)
+        watermark = await self._bus.watermark(partition)
+        if at is not None and watermark - BEFORE <= at < watermark:
+            return max(at, (await self._bus.bounds(partition)).start)
+        return watermark
 
     async def cold(self, partition: int) -> bool:
         """Whether there are lines that are neither stored nor in the window, and the store is far behind."""

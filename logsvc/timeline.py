@@ -19,6 +19,7 @@ from logsvc.model import EVERYTHING, AppId, Cursor, Filter, Selection
 from logsvc.router import Router
 from logsvc.selection import Matcher
 from logsvc.store.protocol import VOLUME_BY, Bucket, StoreReader
+from logsvc.together import Together
 from logsvc.window import Feed
 
 
@@ -49,6 +50,11 @@ class Tiers:
     """Sealed epochs, oldest first."""
     successors: bool = False
     """Whether epochs may follow that others have heard of already."""
+    first: Together[tuple[AppId, int], Cursor | None] = field(init=False)
+    """`StoreReader.first`, of an app and an epoch."""
+
+    def __post_init__(self) -> None:
+        self.first = Together(lambda of: self.store.first(*of))
 
     def cross(self, bus: Bus, router: Router) -> None:
         """Go over to a new epoch. The one before is sealed; whoever waits for lines of it goes on in the new one."""
@@ -93,10 +99,12 @@ class Timeline:
         """The place behind everything that is durable now."""
         return await self._all()[-1].end()
 
-    def watch(self, at: Cursor) -> AbstractAsyncContextManager[Feed]:
-        """Have what comes in the epoch of `at` read, for as long as the context lasts."""
-        router = self._leg(at).router or self._tiers.router  # an epoch sealed before this process began gets no lines
-        return router.watch(self.app)
+    def watch(self, at: Cursor | None = None) -> AbstractAsyncContextManager[Feed]:
+        """Have what comes in the epoch of `at` read, by default in the newest, for as long as the context lasts."""
+        leg = self._all()[-1] if at is None else self._leg(at)
+        if leg.router is None:  # an epoch sealed before this process began gets no lines
+            return self._tiers.router.watch(self.app)
+        return leg.router.watch(self.app, None if at is None else at.offset)
 
     async def check(self, cursor: Cursor) -> None:
         """Raise BadCursor unless `cursor` can be a place in this timeline.
@@ -111,7 +119,7 @@ class Timeline:
             raise BadCursor("the cursor is of an epoch that isn't kept here")
         if cursor.partition != leg.partition:
             raise BadCursor("the cursor is of another app")
-        if cursor > await leg.end():
+        if not await leg.reaches(cursor):
             raise BadCursor("the cursor is beyond the end of the log")
 
     async def read(self, at: Cursor, matcher: Matcher, end: Cursor | None = None, lines: int = STEP_LINES) -> Step:
@@ -170,7 +178,7 @@ class Timeline:
             return None
         if at >= await leg.stored():
             return None
-        oldest = await self._store.first(self.app, at.epoch)
+        oldest = await self._tiers.first((self.app, at.epoch))
         if oldest is not None and oldest.offset <= at.offset:
             return None
         until = ""

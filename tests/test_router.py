@@ -74,6 +74,22 @@ async def test_watchers_who_come_together_share_a_window(store: Store) -> None:
         await until(lambda: made.router.watched == 0)
 
 
+async def test_a_window_begins_where_the_first_watcher_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Just before the watermark, and not further back: that is history."""
+    monkeypatch.setattr("logsvc.router.BEFORE", 2)
+    async with rig(store) as made:
+        for _ in range(5):
+            await made.write(1)
+        await made.store_upto(4)
+        for at, first in ((1, 4), (2, 2), (3, 3), (4, 4), (5, 4)):
+            async with made.router.watch(made.app, at):
+                window = made.router.window(0)
+                assert window is not None
+                assert window.first == first
+                await made.window_is_full()
+            await until(lambda: made.router.watched == 0)
+
+
 async def test_memory_is_bounded_and_who_falls_behind_reads_the_bus(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

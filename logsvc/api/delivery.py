@@ -96,8 +96,11 @@ class Delivery:
 
         Raises Problem, StoreAway.
         """
-        if self._query.tail:
-            await self._watch(await self._timeline.end())
+        query = self._query
+        if query.after is not None:
+            await self._check("Last-Event-ID" if query.resumed else "after", query.after)
+        if query.tail:
+            await self._watch(query.after)
         await self._prepare()
 
     @property
@@ -108,8 +111,8 @@ class Delivery:
     async def close(self) -> None:
         await self._resources.aclose()
 
-    async def _watch(self, at: Cursor) -> None:
-        """Watch the epoch that `at` is in, instead of the one before it."""
+    async def _watch(self, at: Cursor | None = None) -> None:
+        """Watch from `at` on, by default the newest epoch, instead of the one before it."""
         await self._resources.aclose()
         self._feed = await self._resources.enter_async_context(self._timeline.watch(at))
 
@@ -125,18 +128,19 @@ class Delivery:
 
     async def _prepare(self) -> None:
         query, timeline = self._query, self._timeline
+        if query.after is not None:
+            self.start = self.at = query.after
+            if text := await timeline.forgotten(query.after):
+                self._add_notice("retention", text)
+            if query.tail:
+                return
         end = await timeline.end()
         if not query.tail:
             self._end = end
         if query.before is not None:
             await self._check("before", query.before)
             self._end = end = query.before._replace(line=max(-1, query.before.line - 1))
-        if query.after is not None:
-            await self._check("Last-Event-ID" if query.resumed else "after", query.after)
-            self.start = self.at = query.after
-            if text := await timeline.forgotten(query.after):
-                self._add_notice("retention", text)
-        elif query.num is not None:
+        if query.after is None and query.num is not None:
             await self._prepare_last(query.num, end)
 
     async def _check(self, parameter: str, cursor: Cursor) -> None:

@@ -31,6 +31,7 @@ from logsvc.config import Kafka
 from logsvc.errors import BusError, OutOfRange, Sealed
 from logsvc.model import MAX_CHUNK, Cursor, Origin, Stream
 from logsvc.tasks import background
+from logsvc.together import Together
 
 MAX_READ: Final = 8 * 1024 * 1024
 """Most bytes of values that one read returns, whatever it asks for (or one record)."""
@@ -89,6 +90,8 @@ class KafkaBus:
         self._writer = KafkaWriter(self._written, f"{self.topic}/{writer}")
         self._slots: dict[int, KafkaWriter] = {}
         self._reading = asyncio.Semaphore(settings.reads)
+        self._bounds = Together(self._ask_bounds)
+        self._read = Together(self._fetch)
         self._readers: set[KafkaLive | KafkaGroup] = set()
         self._ends: dict[int, int] = {}
         """By partition, an end that it had: one that is lower is another topic's."""
@@ -234,6 +237,9 @@ class KafkaBus:
     async def bounds(self, partition: int) -> Bounds:
         """See `Bus.bounds`. Raises BusError."""
         self.check(partition)
+        return await self._bounds(partition)
+
+    async def _ask_bounds(self, partition: int) -> Bounds:
         if self._stopped is not None:
             raise BusError(self._stopped)
         known = self._ends.get(partition, 0)  # as above
@@ -257,11 +263,15 @@ class KafkaBus:
         Of those who wait for their turn, the first to come is the first to go.
         """
         self.check(partition)
+        return await self._read((partition, offset, min(max_bytes, MAX_READ)))
+
+    async def _fetch(self, place: tuple[int, int, int]) -> Fetched:
+        partition, offset, max_bytes = place
         if self._stopped is not None:
             raise BusError(self._stopped)
         async with self._reading:
             try:
-                got = await self.queries.fetch(self.epoch, self.topic, partition, offset, min(max_bytes, MAX_READ))
+                got = await self.queries.fetch(self.epoch, self.topic, partition, offset, max_bytes)
             except OffsetOutOfRangeError:
                 raise await self.out_of_range(partition, offset) from None
         self.count_foreign(got.foreign)

@@ -13,6 +13,8 @@ from logsvc.model import Cursor, Selection
 PART_BYTES: Final = 64 * 1024
 """About the most bytes of a chunk in one event or message. What is cut inside of one has to be sent again, so a wire
 that breaks often gets on only by whole ones."""
+_SOON: Final = b"retry: 200\n\n"
+"""Come back in so many milliseconds: where one server stops, others listen already."""
 
 
 class Representation(Protocol):
@@ -81,7 +83,7 @@ class ServerSentEvents:
         return b"event: end\ndata: {}\n\n"
 
     def farewell(self) -> bytes:
-        return b"retry: 500\n\n"
+        return _SOON
 
 
 class NewlineDelimitedJson:
@@ -162,7 +164,7 @@ class HerokuEvents:
         return b""
 
     def farewell(self) -> bytes:
-        return b"retry: 500\n\n"
+        return _SOON
 
 
 class WebSocketMessages:

@@ -4,6 +4,7 @@ import asyncio
 import time
 import zlib
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -226,7 +227,7 @@ async def test_when_the_service_stops_tails_end_and_say_so(served: Served) -> No
         await lines_of(socket, 2)
         await stop(served.rig, served.context)
         assert await events.next() is None
-        assert events.stream.retry == 500
+        assert events.stream.retry == 200
         assert len((await ndjson.read()).splitlines()) == 2
         assert len((await text.read()).splitlines()) == 2
         assert (await socket.receive(timeout=DEADLINE)).type is aiohttp.WSMsgType.CLOSE
@@ -320,7 +321,7 @@ async def test_a_tail_that_waits_for_the_store_ends_when_the_service_stops(store
             assert notice.type == "notice"
             await stop(served.rig, served.context)
             assert await events.next() is None
-            assert events.stream.retry == 500
+            assert events.stream.retry == 200
 
 
 class Counting(Away):
@@ -350,6 +351,36 @@ async def test_tails_that_come_back_to_another_server_ask_the_store_nothing(stor
             lines = Lines(answer)
             assert [(await lines.object())["message"] for _ in range(2)] == served.all()[1:]
         assert not counting.asked
+
+
+async def test_tails_that_change_servers_ask_little_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come to one that has read nothing of their app, and the store has got on meanwhile."""
+    counting = Counting(store)
+    async with serving(counting) as served, AsyncExitStack() as stack:  # type: ignore[arg-type]  # as above
+        for _ in range(3):
+            await served.rig.write(1)
+        await served.rig.store_upto(2)
+        served.context.known_apps.add(served.rig.app)
+        counting.asked.clear()
+        asked = Counter[str]()
+        for name in ("bounds", "read", "watermark"):
+            monkeypatch.setattr(served.rig.bus, name, counted(getattr(served.rig.bus, name), asked))
+        seen = Cursor(served.rig.bus.epoch, 0, 0, 0)
+        tails = [stack.enter_async_context(served.get(f"tail=true&after={seen}", **NDJSON)) for _ in range(20)]
+        for answer in await asyncio.gather(*tails):
+            lines = Lines(answer)
+            assert [(await lines.object())["message"] for _ in range(2)] == served.all()[1:]
+        assert not counting.asked
+        assert asked["read"] <= 2
+        assert asked["watermark"] <= 4
+
+
+def counted(work: Callable[..., Awaitable[Any]], calls: Counter[str]) -> Callable[..., Awaitable[Any]]:
+    async def call(*arguments: Any) -> Any:
+        calls[work.__name__] += 1
+        return await work(*arguments)
+
+    return call
 
 
 async def test_tails_that_come_together_ask_once_whether_there_is_their_app(store: Store) -> None:

@@ -102,7 +102,7 @@ def test_a_heartbeat_moves_the_last_event_id_and_dispatches_nothing() -> None:
 def test_a_farewell_asks_to_come_back_soon() -> None:
     parser = EventStream()
     assert parser.feed(ServerSentEvents().farewell()) == []
-    assert parser.retry == 500
+    assert parser.retry == 200
 
 
 @settings(max_examples=40)

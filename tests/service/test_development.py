@@ -49,7 +49,7 @@ async def test_without_a_procfile_it_serves_and_tails_are_told_when_it_stops(tmp
             async with client.get(f"{service.logs}?tail=true", headers=headers) as response:
                 assert (await response.content.readline()).startswith(b"id: ")
                 stopping = asyncio.create_task(service.stop())
-                assert (await response.content.read()).endswith(b"retry: 500\n\n")
+                assert (await response.content.read()).endswith(b"retry: 200\n\n")
             assert await stopping == 0
 
 
