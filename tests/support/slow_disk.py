@@ -86,7 +86,7 @@ def hold(listener: int, folder: str, delay: Path) -> NoReturn:
             fcntl.ioctl(listener, _RECEIVE, request)
             number, pid, _, _, _, _, file, *_ = _REQUEST.unpack(request)
             if (seconds := _read(delay)) and _name(pid, file).startswith(folder):
-                time.sleep(seconds)
+                time.sleep(seconds)  # the slowness itself
             fcntl.ioctl(listener, _SEND, _ANSWER.pack(number, 0, 0, _CONTINUE))
         except OSError:
             continue  # the thread that made the call is gone
