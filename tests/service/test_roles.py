@@ -16,6 +16,9 @@ from tests.support.clickhouse import ClickHouse
 from tests.support.kafka import Cluster
 from tests.support.roles import Platform, Role, Serving
 
+pytestmark = pytest.mark.timeout(300)
+"""Some start ten processes one after the other, which takes a busy machine long."""
+
 GRACE = 15.0
 TEXT = {"Content-Type": "text/plain"}
 

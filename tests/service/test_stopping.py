@@ -1,11 +1,13 @@
 """A planned stop under load: what a role has done is written down before it goes, and others take over at once."""
 
+import asyncio
 from pathlib import Path
 
 import aiohttp
 
 from logsvc.bus.kafka import KafkaBus
 from logsvc.sources.checkpoint import Checkpoint
+from tests.chaos.readers import Tail, run_while
 from tests.chaos.writer import Writer, Writing
 from tests.kafka.load import Load, loading
 from tests.support import until
@@ -79,3 +81,32 @@ async def test_a_collector_saves_its_places(platform: Platform) -> None:
 
 async def has_more(bus: KafkaBus, records: int) -> bool:
     return sum([(await bus.bounds(partition)).end for partition in range(bus.partitions)]) > records
+
+
+async def test_tails_of_a_server_go_on_at_another(platform: Platform) -> None:
+    """Each is told to come back once, and takes up where it was, though nobody has watched their app there."""
+    await platform.migrate(3)
+    roles = (platform.collect("n"), platform.store("1"), first := platform.serve("1"), second := platform.serve("2"))
+    async with roles[0], roles[1], first, second:
+        for role in roles:
+            await role.start()
+        open_to = first
+        with Writer(platform.node("n"), Writing(rate=200)) as writer:
+            tails = [Tail(lambda: open_to.logs("demo"), from_start=False) for _ in range(50)]
+
+            async def work() -> dict[str, int]:
+                nonlocal open_to
+                await until(lambda: all(tail.seen.lines for tail in tails), 60, "every tail has lines")
+                for tail in tails:
+                    tail.refused = 0  # there was no such app before its first line
+                open_to = second
+                assert await first.stop(GRACE) == 0, first.stderr
+                written = (await asyncio.to_thread(writer.finish)).written
+                await until(lambda: all(tail.seen.tally.complete(written) for tail in tails), 60, "the last lines")
+                return written
+
+            written = await run_while(work(), *tails)
+        for tail in tails:
+            tail.seen.tally.check(written)
+            assert tail.seen.notices == []
+            assert (tail.connections, tail.refused) == (2, 0)
