@@ -209,9 +209,9 @@ class Selection(NamedTuple):
 class Filter:
     """Which lines of an app somebody wants. Empty means all.
 
-    Values of one field mean *or*, but those of `grep` and `grep_re` mean *and* and those of `exclude` *none of*.
-    `process`, `dyno`, `source` and `ps` are decided by the stream, once a chunk; the rest by the line. Notices pass
-    always.
+    Values of one field mean *or*, but those of `grep` and `grep_re` mean *and*, those of `exclude` and `not_…` *none
+    of*. `process`, `dyno` and `source`, with `not_` or without, and `ps` are decided by the stream, once a chunk; the
+    rest by the line. Notices pass always.
     """
 
     process: frozenset[str] = frozenset()
@@ -221,6 +221,10 @@ class Filter:
     """Process types or dynos: Heroku's parameter `dyno` may be either."""
     stream: frozenset[str] = frozenset()
     """`stdout`, `stderr`."""
+    not_process: frozenset[str] = frozenset()
+    not_dyno: frozenset[str] = frozenset()
+    not_source: frozenset[str] = frozenset()
+    not_stream: frozenset[str] = frozenset()
     grep: tuple[str, ...] = ()
     """Literals that the message must hold."""
     grep_re: tuple[str, ...] = ()
@@ -241,14 +245,16 @@ class Filter:
             and (not self.dyno or stream.dyno in self.dyno)
             and (not self.source or stream.source in self.source)
             and (not self.ps or stream.process in self.ps or stream.dyno in self.ps)
+            and stream.process not in self.not_process
+            and stream.dyno not in self.not_dyno
+            and stream.source not in self.not_source
         )
 
     @property
     def reads_lines(self) -> bool:
         """Whether the line itself must be looked at."""
-        return bool(
-            self.stream or self.grep or self.grep_re or self.exclude or self.since is not None or self.until is not None
-        )
+        texts = self.grep or self.grep_re or self.exclude
+        return bool(self.stream or self.not_stream or texts or self.since is not None or self.until is not None)
 
 
 EVERYTHING: Final = Filter()

@@ -29,6 +29,7 @@ class Matcher:
         self._patterns = [_pattern(text, "grep_re", fold=fold) for text in wanted.grep_re]
         self._bars = [_literal(text, "exclude", fold=fold) for text in wanted.exclude]
         self._streams = frozenset(name.encode() for name in wanted.stream)
+        self._not_streams = frozenset(name.encode() for name in wanted.not_stream)
 
     def select(self, chunk: Chunk, after: int = -1) -> Selection | None:
         """The lines of `chunk` behind line `after` that pass; None where there are none."""
@@ -59,6 +60,7 @@ class Matcher:
             return True
         return (
             (not self._streams or stream in self._streams)
+            and stream not in self._not_streams
             and all(need(message) for need in self._needs)
             and all(pattern(message) for pattern in self._patterns)
             and not any(bar(message) for bar in self._bars)

@@ -17,7 +17,7 @@ from logsvc.store.protocol import VOLUME_BY
 DEFAULT_NUM = 100
 
 _COUNTABLE = frozenset({"process", "dyno", "source", "stream"})
-_MANY = _COUNTABLE | {"grep", "grep_re", "exclude"}
+_MANY = _COUNTABLE | {f"not_{name}" for name in _COUNTABLE} | {"grep", "grep_re", "exclude"}
 _ONE = frozenset({"tail", "num", "since", "until", "after", "before", "cursor", "ignore_case"})
 FILTER_PARAMETERS = _MANY | {"since", "until", "ignore_case"}
 _STREAMS = frozenset({"stdout", "stderr"})
@@ -83,9 +83,6 @@ def read_matcher(wanted: Filter) -> Matcher:
 
 def read_filter(query: MultiMapping[str], *, now: int) -> Filter:
     """The filter of a query. Raises Problem."""
-    for stream in query.getall("stream", []):
-        if stream not in _STREAMS:
-            raise bad_parameter("stream", "is stdout or stderr")
     for name in ("grep", "grep_re", "exclude"):
         if "" in query.getall(name, []):
             raise bad_parameter(name, "is empty")
@@ -96,7 +93,11 @@ def read_filter(query: MultiMapping[str], *, now: int) -> Filter:
         process=_names(query, "process"),
         dyno=_names(query, "dyno"),
         source=_names(query, "source"),
-        stream=frozenset(query.getall("stream", [])),
+        stream=_streams(query, "stream"),
+        not_process=_names(query, "not_process"),
+        not_dyno=_names(query, "not_dyno"),
+        not_source=_names(query, "not_source"),
+        not_stream=_streams(query, "not_stream"),
         grep=tuple(query.getall("grep", [])),
         grep_re=tuple(query.getall("grep_re", [])),
         exclude=tuple(query.getall("exclude", [])),
@@ -151,6 +152,13 @@ def check_names(query: MultiMapping[str], known: Collection[str], many: Collecti
 
 def _names(query: MultiMapping[str], parameter: str) -> frozenset[str]:
     return frozenset(read_name(parameter, name) for name in query.getall(parameter, []))
+
+
+def _streams(query: MultiMapping[str], parameter: str) -> frozenset[str]:
+    streams = frozenset(query.getall(parameter, []))
+    if not streams <= _STREAMS:
+        raise bad_parameter(parameter, "is stdout or stderr")
+    return streams
 
 
 def _number(query: MultiMapping[str], parameter: str) -> int | None:

@@ -312,16 +312,20 @@ def filter_condition(wanted: Filter) -> tuple[str, dict[str, object]]:
     """
     values: dict[str, object] = {}
     terms: list[str] = []
-    for name in ("process", "dyno", "source"):
-        if chosen := getattr(wanted, name):
-            values[name] = sorted(chosen)
-            terms.append(f"{name} IN {{{name}:Array(String)}}")
+    for column in ("process", "dyno", "source"):
+        for name, operator in ((column, "IN"), (f"not_{column}", "NOT IN")):
+            if chosen := getattr(wanted, name):
+                values[name] = sorted(chosen)
+                terms.append(f"{column} {operator} {{{name}:Array(String)}}")
     if wanted.ps:
         values["ps"] = sorted(wanted.ps)
         terms.append("(process IN {ps:Array(String)} OR dyno IN {ps:Array(String)})")
     if wanted.stream:
         values["stream"] = sorted(wanted.stream)
         terms.append("has({stream:Array(String)}, toString(stream))")
+    if wanted.not_stream:
+        values["not_stream"] = sorted(wanted.not_stream)
+        terms.append("NOT has({not_stream:Array(String)}, toString(stream))")
     terms += _texts("grep", wanted.grep, values, literal=True, fold=wanted.ignore_case)
     terms += _texts("grep_re", wanted.grep_re, values, literal=False, fold=wanted.ignore_case)
     terms += [

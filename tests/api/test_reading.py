@@ -69,6 +69,11 @@ async def test_filters_come_before_limits(written: Served) -> None:
     assert await written.messages("source=app&num=1") == written.all()[-1:]
     assert await written.messages("source=platform&num=1") == []
     assert await written.messages("stream=stderr&num=10") == errors[-10:]
+    assert await written.messages("not_process=web&num=10") == worker[-10:]
+    assert await written.messages("not_process=web&not_process=worker&num=10") == []
+    assert await written.messages("not_dyno=web.1&not_dyno=web.2&num=10") == worker[-10:]
+    assert await written.messages("not_source=platform&num=1") == written.all()[-1:]
+    assert await written.messages("not_stream=stdout&num=10") == errors[-10:]
     assert await written.messages("grep=m1&grep=9") == ["m19"]
     assert await written.messages("grep=M1&grep=9&ignore_case=true") == ["m19"]
     assert await written.messages("grep=M1") == []
@@ -175,6 +180,8 @@ async def test_last_event_id_replaces_num_since_and_after(written: Served) -> No
         ("dyno=../etc", "dyno"),
         ("source=%00", "source"),
         ("stream=stdin", "stream"),
+        ("not_stream=stdin", "not_stream"),
+        ("not_process=", "not_process"),
         ("grep=", "grep"),
         ("grep=" + "x" * 1001, "grep"),
         ("exclude=", "exclude"),

@@ -87,7 +87,9 @@ def passes(wanted: Filter, line: Known) -> bool:
         chosen = getattr(wanted, name)
         if chosen and getattr(line.source, name) not in chosen:
             return False
-    if wanted.stream and line.stream not in wanted.stream:
+        if getattr(line.source, name) in getattr(wanted, f"not_{name}"):
+            return False
+    if (wanted.stream and line.stream not in wanted.stream) or line.stream in wanted.not_stream:
         return False
     prefix = "(?i)" if wanted.ignore_case else ""
 
