@@ -1,7 +1,7 @@
 """The log pane and the page around it: what lies in `static/`, sent as it is, but for addresses and comments.
 
     GET /, /apps/{app}              the page
-    GET /pane/log-pane.js           the module that a dashboard embeds: asked for again each time, and one line long
+    GET /pane/log-pane.js           the module that a dashboard embeds: asked for again each time, and a list of files
     GET /pane/<version>/<file>      what it is made of: kept by browsers for good: another version has other addresses
 
 The version is a hash of all files. Nothing here reads lines; the page asks the API for them, like any client.
@@ -82,13 +82,22 @@ class Assets:
         page = files.pop("index.html")
         self.version = _hash(b"\0".join([page, *(name.encode() + b"\0" + body for name, body in files.items())]))
         self.files = {name: Asset.of(body, Path(name).suffix) for name, body in files.items()}
-        self.entry = Asset.of(f'export * from "./{self.version}/element.js";\n'.encode(), ".js")
+        self.entry = Asset.of(self._entry(), ".js")
         self.page = Asset.of(self._with_addresses(page), ".html")
 
+    @property
+    def _modules(self) -> list[str]:
+        return [name for name in self.files if name.endswith(".js")]
+
+    def _entry(self) -> bytes:
+        """All modules of the pane named, so that none waits for another."""
+        imports = "".join(f'import "./{self.version}/{name}";\n' for name in self._modules if name != "page.js")
+        return f'{imports}export * from "./{self.version}/element.js";\n'.encode()
+
     def _with_addresses(self, page: bytes) -> bytes:
-        """The page with the addresses of this version, and all modules named, so that none waits for another."""
-        names = [name for name in self.files if name.endswith(".js")]
-        preloads = "".join(f'    <link rel="modulepreload" href="/pane/{name}">\n' for name in names)
+        """The page with the addresses of this version, and all it needs named, so that no file waits for another."""
+        preloads = '    <link rel="preload" as="style" href="/pane/pane.css">\n'
+        preloads += "".join(f'    <link rel="modulepreload" href="/pane/{name}">\n' for name in self._modules)
         marked = page.replace(b"  </head>", preloads.encode() + b"  </head>")
         return marked.replace(b'"/pane/', f'"/pane/{self.version}/'.encode())
 

@@ -23,9 +23,12 @@ async def test_the_entry_is_asked_for_again_and_the_rest_kept(served: Served) ->
     async with served.client.get(f"{served.url}/pane/log-pane.js") as response:
         assert response.headers["Cache-Control"] == "no-cache"
         assert response.headers["Access-Control-Allow-Origin"] == "*"
-        found = re.fullmatch(r'export \* from "\./([0-9a-f]{16})/element\.js";\n', await response.text())
+        entry = await response.text()
+        found = re.search(r'^export \* from "\./([0-9a-f]{16})/element\.js";$', entry, re.MULTILINE)
         etag = response.headers["ETag"]
     assert found is not None
+    imported = re.findall(rf'^import "\./{found[1]}/(.+)";$', entry, re.MULTILINE)
+    assert set(imported) == {path.name for path in FOLDER.glob("*.js")} - {"page.js"}
     async with served.client.get(
         f"{served.url}/pane/log-pane.js", headers={"If-None-Match": f'"x", W/{etag}'}
     ) as response:

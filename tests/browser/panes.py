@@ -23,6 +23,8 @@ class Pane:
 
     def __init__(self, page: Page, url: str, app: str) -> None:
         self.page, self.url, self.app = page, url, app
+        self.token = ""
+        """Of whoever pushes, where the service asks."""
         self.complaints: list[str] = []
         """What went wrong in the page: errors, and what its policy forbade. A refused request is no error of it."""
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -47,7 +49,7 @@ class Pane:
                 f"{self.url}/v1/apps/{self.app}/logs",
                 params={"process": "web", **query},
                 data=io.BytesIO(b"".join(orjson.dumps(each) + b"\n" for each in objects)),
-                headers={"Content-Type": "application/x-ndjson"},
+                headers={"Content-Type": "application/x-ndjson", "Authorization": f"Bearer {self.token}"},
             )
             async with posting as response:
                 assert response.status == 200, await response.text()
@@ -84,6 +86,10 @@ class Pane:
         for message in await self.messages():
             tally.feed(message)
         return tally
+
+    async def give(self, token: str) -> None:
+        """Set the token that it reads with, as a dashboard does."""
+        await self.page.evaluate("token => { document.querySelector('log-pane').token = token }", token)
 
     async def wheel(self, pixels: int) -> None:
         box = await self.page.locator("log-pane .scroller").bounding_box()

@@ -1,10 +1,14 @@
 """Messages that would harm, hide or lie, and a service that says no: words on the pane, and what to do."""
 
+from pathlib import Path
+
 import pytest
-from playwright.async_api import Route
+from playwright.async_api import BrowserContext, Route
 
 from tests.browser.panes import Pane
 from tests.support import until
+from tests.support.service import Service
+from tests.support.tokens import AUDIENCE, Issuer
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -118,6 +122,36 @@ async def test_a_refusal_is_said_in_words(
     await pane.page.locator("log-pane .row").wait_for()
     assert await banner.is_hidden()
     assert await pane.shown() == ["a line"]
+
+
+async def test_a_token_that_expires_is_asked_for_anew(tmp_path: Path, context: BrowserContext) -> None:
+    issuer = Issuer()
+    (tmp_path / "jwks").write_bytes(issuer.jwks())
+    settings = {"auth.jwks": tmp_path / "jwks", "auth.audience": AUDIENCE, "auth.leeway": 0}
+    async with Service(tmp_path / "service", procfile=None, settings=settings) as service:
+        await service.start()
+        pane = Pane(await context.new_page(), service.url, "demo")
+        pane.token = issuer.token()
+        await pane.number(10)
+        await pane.page.add_init_script(
+            "window.expired = 0; addEventListener('sessionexpired', () => { window.expired += 1 })"
+        )
+        await pane.open(wait=False)
+        expired = pane.page.locator("log-pane .banner", has_text="Your session has expired. Sign in again")
+        await expired.wait_for()
+        await pane.give(issuer.token(seconds=6))
+        await pane.state("Live")
+        await pane.page.locator("log-pane .row").first.wait_for()
+        await expired.wait_for()
+        assert await pane.page.evaluate("window.expired") == 2
+        await pane.state("Stopped")
+        await pane.number(10, 10)
+        await pane.give(issuer.token())
+        await pane.state("Live")
+        await pane.until("pane.log.lines.length === 20")
+        (await pane.tally()).check({"w": 20})
+        assert await expired.is_hidden()
+        assert pane.complaints == []
 
 
 async def _says(pane: Pane, words: str) -> bool:

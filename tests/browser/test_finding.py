@@ -45,9 +45,35 @@ async def test_chips_count_and_choose(pane: Pane) -> None:
     await chip.filter(has_text="stdout").wait_for()
     await chip.filter(has_text="stderr").click()
     await shows(pane, 35)
+
+
+async def test_what_is_hidden_stays_so_and_what_is_new_is_shown(pane: Pane) -> None:
+    await shop(pane)
+    await pane.open()
+    chip = pane.page.locator("log-pane .chip")
     await chip.filter(has_text=re.compile("^worker ")).click(modifiers=["Shift"])
     await shows(pane, 15)
-    assert query_of(pane) == {"process": ["web"]}
+    assert query_of(pane) == {"not_process": ["worker"]}
+    await pane.state("Live")
+    await pane.push(["packed another"], process="worker")
+    await pane.push(["tick"], process="clock")
+    await shows(pane, 16)
+    assert (await pane.messages())[-1] == "tick"
+    await pane.page.reload()
+    await shows(pane, 16)
+    await pane.page.locator("log-pane .row", has_text="tick").click()
+    await pane.page.get_by_role("button", name="Hide lines with stream stdout").click()
+    await shows(pane, 0)
+    await chip.filter(has_text="not stdout").click()
+    await shows(pane, 16)
+    await chip.filter(has_text="not worker").click()
+    await shows(pane, 37)
+    await chip.filter(has_text=re.compile("^clock ")).click()
+    await chip.filter(has_text=re.compile("^worker ")).click()
+    await shows(pane, 22)
+    await chip.filter(has_text=re.compile("^worker ")).click(modifiers=["Shift"])
+    await shows(pane, 1)
+    assert query_of(pane) == {"process": ["clock"]}
 
 
 async def test_a_search_highlights_and_goes_from_match_to_match(pane: Pane) -> None:

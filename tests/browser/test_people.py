@@ -132,10 +132,31 @@ async def test_nothing_is_out_of_reach(pane: Pane, width: int) -> None:
     await pane.open()
     assert await pane.page.evaluate("document.documentElement.scrollWidth") <= width
     assert await pane.js("pane.scroller.clientHeight") > 200
+    if width == 360:
+        box = await pane.page.locator("log-pane .toolbar").bounding_box()
+        assert box is not None
+        assert box["height"] < 50, "more than one row"
+        await pane.page.get_by_label("More controls").click()
     for name in ("Search the log", "Range of time", "How times are shown"):
         box = await pane.page.get_by_label(name, exact=True).bounding_box()
         assert box is not None
         assert box["x"] + box["width"] <= width
+
+
+async def test_full_screen_on_a_wall_and_back(pane: Pane) -> None:
+    await pane.push([f"line {number}" for number in range(500)])
+    await pane.open()
+    full = pane.page.get_by_role("button", name="Full screen")
+    before = await pane.js("pane.getBoundingClientRect().top")
+    await full.click()
+    await until(lambda: pane.page.evaluate("document.fullscreenElement?.localName === 'log-pane'"), what="full screen")
+    await pane.until("pane.getBoundingClientRect().top === 0 && pane.getBoundingClientRect().height === innerHeight")
+    await pane.page.locator("log-pane .row", has_text="line 499").wait_for()
+    await pane.push(["line 500"])
+    await pane.page.locator("log-pane .row", has_text="line 500").wait_for()
+    await full.click()
+    await until(lambda: pane.page.evaluate("document.fullscreenElement === null"), what="a window again")
+    await pane.until(f"pane.getBoundingClientRect().top === {before}")
 
 
 async def test_the_list_of_apps_leads_to_a_pane(pane: Pane) -> None:

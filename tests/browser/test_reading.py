@@ -1,11 +1,12 @@
 """What a line looks like, unfolds into, and can be taken away as."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import orjson
 import pytest
-from playwright.async_api import BrowserContext
+from playwright.async_api import BrowserContext, Download, Locator
 
 from tests.browser.panes import Pane
 from tests.support import until
@@ -105,6 +106,40 @@ async def test_a_download_has_every_line(pane: Pane, form: str) -> None:
     lines = (await asyncio.to_thread(Path(await download.path()).read_text)).splitlines()
     found = [orjson.loads(line)["message"] if form == "json" else line.partition("]: ")[2] for line in lines]
     assert [line.removeprefix("writer=w ").removesuffix(" /orders") for line in found] == expected
+
+
+async def test_a_download_says_how_far_it_is_and_can_be_cancelled(pane: Pane) -> None:
+    await pane.number(20_000)
+    await pane.open()
+    await pane.until("pane.counts.total === 20000")
+    downloads: list[Download] = []
+    pane.page.on("download", lambda download: downloads.append(download))  # noqa: PLW0108 - Playwright marks what it is given
+    network = await pane.page.context.new_cdp_session(pane.page)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": 100_000, "uploadThroughput": -1}
+    await network.send("Network.emulateNetworkConditions", slow)
+    await pane.page.get_by_label("Download all lines").select_option("text")
+    saving = pane.page.locator("log-pane .saving")
+    far = await until(lambda: _far(saving), what="the first lines")
+    await until(lambda: _further(saving, far), what="more lines")
+    await saving.get_by_role("button", name="Cancel").click()
+    assert await saving.is_hidden()
+    await network.send("Network.emulateNetworkConditions", {**slow, "downloadThroughput": -1})
+    async with pane.page.expect_download() as downloading:
+        await pane.page.get_by_label("Download all lines").select_option("text")
+    text = await asyncio.to_thread(Path(await (await downloading.value).path()).read_text)
+    assert text.count("\n") == 20_000
+    assert len(downloads) == 1, "what was cancelled came all the same"
+    assert await saving.is_hidden()
+
+
+async def _far(saving: Locator) -> int:
+    """How many lines a download has by what it says; 0 where it has none."""
+    found = re.match(r"([\d,]+) of 20,000 lines", await saving.inner_text())
+    return int(found[1].replace(",", "")) if found else 0
+
+
+async def _further(saving: Locator, far: int) -> bool:
+    return far < await _far(saving) < 20_000
 
 
 async def test_what_the_platform_says_stands_out(tmp_path: Path, context: BrowserContext) -> None:

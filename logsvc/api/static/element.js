@@ -12,15 +12,12 @@ import { help, listen } from "./keys.js";
 import { List } from "./list.js";
 import { Log } from "./log.js";
 import { Looks } from "./looks.js";
-import { Marks } from "./marks.js";
 import { Plot } from "./plot.js";
-import { row } from "./row.js";
+import { Rows } from "./rows.js";
 import { Said } from "./said.js";
-import { download, offer } from "./save.js";
 import { Service } from "./source.js";
-import { together } from "./stack.js";
-import { shown } from "./times.js";
-import { saved, Toolbar } from "./toolbar.js";
+import { copy, link, save } from "./taking.js";
+import { Toolbar } from "./toolbar.js";
 import { View } from "./view.js";
 
 /** Rows from the end of what is held at which more is loaded. */
@@ -36,15 +33,9 @@ export class LogPane extends HTMLElement {
   /** Who is asking: a bearer token, or what gives one. @type {string | import("./source.js").Token | undefined} */
   #token;
   #looks = new Looks();
-  #palette = new Palette();
   #view = new View();
-  #marks = new Marks(this.#view);
   #dialog = h("dialog");
   #ticking = 0;
-  /** @type {import("./line.js").Line | null} */
-  #focused = null;
-  /** The line that was gone to. @type {import("./line.js").Line | null} */
-  #current = null;
   #wantsFocus = false;
   /** Looks for the first lines, from which the counts begin, until they are counted without any. */
   #uncounted = 0;
@@ -56,8 +47,16 @@ export class LogPane extends HTMLElement {
     this.log = new Log(service, "", (change, count) => this.#changed(change, count), () => this.#told());
     this.finder = new Finder(this.log, (word) => (this.toolbar.found.textContent = word));
     this.scroller = h("div", { class: "scroller", part: "log", role: "log", tabindex: "0", "aria-live": "off" });
-    this.list = new List(this.scroller, () => this.log.lines, (index) => this.#row(index), (user) => this.#scrolled(user));
-    this.facets = new Facets(this.#palette, () => this.#view, (change) => this.#change(change));
+    this.list = new List(this.scroller, () => this.log.lines, (index) => this.rows.make(index), (user) => this.#scrolled(user));
+    const palette = new Palette();
+    this.rows = new Rows(this.log, this.list, palette, this.#looks, {
+      stay: () => this.#stay(),
+      facet: (facet, value, include) =>
+        this.#change((view) => (include ? view.choose(facet, value) : view.hide(facet, value))),
+      text: (text, include) => this.#change((view) => view[include ? "grep" : "exclude"].push(text)),
+      copy: (line, what) => void copy(this.#taken(line, what), this.said),
+    });
+    this.facets = new Facets(palette, () => this.#view, (change) => this.#change(change));
     this.plot = new Plot((since, until) => this.#change((view) => Object.assign(view, { since, until })));
     this.counts = new Counts(service, () => this.app, () => this.#view, this.plot, this.facets, () => this.#oldest());
     this.toolbar = new Toolbar(() => this.#view, this.#commands());
@@ -85,9 +84,6 @@ export class LogPane extends HTMLElement {
     root.append(sheet, pane, this.#dialog);
     listen(pane, this.#keys());
     this.#wrapped();
-    this.scroller.addEventListener("click", (event) => this.#clicked(event));
-    this.scroller.addEventListener("pointerover", (event) => this.#hovered(event));
-    this.scroller.addEventListener("pointerleave", () => this.#together([]));
   }
 
   // what a dashboard says
@@ -186,10 +182,8 @@ export class LogPane extends HTMLElement {
 
   #remark() {
     this.finder.clear();
-    this.#current = null;
-    this.#marks = new Marks(this.#view);
     this.toolbar.show(this.#looks);
-    this.list.refresh();
+    this.rows.remark(this.#view);
   }
 
   #open() {
@@ -213,15 +207,10 @@ export class LogPane extends HTMLElement {
     this.#show(index);
   }
 
-  /** Go to a line and mark it. @param {number} index */
+  /** Go to a line, from which the search goes on. @param {number} index */
   #show(index) {
-    const line = this.log.lines[index];
-    if (!line) return;
-    const before = this.#current;
-    this.#current = this.finder.current = line;
-    this.#stay();
-    for (const each of [before, line]) if (each) this.list.remake(each);
-    this.list.show(index);
+    this.finder.current = this.log.lines[index] ?? null;
+    this.rows.show(index);
   }
 
   #oldest() {
@@ -241,23 +230,6 @@ export class LogPane extends HTMLElement {
       this.said.clear();
     }
     this.list.changed(change, count);
-  }
-
-  /** @param {number} index */
-  #row(index) {
-    const line = this.log.lines[index];
-    const look = { time: this.#looks.time, palette: this.#palette, marks: this.#marks, current: this.#current };
-    return row(line, look, {
-      facet: (facet, value, include) =>
-        this.#change((view) => {
-          if (include) view.chosen[facet] = [value];
-          else this.facets.hide(view, facet, value);
-        }),
-      text: (text, include) => this.#change((view) => view[include ? "grep" : "exclude"].push(text)),
-      copy: (each, what) => void this.#copy(each, what),
-      traced: (each) => together(this.log.lines, this.log.lines.indexOf(each)).length,
-      fold: (each) => this.#fold(each),
-    });
   }
 
   /** @param {boolean} user */
@@ -304,14 +276,8 @@ export class LogPane extends HTMLElement {
       this.#uncounted = this.log.lines.length ? 0 : this.#uncounted - 1;
       if (!this.#uncounted) void this.counts.refresh();
     }
-    if (this.#looks.time === "relative") this.#retime();
+    if (this.#looks.time === "relative") this.rows.retime();
     this.#told();
-  }
-
-  #retime() {
-    for (const time of this.list.rows.querySelectorAll("time")) {
-      time.textContent = shown(time.dateTime, "relative", Date.now());
-    }
   }
 
   // what a user does
@@ -324,7 +290,8 @@ export class LogPane extends HTMLElement {
       previous: () => void this.#find(-1),
       wrap: () => this.#wrap(),
       timeForm: (/** @type {import("./times.js").TimeForm} */ form) => this.#times(form),
-      save: (/** @type {"text" | "json"} */ form) => void this.#save(form),
+      save: (/** @type {"text" | "json"} */ form) =>
+        void save(this.log, this.#view.filter(), form, this.toolbar, () => this.counts.total),
       help: () => this.#dialog.showModal(),
       full: () => void (document.fullscreenElement ? document.exitFullscreen() : this.requestFullscreen()),
     };
@@ -340,9 +307,9 @@ export class LogPane extends HTMLElement {
       pause: () => this.#pause(),
       start: () => void this.#start(),
       live: () => this.#live(),
-      down: () => this.#move(1),
-      up: () => this.#move(-1),
-      unfold: () => this.#focused && this.#fold(this.#focused),
+      down: () => this.rows.move(1),
+      up: () => this.rows.move(-1),
+      unfold: () => this.rows.fold(),
       wrap: () => this.#wrap(),
       times: () => this.#times(this.#looks.next),
       escape: () => this.#escape(),
@@ -373,36 +340,11 @@ export class LogPane extends HTMLElement {
     }
   }
 
-  /** @param {1 | -1} way */
-  #move(way) {
-    const { lines } = this.log;
-    if (!lines.length) return;
-    const [first, last] = this.list.view;
-    const held = this.#focused ? lines.indexOf(this.#focused) : -1;
-    const seen = held >= first - 1 && held <= last;
-    const index = Math.min(lines.length - 1, Math.max(0, seen ? held + way : way > 0 ? first : last - 1));
-    this.#stay();
-    this.#focused = lines[index];
-    this.list.show(index, "nearest");
-    this.list.element(lines[index])?.focus({ preventScroll: true });
-  }
-
-  /** Fold or unfold. @param {import("./line.js").Line} line */
-  #fold(line) {
-    line.open = !line.open;
-    this.#stay();
-    this.#focused = line;
-    this.list.remake(line);
-    this.list.draw();
-    this.list.show(this.log.lines.indexOf(line), "nearest");
-    this.list.element(line)?.focus({ preventScroll: true });
-  }
-
   #escape() {
     const open = this.log.lines.find((line) => line.open);
     const root = /** @type {ShadowRoot} */ (this.shadowRoot);
     if (root.activeElement === this.toolbar.search) this.scroller.focus();
-    else if (open) this.#fold(open);
+    else if (open) this.rows.fold(open);
     else if (this.#view.since || this.#view.until) this.#change((view) => Object.assign(view, { since: "", until: "" }));
     else if (this.#view.q) this.#change((view) => Object.assign(view, { q: "", only: false }));
   }
@@ -430,69 +372,12 @@ export class LogPane extends HTMLElement {
     this.scroller.classList.toggle("nowrap", !this.#looks.wrap);
   }
 
-  /** @param {Event} event @returns {number} index of the row that it is about */
-  #indexOf(event) {
-    const target = /** @type {Element} */ (event.target);
-    const element = target.closest(".row");
-    if (!element || target.closest(".details")) return -1;
-    return this.log.lines.findIndex((line) => this.list.element(line) === element);
-  }
-
-  /** @param {MouseEvent} event */
-  #clicked(event) {
-    // Whoever chose text wants that text.
-    if (getSelection()?.type === "Range") return this.#stay();
-    const line = this.log.lines[this.#indexOf(event)];
-    if (line && line.notice === undefined) this.#fold(line);
-  }
-
-  /** @param {PointerEvent} event */
-  #hovered(event) {
-    const index = this.#indexOf(event);
-    if (index >= 0) this.#together(together(this.log.lines, index));
-  }
-
-  /** Show which lines belong together. @param {number[]} indices */
-  #together(indices) {
-    for (const element of this.list.rows.querySelectorAll(".together")) element.classList.remove("together");
-    if (indices.length < 2) return;
-    for (const index of indices) this.list.element(this.log.lines[index])?.classList.add("together");
-  }
 
   /** @param {import("./line.js").Line} line @param {"text" | "json" | "link" | "trace"} what */
-  async #copy(line, what) {
-    const { lines } = this.log;
-    let text = what === "json" ? line.raw : line.text;
-    if (what === "trace") text = together(lines, lines.indexOf(line)).map((index) => lines[index].text).join("\n");
-    if (what === "link") {
-      const url = new URL(location.href);
-      const linked = Object.assign(new View(), this.#view, { at: line.cursor });
-      text = String(Object.assign(url, { search: linked.write(url.searchParams).toString() }));
-    }
-    try {
-      await navigator.clipboard.writeText(text);
-      this.said.speak("Copied");
-      this.toolbar.found.textContent = "copied";
-    } catch {
-      this.toolbar.found.textContent = "the browser refused to copy";
-    }
-  }
-
-  /** @param {"text" | "json"} form */
-  async #save(form) {
-    const stop = new AbortController();
-    const cancel = () => stop.abort();
-    this.toolbar.progress(saved(0, this.counts.total), cancel);
-    try {
-      const filter = this.#view.filter();
-      const told = (/** @type {number} */ lines) => this.toolbar.progress(saved(lines, this.counts.total), cancel);
-      const blob = await download(this.log.service, this.app, filter, form, stop.signal, told);
-      offer(blob, `${this.app}.${form === "json" ? "ndjson" : "log"}`);
-      this.toolbar.progress("", null);
-    } catch (error) {
-      const why = error instanceof Error ? error.message : "";
-      this.toolbar.progress(stop.signal.aborted ? "" : `The download failed. ${why}`, null);
-    }
+  #taken(line, what) {
+    if (what === "json") return line.raw;
+    if (what === "link") return link(line, this.#view);
+    return (what === "trace" ? this.rows.trace(line) : [line]).map(({ text }) => text).join("\n");
   }
 }
 

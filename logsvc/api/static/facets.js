@@ -35,17 +35,6 @@ export class Facets {
     this.draw();
   }
 
-  /** Values that are known of a facet. @param {Facet} facet */
-  values(facet) {
-    return [...this.#tally(facet).keys()];
-  }
-
-  /** Choose all but one. @param {View} view @param {Facet} facet @param {string} value */
-  hide(view, facet, value) {
-    const from = view.chosen[facet].length ? view.chosen[facet] : this.values(facet);
-    view.chosen[facet] = from.filter((each) => each !== value);
-  }
-
   draw() {
     const root = /** @type {ShadowRoot} */ (this.element.getRootNode());
     const focused = root.activeElement instanceof HTMLElement ? root.activeElement.dataset.key : undefined;
@@ -58,30 +47,34 @@ export class Facets {
 
   /** How many lines each value has, of those that pass what is chosen of the other facets. @param {Facet} facet */
   #tally(facet) {
-    const { chosen } = this.view();
+    const view = this.view();
     /** @type {Map<string, number>} */
     const tally = new Map();
     for (const count of this.#counts) {
-      const passes = FACETS.every(
-        (other) => other === facet || !chosen[other].length || chosen[other].includes(count[other]),
-      );
+      const passes = FACETS.every((other) => other === facet || view.takes(other, count[other]));
       tally.set(count[facet], (tally.get(count[facet]) ?? 0) + (passes ? count.lines : 0));
     }
-    for (const value of chosen[facet]) if (!tally.has(value)) tally.set(value, 0);
+    for (const value of this.#named(facet)) if (!tally.has(value)) tally.set(value, 0);
     return new Map([...tally].sort((one, other) => other[1] - one[1] || (one[0] < other[0] ? -1 : 1)));
+  }
+
+  /** Values of a facet that the view names. @param {Facet} facet */
+  #named(facet) {
+    const { chosen, hidden } = this.view();
+    return [...chosen[facet], ...hidden[facet]];
   }
 
   /** @param {Facet} facet */
   #group(facet) {
     const tally = this.#tally(facet);
-    const chosen = this.view().chosen[facet];
+    const named = this.#named(facet);
     // One value is no choice.
-    if (tally.size < 2 && !chosen.length) return [];
+    if (tally.size < 2 && !named.length) return [];
     const values = [...tally].filter(
-      ([value], number) => number < (this.#all.has(facet) ? MOST : FEW) || chosen.includes(value),
+      ([value], number) => number < (this.#all.has(facet) ? MOST : FEW) || named.includes(value),
     );
     const group = h("div", { class: "facet", role: "group", "aria-label": facet }, h("span", {}, facet));
-    for (const [value, lines] of values) group.append(this.#chip(facet, value, lines, chosen.includes(value)));
+    for (const [value, lines] of values) group.append(this.#chip(facet, value, lines));
     if (tally.size > values.length) {
       group.append(
         button(`${tally.size - values.length} more`, () => {
@@ -93,23 +86,26 @@ export class Facets {
     return [group];
   }
 
-  /** @param {Facet} facet @param {string} value @param {number} lines @param {boolean} pressed */
-  #chip(facet, value, lines, pressed) {
+  /** @param {Facet} facet @param {string} value @param {number} lines */
+  #chip(facet, value, lines) {
+    const view = this.view();
+    const hidden = view.hidden[facet].includes(value);
+    const click = hidden ? "Click: show these again" : "Click: only these; with Shift: all but these";
     const made = h(
       "button",
       {
         type: "button",
-        class: `chip${facet === "process" || facet === "dyno" ? ` p${this.palette.number(value)}` : ""}`,
-        "aria-pressed": String(pressed),
-        title: `${counted(lines)} lines. Click: only these; with Shift: all but these`,
+        class: `chip${facet === "process" || facet === "dyno" ? ` p${this.palette.number(value)}` : ""}${hidden ? " out" : ""}`,
+        "aria-pressed": String(view.chosen[facet].includes(value)),
+        title: `${counted(lines)} lines. ${click}`,
         "data-key": `${facet} ${value}`,
       },
-      h("span", { class: "name" }, value),
+      h("span", { class: "name" }, hidden ? `not ${value}` : value),
       " ",
       h("span", { class: "count" }, short(lines)),
     );
     made.addEventListener("click", (event) =>
-      this.change((view) => (event.shiftKey ? this.hide(view, facet, value) : view.toggle(facet, value))),
+      this.change((changed) => (event.shiftKey ? changed.hide(facet, value) : changed.toggle(facet, value))),
     );
     return made;
   }

@@ -50,6 +50,8 @@ export class Toolbar {
     this.since = h("input", { type: "datetime-local", step: "1", "aria-label": "From" });
     this.until = h("input", { type: "datetime-local", step: "1", "aria-label": "Up to" });
     this.between = h("span", { class: "between", hidden: true }, this.since, " to ", this.until);
+    this.more = button("⋯", () => this.#unfold(), { class: "more", title: "More controls", "aria-label": "More controls" });
+    this.more.setAttribute("aria-expanded", "false");
     this.saving = h("span", { class: "saving", hidden: true });
     this.element = this.#build();
     this.#listen();
@@ -67,7 +69,8 @@ export class Toolbar {
 
   #build() {
     const { commands } = this;
-    const finding = h("span", { class: "finding", role: "search" }, this.search, ...Object.values(this.flags));
+    const flags = h("span", { class: "flags folds" }, ...Object.values(this.flags));
+    const finding = h("span", { class: "finding", role: "search" }, this.search, flags);
     finding.append(
       button("↑", commands.previous, { title: "Previous match (p)", "aria-label": "Previous match" }),
       button("↓", commands.next, { title: "Next match (n)", "aria-label": "Next match" }),
@@ -79,12 +82,19 @@ export class Toolbar {
       save.value = "";
       if (form === "text" || form === "json") commands.save(form);
     });
-    const looks = h("span", { class: "looks" }, this.forms, this.wrap, save);
+    const looks = h("span", { class: "looks folds" }, this.forms, this.wrap, save);
     looks.append(
       button("⤢", commands.full, { title: "Full screen", "aria-label": "Full screen" }),
       button("?", commands.help, { title: "Keys (?)", "aria-label": "Keys" }),
     );
-    return h("div", { class: "toolbar", part: "toolbar" }, this.pill, finding, this.ranges, this.between, looks, this.saving);
+    const range = h("span", { class: "range folds" }, this.ranges, this.between);
+    return h("div", { class: "toolbar", part: "toolbar" }, this.pill, finding, this.more, range, looks, this.saving);
+  }
+
+  /** Show the controls that a narrow pane folds away, or fold them away again. */
+  #unfold() {
+    const open = this.element.classList.toggle("open");
+    this.more.setAttribute("aria-expanded", String(open));
   }
 
   #listen() {
@@ -151,6 +161,8 @@ export class Toolbar {
     for (const [name, flag] of Object.entries(this.flags)) {
       flag.setAttribute("aria-pressed", String(view[/** @type {"re"} */ (name)]));
     }
+    // What is set shows, also where it is folded away.
+    this.more.classList.toggle("set", view.re || view.case || view.only || view.since !== "" || view.until !== "");
     this.forms.value = looks.time;
     this.wrap.setAttribute("aria-pressed", String(looks.wrap));
     const listed = view.until === "" && view.since in RANGES;

@@ -6,11 +6,15 @@ import { isCursor } from "./line.js";
 /** @type {readonly Facet[]} */
 export const FACETS = ["process", "dyno", "source", "stream"];
 const TEXTS = /** @type {const} */ (["grep", "grep_re", "exclude"]);
-const OWN = [...FACETS, ...TEXTS, "since", "until", "q", "re", "case", "only", "at"];
+/** The parameter that leaves out a value. @param {Facet} facet */
+const not = (facet) => `not_${facet}`;
+const OWN = [...FACETS, ...FACETS.map(not), ...TEXTS, "since", "until", "q", "re", "case", "only", "at"];
 
 export class View {
   /** @type {Record<Facet, string[]>} */
   chosen = { process: [], dyno: [], source: [], stream: [] };
+  /** @type {Record<Facet, string[]>} */
+  hidden = { process: [], dyno: [], source: [], stream: [] };
   /** @type {string[]} */
   grep = [];
   /** @type {string[]} */
@@ -34,7 +38,10 @@ export class View {
   /** @param {URLSearchParams} params of a page; those of others are passed over */
   static parse(params) {
     const view = new View();
-    for (const facet of FACETS) view.chosen[facet] = params.getAll(facet).filter(Boolean);
+    for (const facet of FACETS) {
+      view.chosen[facet] = params.getAll(facet).filter(Boolean);
+      view.hidden[facet] = params.getAll(not(facet)).filter(Boolean);
+    }
     for (const name of TEXTS) view[name] = params.getAll(name).filter(Boolean);
     view.since = params.get("since") ?? "";
     view.until = params.get("until") ?? "";
@@ -67,7 +74,7 @@ export class View {
   /** Parameters of the API for counts by facet: without what was chosen of the facets. */
   countable() {
     const params = this.filter();
-    for (const facet of FACETS) params.delete(facet);
+    for (const facet of FACETS) for (const name of [facet, not(facet)]) params.delete(name);
     return params;
   }
 
@@ -84,15 +91,47 @@ export class View {
     return this.filter().size > 0;
   }
 
-  /** @param {Facet} facet @param {string} value */
+  /** The same lines, and a place among them. @param {string} at cursor of a line */
+  to(at) {
+    return Object.assign(new View(), this, { at });
+  }
+
+  /** Whether a value may be seen. @param {Facet} facet @param {string} value */
+  takes(facet, value) {
+    const { [facet]: chosen } = this.chosen;
+    return (!chosen.length || chosen.includes(value)) && !this.hidden[facet].includes(value);
+  }
+
+  /** Show only a value. @param {Facet} facet @param {string} value */
+  choose(facet, value) {
+    this.chosen[facet] = [value];
+    this.hidden[facet] = [];
+  }
+
+  /** Show all but a value, also those that come later. @param {Facet} facet @param {string} value */
+  hide(facet, value) {
+    this.chosen[facet] = without(this.chosen[facet], value);
+    // Where some are chosen, the others are hidden already.
+    if (!this.chosen[facet].length) this.hidden[facet] = [...without(this.hidden[facet], value), value];
+  }
+
+  /** Choose a value as well, or not any more; show it again where it is hidden. @param {Facet} facet @param {string} value */
   toggle(facet, value) {
     const chosen = this.chosen[facet];
-    this.chosen[facet] = chosen.includes(value) ? chosen.filter((each) => each !== value) : [...chosen, value];
+    if (this.hidden[facet].includes(value)) this.hidden[facet] = without(this.hidden[facet], value);
+    else if (chosen.includes(value)) this.chosen[facet] = without(chosen, value);
+    else {
+      this.chosen[facet] = [...chosen, value];
+      this.hidden[facet] = [];
+    }
   }
 
   /** @param {URLSearchParams} params */
   #append(params) {
-    for (const facet of FACETS) for (const value of this.chosen[facet]) params.append(facet, value);
+    for (const facet of FACETS) {
+      for (const value of this.chosen[facet]) params.append(facet, value);
+      for (const value of this.hidden[facet]) params.append(not(facet), value);
+    }
     for (const name of TEXTS) for (const value of this[name]) params.append(name, value);
     if (this.since) params.set("since", this.since);
     if (this.until) params.set("until", this.until);
@@ -108,4 +147,9 @@ export class View {
     const texts = TEXTS.some((name) => params.has(name));
     if (texts && !this.case) params.set("ignore_case", "true");
   }
+}
+
+/** @param {string[]} values @param {string} value */
+function without(values, value) {
+  return values.filter((each) => each !== value);
 }

@@ -1,0 +1,39 @@
+/** Taking lines away: to the clipboard, or as a file with all that pass the filter. */
+import { download, offer } from "./save.js";
+import { saved } from "./toolbar.js";
+
+/** @param {import("./line.js").Line} line @param {import("./view.js").View} view what is looked at */
+export function link(line, view) {
+  const url = new URL(location.href);
+  url.search = view.to(line.cursor).write(url.searchParams).toString();
+  return url.href;
+}
+
+/** @param {string} text @param {import("./said.js").Said} said */
+export async function copy(text, said) {
+  try {
+    await navigator.clipboard.writeText(text);
+    said.speak("Copied");
+    said.toolbar.found.textContent = "copied";
+  } catch {
+    said.toolbar.found.textContent = "the browser refused to copy";
+  }
+}
+
+/**
+ * @param {import("./log.js").Log} log @param {URLSearchParams} filter @param {"text" | "json"} form
+ * @param {import("./toolbar.js").Toolbar} toolbar where it says how far it is @param {() => number} total lines, as far as it is known
+ */
+export async function save({ service, app }, filter, form, toolbar, total) {
+  const stop = new AbortController();
+  const told = (/** @type {number} */ lines) => toolbar.progress(saved(lines, total()), () => stop.abort());
+  told(0);
+  try {
+    const blob = await download(service, app, filter, form, stop.signal, told);
+    offer(blob, `${app}.${form === "json" ? "ndjson" : "log"}`);
+    toolbar.progress("", null);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : "";
+    toolbar.progress(stop.signal.aborted ? "" : `The download failed. ${why}`, null);
+  }
+}
