@@ -31,6 +31,9 @@ __all__ = ["FilesSettings", "FilesSource", "FilesState"]
 _SLICE: Final = 50
 """Containers looked at before others get their turn."""
 
+_MANY: Final = 40
+"""Files written to at once with which a tick is twice as long as with one."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -247,12 +250,15 @@ class FilesSource:
         self._broken.set()
 
     async def _continuous_events(self) -> None:
-        while await self._watcher.wait():
-            if not self._watcher.dispatch():
-                logger.warning("the kernel had too much to tell: looking at everything")
-                await self._look_at_all()
-            # Who comes right behind the first is read together with others: that is what a chunk costs least in.
-            await asyncio.sleep(self._settings.tick / 2)
+        watcher = self._watcher
+        while await watcher.wait():
+            while watcher.dispatch():
+                if watcher.overflowed:
+                    watcher.overflowed = False
+                    logger.warning("the kernel had too much to tell: looking at everything")
+                    await self._look_at_all()
+                # What comes right behind the first is taken together, which costs less.
+                await asyncio.sleep(self._settings.tick / 2)
 
     def _written(self, lane: Lane, _: str) -> None:
         lane.series.disarm()
@@ -290,17 +296,21 @@ class FilesSource:
         while True:
             await self._some_active.wait()
             begin = clock()
+            written = 0
             for lane in list(self._active):
                 if lane.busy:
                     continue
                 if lane.series.changed():
+                    written += 1
                     self.wake(lane)
                 elif begin - lane.idle_since >= self._settings.idle_after:
                     self._rest(lane)
             if not self._active:
                 self._some_active.clear()
+            # A chunk costs more than its lines do: the more are written to, the longer they may gather lines.
+            tick = self._settings.tick * (1 + min(written / _MANY, 1))
             # With very many of them the looks themselves must not fill the time.
-            await asyncio.sleep(max(self._settings.tick, 10 * (clock() - begin)))
+            await asyncio.sleep(max(tick, 10 * (clock() - begin)))
 
     def _rest(self, lane: Lane) -> None:
         """Leave a quiet container to the kernel."""

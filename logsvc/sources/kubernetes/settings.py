@@ -15,7 +15,7 @@ class FilesSettings:
     node: str
     """Names this machine in origins; it must stay the same over restarts."""
     tick: float = 0.01
-    """Seconds between two looks at files that are being written."""
+    """Seconds between two looks at files that are being written; up to twice as long where they are many."""
     idle_after: float = 0.05
     """Seconds without a write after which a file is left to the kernel's watch."""
     rescan: float = 10.0

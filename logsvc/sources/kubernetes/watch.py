@@ -9,7 +9,6 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from struct import Struct
 from types import TracebackType
 from typing import Final, Self
@@ -68,6 +67,8 @@ class Watcher:
 
     def __init__(self) -> None:
         self.problem: str | None = None
+        self.overflowed = False
+        """More has happened than the kernel could tell; for the caller to set back."""
         self._inotify = -1
         self._handlers: dict[int, Handler] = {}
 
@@ -107,11 +108,11 @@ class Watcher:
         return True
 
     def dispatch(self) -> bool:
-        """Call the handlers of some of what has happened; False where more happened than the kernel could tell."""
-        events = b""
-        with suppress(BlockingIOError):
+        """Call the handlers of some of what has happened; whether anything has."""
+        try:
             events = os.read(self._inotify, _BUFFER)
-        told = True
+        except BlockingIOError:
+            return False
         at = 0
         while at < len(events):
             watch, mask, _, length = _EVENT.unpack_from(events, at)
@@ -120,10 +121,10 @@ class Watcher:
             gone = mask & (_IGNORED | _MODIFY)
             handler = self._handlers.pop(watch, None) if gone else self._handlers.get(watch)
             if mask & _OVERFLOW:
-                told = False
+                self.overflowed = True
             elif handler is not None and not mask & _IGNORED:
                 handler(os.fsdecode(events[at - length : at].rstrip(b"\0")))
-        return told
+        return True
 
     def _add(self, fd: int, mask: int, handler: Handler) -> bool:
         if self._inotify < 0:

@@ -81,7 +81,7 @@ class ProcfileIdentity:
     def __init__(self, folder: Path) -> None:
         """`folder`: `<data>/identity`."""
         self._folder = folder
-        self._known: dict[str, Identity] = {}
+        self._known: dict[str, _Known] = {}
 
     def stream(self, namespace: str, pod: str, uid: str, container: str, restart: int) -> Stream | None:
         """The stream (source `app`) of `<namespace>_<pod>_<uid>/<container>/<restart>.log`.
@@ -89,23 +89,47 @@ class ProcfileIdentity:
         None where the runner didn't make that folder. Platform lines in the file are of the same stream with the
         source `platform`.
         """
-        identity = self._known.get(uid) or read_identity(self._folder, uid)
-        if identity is None or (identity.tenant, identity.pod, identity.container) != (namespace, pod, container):
+        known = self._known.get(uid)
+        if known is None:
+            identity = read_identity(self._folder, uid)
+            if identity is None:
+                return None
+            known = self._known[uid] = _Known(identity)
+        if not known.wrote(namespace, pod, container):
             return None
-        self._known[uid] = identity
-        return Stream(
-            tenant=identity.tenant,
-            app=identity.app,
-            process=identity.process,
-            dyno=identity.dyno,
-            source="app",
-            incarnation=f"{uid}/{restart}",
-            retention=identity.retention,
-        )
+        return known.stream(restart)
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a pod whose folder is gone."""
         self._known.pop(uid, None)
+
+
+class _Known:
+    """A pod, and the stream of its newest incarnation, as it is asked for with every chunk."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._restart = -1
+        self._stream: Stream | None = None
+
+    def wrote(self, namespace: str, pod: str, container: str) -> bool:
+        identity = self._identity
+        return namespace == identity.tenant and pod == identity.pod and container == identity.container
+
+    def stream(self, restart: int) -> Stream:
+        if self._stream is None or self._restart != restart:
+            identity = self._identity
+            self._restart = restart
+            self._stream = Stream(
+                tenant=identity.tenant,
+                app=identity.app,
+                process=identity.process,
+                dyno=identity.dyno,
+                source="app",
+                incarnation=f"{identity.uid}/{restart}",
+                retention=identity.retention,
+            )
+        return self._stream
 
 
 def prune(pods: Path, identities: Path, collected: Callable[[Path], bool], keep_runs: int = 2) -> list[str]:
