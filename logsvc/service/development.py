@@ -180,9 +180,10 @@ def _mend(data: Path) -> None:
 
 
 async def _prune(source: FilesSource, data: Path) -> None:
-    """Remove the logs of earlier runs once the bus has all of them."""
+    """Remove the logs of earlier runs once the bus has all of them; where the system refuses, at a later start."""
     await source.drained()
-    await asyncio.to_thread(prune, data / "pods", data / "identity", source.collected)
+    with suppress(OSError):
+        await asyncio.to_thread(prune, data / "pods", data / "identity", source.collected)
 
 
 def _greeting(url: str, asked: Development) -> str:
