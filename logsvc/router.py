@@ -20,7 +20,7 @@ from logsvc.model import AppId
 from logsvc.window import Feed, Window
 
 BEFORE: Final = 4096
-"""How many records before the watermark a window may begin: what the store gets on by while a tail changes servers."""
+"""How many records earlier a window may begin: what there is more of while a tail changes servers."""
 
 
 class Router:
@@ -104,16 +104,17 @@ class Router:
             self._live.watch(partition, start)
 
     async def _starting_point(self, partition: int, at: int | None) -> int:
-        """The watermark, or `at` just before it.
+        """The watermark; where the store is far behind, the end: live lines first, older ones for those who ask.
 
-        Where the store is far behind, the end: live lines first, older ones for those who ask.
+        Or `at`, where that is just before it.
         """
         if await self._lagging(partition):
-            return (await self._bus.bounds(partition)).end
-        watermark = await self._bus.watermark(partition)
-        if at is not None and watermark - BEFORE <= at < watermark:
+            start = (await self._bus.bounds(partition)).end
+        else:
+            start = await self._bus.watermark(partition)
+        if at is not None and start - BEFORE <= at < start:
             return max(at, (await self._bus.bounds(partition)).start)
-        return watermark
+        return start
 
     async def cold(self, partition: int) -> bool:
         """Whether there are lines that are neither stored nor in the window, and the store is far behind."""

@@ -90,6 +90,20 @@ async def test_a_window_begins_where_the_first_watcher_goes_on(store: Store, mon
             await until(lambda: made.router.watched == 0)
 
 
+async def test_it_does_so_where_the_store_is_far_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then new watchers begin at the end, but one that was there a moment ago goes on."""
+    monkeypatch.setattr("logsvc.router.BEFORE", 2)
+    async with rig(store, cold_lag=-1.0) as made:
+        for _ in range(5):
+            await made.write(1)
+        for at, first in ((None, 5), (2, 5), (3, 3), (5, 5)):
+            async with made.router.watch(made.app, at):
+                window = made.router.window(0)
+                assert window is not None
+                assert window.first == first
+            await until(lambda: made.router.watched == 0)
+
+
 async def test_memory_is_bounded_and_who_falls_behind_reads_the_bus(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
