@@ -107,7 +107,7 @@ class Tail:
 
 
 async def read_tails(ports: Sequence[int], count: int) -> None:
-    """For each line of stdin, print what tails have met with since the one before."""
+    """For each time on stdin print how many tails have a newer line, and what all met with; `inf` begins anew."""
     tails = [Tail(ports, number) for number in range(count)]
     async with asyncio.TaskGroup() as group:
         reading = [group.create_task(tail.run()) for tail in tails]
