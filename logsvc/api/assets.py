@@ -95,9 +95,8 @@ class Assets:
         return f'{imports}export * from "./{self.version}/element.js";\n'.encode()
 
     def _with_addresses(self, page: bytes) -> bytes:
-        """The page with the addresses of this version, and all it needs named, so that no file waits for another."""
-        preloads = '    <link rel="preload" as="style" href="/pane/pane.css">\n'
-        preloads += "".join(f'    <link rel="modulepreload" href="/pane/{name}">\n' for name in self._modules)
+        """The page with the addresses of this version, and all modules named, so that none waits for another."""
+        preloads = "".join(f'    <link rel="modulepreload" href="/pane/{name}">\n' for name in self._modules)
         marked = page.replace(b"  </head>", preloads.encode() + b"  </head>")
         return marked.replace(b'"/pane/', f'"/pane/{self.version}/'.encode())
 

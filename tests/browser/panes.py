@@ -77,8 +77,8 @@ class Pane:
         return await self.page.locator("log-pane .row .msg").all_inner_texts()
 
     async def state(self, word: str) -> None:
-        """Wait until the pane says in which state it is."""
-        await self.page.locator("log-pane .pill", has_text=word).wait_for()
+        """Wait until the pane says in which state it is; it may be 15 s until it tries again."""
+        await self.page.locator("log-pane .pill", has_text=word).wait_for(timeout=40_000)
 
     async def tally(self) -> Tally:
         """The verdict on the lines held."""
@@ -90,6 +90,15 @@ class Pane:
     async def give(self, token: str) -> None:
         """Set the token that it reads with, as a dashboard does."""
         await self.page.evaluate("token => { document.querySelector('log-pane').token = token }", token)
+
+    async def copied(self, part: str) -> str:
+        """What the clipboard holds, once `part` is in it."""
+
+        async def text() -> str:
+            held = str(await self.page.evaluate("navigator.clipboard.readText()"))
+            return held if part in held else ""
+
+        return await until(text, what=f"{part!r} in the clipboard")
 
     async def wheel(self, pixels: int) -> None:
         box = await self.page.locator("log-pane .scroller").bounding_box()

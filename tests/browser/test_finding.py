@@ -145,7 +145,7 @@ async def test_a_shared_address_shows_the_same(pane: Pane) -> None:
     await shows(pane, 3)
     await pane.page.locator("log-pane .row", has_text="Order 1").click()
     await pane.page.get_by_role("button", name="Copy link").click()
-    link = await pane.page.evaluate("navigator.clipboard.readText()")
+    link = await pane.copied("at=")
     assert "other=kept" in link
     await pane.page.goto(link)
     await pane.page.locator("log-pane .current", has_text="Order 1").wait_for()

@@ -55,11 +55,9 @@ async def test_a_line_is_copied_as_text_and_as_json(pane: Pane) -> None:
     await pane.open()
     await pane.page.locator("log-pane .row").click()
     await pane.page.get_by_role("button", name="Copy text").click()
-    assert await pane.page.evaluate("navigator.clipboard.readText()") == (
-        "2026-11-23T02:00:00.123456+00:00 app[web.1]: packed"
-    )
+    assert await pane.copied("packed") == "2026-11-23T02:00:00.123456+00:00 app[web.1]: packed"
     await pane.page.get_by_role("button", name="Copy JSON").click()
-    assert orjson.loads(await pane.page.evaluate("navigator.clipboard.readText()"))["message"] == "packed"
+    assert orjson.loads(await pane.copied('"message"'))["message"] == "packed"
 
 
 async def test_a_stack_trace_is_kept_together(pane: Pane) -> None:
@@ -73,7 +71,7 @@ async def test_a_stack_trace_is_kept_together(pane: Pane) -> None:
     assert (await together.all_inner_texts())[-4:] == TRACE
     await pane.page.locator("log-pane .row", has_text="KeyError").click()
     await pane.page.get_by_role("button", name="Copy the trace").click()
-    copied = await pane.page.evaluate("navigator.clipboard.readText()")
+    copied = await pane.copied("KeyError")
     assert [line.partition("]: ")[2] for line in copied.split("\n")][-4:] == TRACE
 
 
@@ -85,13 +83,13 @@ async def test_times_and_wrapping_are_chosen_and_kept(pane: Pane) -> None:
     assert await time.inner_text() == "02:00:00.123Z"
     await pane.page.get_by_label("How times are shown").select_option("relative")
     assert (await time.inner_text()).endswith((" h", " min", " d", " s"))
-    high = "pane.list.rows.firstElementChild.getBoundingClientRect().height"
-    assert await pane.js(high) > 60
+    high = "pane.list.rows.firstElementChild?.getBoundingClientRect().height"
+    await pane.until(f"{high} > 60")
     await pane.page.get_by_role("button", name="Wrap").click()
     await pane.until(f"{high} < 30")
     assert await pane.js("pane.scroller.scrollWidth > pane.scroller.clientWidth")
     await pane.open()
-    assert await pane.js(high) < 30
+    await pane.until(f"{high} < 30")
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

@@ -22,7 +22,8 @@ export class Plot {
   /** @param {(since: string, until: string) => void} zoom */
   constructor(zoom) {
     this.zoom = zoom;
-    this.svg = /** @type {SVGSVGElement} */ (svg("svg", { role: "img", preserveAspectRatio: "none" }));
+    const looks = { role: "img", "aria-label": "Lines over time", preserveAspectRatio: "none" };
+    this.svg = /** @type {SVGSVGElement} */ (svg("svg", looks));
     this.range = h("div", { class: "drag", hidden: true });
     this.most = h("span", { class: "most" });
     this.ends = h("div", { class: "ends" });

@@ -50,7 +50,7 @@ export class Toolbar {
     this.since = h("input", { type: "datetime-local", step: "1", "aria-label": "From" });
     this.until = h("input", { type: "datetime-local", step: "1", "aria-label": "Up to" });
     this.between = h("span", { class: "between", hidden: true }, this.since, " to ", this.until);
-    this.more = button("⋯", () => this.#unfold(), { class: "more", title: "More controls", "aria-label": "More controls" });
+    this.more = button("⋯", () => this.#unfold(), { class: "unfold", title: "More controls", "aria-label": "More controls" });
     this.more.setAttribute("aria-expanded", "false");
     this.saving = h("span", { class: "saving", hidden: true });
     this.element = this.#build();
@@ -69,8 +69,7 @@ export class Toolbar {
 
   #build() {
     const { commands } = this;
-    const flags = h("span", { class: "flags folds" }, ...Object.values(this.flags));
-    const finding = h("span", { class: "finding", role: "search" }, this.search, flags);
+    const finding = h("span", { class: "finding", role: "search" }, this.search);
     finding.append(
       button("↑", commands.previous, { title: "Previous match (p)", "aria-label": "Previous match" }),
       button("↓", commands.next, { title: "Next match (n)", "aria-label": "Next match" }),
@@ -87,8 +86,12 @@ export class Toolbar {
       button("⤢", commands.full, { title: "Full screen", "aria-label": "Full screen" }),
       button("?", commands.help, { title: "Keys (?)", "aria-label": "Keys" }),
     );
+    const group = { class: "flags folds", role: "group", "aria-label": "How it is searched" };
+    const flags = h("span", group, ...Object.values(this.flags));
     const range = h("span", { class: "range folds" }, this.ranges, this.between);
-    return h("div", { class: "toolbar", part: "toolbar" }, this.pill, finding, this.more, range, looks, this.saving);
+    const bar = h("div", { class: "toolbar", part: "toolbar" }, this.pill, finding, this.more, flags, range, looks);
+    bar.append(this.saving);
+    return bar;
   }
 
   /** Show the controls that a narrow pane folds away, or fold them away again. */
