@@ -250,12 +250,13 @@ class FilesSource:
         self._broken.set()
 
     async def _continuous_events(self) -> None:
-        watcher = self._watcher
-        while await watcher.wait():
-            while watcher.dispatch():
-                if watcher.overflowed:
-                    watcher.overflowed = False
+        while await self._watcher.wait():
+            while self._watcher.dispatch():
+                if self._watcher.overflowed:
+                    self._watcher.overflowed = False
                     logger.warning("the kernel had too much to tell: looking at everything")
+                    for lane in self.lanes.values():
+                        lane.series.disarm()  # what it reports once may be among what it didn't tell
                     await self._look_at_all()
                 # What comes right behind the first is taken together, which costs less.
                 await asyncio.sleep(self._settings.tick / 2)
