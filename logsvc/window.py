@@ -25,7 +25,7 @@ class Feed:
     with their number, from `pace` seconds up to `slowest`.
     """
 
-    def __init__(self, pace: float = 0.004, slowest: float = 0.05) -> None:
+    def __init__(self, pace: float = 0.004, slowest: float = 0.1) -> None:
         self.watchers = 0
         self.wakes = 0
         """Wake-ups so far: whoever was busy meanwhile sees that there was one."""
@@ -104,7 +104,7 @@ class Feed:
             self.frames[key] = frame
 
     def _schedule(self) -> None:
-        pause = min(self._slowest, self._pace + self.watchers * 50e-6)
+        pause = min(self._slowest, self._pace + self.watchers * 100e-6)
         self._timer = self._loop.call_at(max(self._loop.time(), self._woken + pause), self.wake)
 
     def clear(self) -> None:

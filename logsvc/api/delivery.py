@@ -4,7 +4,7 @@ HTTP answers and WebSockets differ in how they send frames, not in which.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -116,14 +116,12 @@ class Delivery:
         await self._resources.aclose()
         self._feed = await self._resources.enter_async_context(self._timeline.watch(at))
 
-    async def frames(self) -> AsyncIterator[Frame]:
-        """Every frame of the answer; a tail's end where the service stops. Raises StoreAway, but not in a tail."""
+    def _opening(self) -> Iterator[Frame]:
+        """What was found when it was opened."""
         for text in self._notices:
             yield self._notice(text, self.at)
         if self._backlog:
             frame, self._backlog = self._frame(self._backlog, self.at), []
-            yield frame
-        async for frame in self._forward():
             yield frame
 
     async def _prepare(self) -> None:
@@ -169,8 +167,10 @@ class Delivery:
             missing = num - sum(len(selection.numbers) for selection in newest)
             self.start = self.at = await self._timeline.place_of_last(missing, self._matcher, self.start)
 
-    async def _forward(self) -> AsyncIterator[Frame]:
-        """From `at` on, up to the end or for ever."""
+    async def frames(self) -> AsyncIterator[Frame]:
+        """Every frame of the answer; a tail's end where the service stops. Raises StoreAway, but not in a tail."""
+        for frame in self._opening():
+            yield frame
         left = self._query.num if self._query.after is not None else None
         pulse = _Pulse(self._heartbeat)
         pause = 0.0
@@ -204,7 +204,7 @@ class Delivery:
             behind = moved
             if self._feed is None:
                 continue
-            if pulse.due:
+            if not (moved and frame.data) and pulse.due:
                 pulse.beat()
                 yield Frame(self.form.heartbeat(at), 0, at)  # then look again: lines may have come meanwhile
             elif not moved or self._may_wait(frame, wakes):

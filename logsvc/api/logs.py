@@ -175,30 +175,25 @@ async def _write(
     encoder: Encoder | None,
     delivered: Delivered,
 ) -> None:
-    shared = response.chunked and encoder is None
-    if shared:
+    transport = request.transport if response.chunked and encoder is None else None
+    if transport is not None:
         request.writer.send_headers()
     try:
         async for frame in delivery.frames():
             if not frame.data:
                 continue
-            if shared:
-                await _write_chunk(request, frame.chunk)
+            if transport is not None:
+                # What `response.write` does for bytes that are no chunk yet takes as long as the kernel's part of it.
+                if transport.is_closing():
+                    raise ClientConnectionResetError("the client has gone")
+                transport.write(frame.chunk)
+                if transport.get_write_buffer_size():
+                    await request.writer.drain()
             else:
                 await response.write(frame.data if encoder is None else encoder.encode(frame.data))
             delivered.add(frame.lines, len(frame.data))
     finally:
         delivered.flush()
-
-
-async def _write_chunk(request: web.Request, chunk: bytes) -> None:
-    """What `StreamResponse.write` does for bytes that are a chunk already; it takes as long as the kernel's part."""
-    transport = request.transport
-    if transport is None or transport.is_closing():
-        raise ClientConnectionResetError("the client has gone")
-    transport.write(chunk)
-    if transport.get_write_buffer_size():
-        await request.writer.drain()
 
 
 async def _close(
