@@ -281,7 +281,9 @@ class FilesSource:
         self._discover_pod(pod)
 
     def _container_changed(self, lane: Lane, _: str) -> None:
-        self._scan(lane)
+        # The kernel may tell of a deleted folder when all of its lane is done, and the lane is dropped.
+        if self.lanes.get((lane.pod_folder, lane.container)) is lane:
+            self._scan(lane)
 
     def _scan(self, lane: Lane) -> None:
         lane.series.scan()
