@@ -281,8 +281,7 @@ class FilesSource:
         self._discover_pod(pod)
 
     def _container_changed(self, lane: Lane, _: str) -> None:
-        # The kernel may tell of a deleted folder when all of its lane is done, and the lane is dropped.
-        if self.lanes.get((lane.pod_folder, lane.container)) is lane:
+        if self.lanes.get((lane.pod_folder, lane.container)) is lane:  # else it was done and dropped before the event
             self._scan(lane)
 
     def _scan(self, lane: Lane) -> None:
