@@ -422,8 +422,7 @@ class FilesSource:
             return
         self.lanes[name, container] = lane
         self._containers.setdefault(name, set()).add(container)
-        lane.series.scan()
-        self.wake(lane)
+        self._scan(lane)
 
     def _watch(self, fd: int, name: str, handler: Handler) -> None:
         if name not in self._watched:
