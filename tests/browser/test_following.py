@@ -131,7 +131,7 @@ async def test_a_cut_connection_loses_and_doubles_nothing(tmp_path: Path, contex
             await pane.open()
             await pane.state("Live")
             wire.cutting = True
-            await until(lambda: wire.cuts >= 10, 60, "ten cuts")
+            await until(lambda: wire.cuts >= 10, 300, "ten cuts")
             report = writer.finish()
             wire.cutting = False
             await _complete(pane, report.written)

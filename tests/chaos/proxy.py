@@ -7,6 +7,8 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from tests.support.tcp import listening
+
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -66,19 +68,5 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 @asynccontextmanager
 async def cutting(target: Callable[[], int], rng: random.Random, most: int) -> AsyncIterator[Proxy]:
     proxy = Proxy(target, rng, most)
-    async with asyncio.TaskGroup() as group:
-        connections = set[asyncio.Task[None]]()
-
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = group.create_task(proxy.connected(reader, writer))
-            connections.add(task)
-            task.add_done_callback(connections.discard)
-
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
-        proxy.port = server.sockets[0].getsockname()[1]
-        try:
-            yield proxy
-        finally:
-            server.close()
-            for task in list(connections):
-                task.cancel()
+    async with listening(proxy.connected) as proxy.port:
+        yield proxy

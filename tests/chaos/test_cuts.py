@@ -32,7 +32,7 @@ async def test_tails_cut_at_random_bytes_piece_the_log_together(
             ]
 
             async def work() -> Report:
-                await until(lambda: all(wire.cuts >= CUTS for wire in wires), 60, f"{CUTS} cuts of each")
+                await until(lambda: all(wire.cuts >= CUTS for wire in wires), 300, f"{CUTS} cuts of each")
                 report = writer.finish()
                 for wire in wires:
                     wire.cutting = False

@@ -20,6 +20,7 @@ from tests.support.clickhouse import ClickHouse
 from tests.support.kafka import Cluster, cluster
 from tests.support.ports import free_port
 from tests.support.roles import Platform, Role
+from tests.support.tcp import listening, silent
 
 SETTINGS = {"kafka.delivery_timeout": 3, "http.grace": 5, "bus.partitions": 3, "probe.port": 0}
 PROMPT = 10.0
@@ -87,9 +88,8 @@ async def test_roles_started_while_kafka_is_away_wait_for_it(platform: Platform,
 async def test_a_role_that_waits_for_kafka_stops_at_once(platform: Platform) -> None:
     """For one that refuses, and for one that is silent."""
     await platform.migrate(3)
-    silent = await asyncio.start_server(lambda _, writer: writer.wait_closed(), "127.0.0.1", 0)
-    async with silent:
-        for port in (free_port(), silent.sockets[0].getsockname()[1]):
+    async with listening(silent) as deaf:
+        for port in (free_port(), deaf):
             platform.settings["kafka.bootstrap"] = f'["127.0.0.1:{port}"]'
             for role in (platform.collect("n"), platform.store("1"), platform.serve("1")):
                 async with role:

@@ -5,6 +5,8 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from tests.support.tcp import listening
+
 _PRODUCE = 0
 """API key of the request, the first two bytes of it."""
 
@@ -83,18 +85,5 @@ async def _frame(reader: asyncio.StreamReader) -> bytes:
 async def wired(port: int, target: Callable[[], int]) -> AsyncIterator[Wire]:
     """Listen at `port`."""
     wire = Wire(target)
-    async with asyncio.TaskGroup() as group:
-        connections = set[asyncio.Task[None]]()
-
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = group.create_task(wire.connected(reader, writer))
-            connections.add(task)
-            task.add_done_callback(connections.discard)
-
-        server = await asyncio.start_server(connected, "127.0.0.1", port)
-        try:
-            yield wire
-        finally:
-            server.close()
-            for task in list(connections):
-                task.cancel()
+    async with listening(wire.connected, port):
+        yield wire

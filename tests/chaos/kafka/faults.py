@@ -128,7 +128,7 @@ async def cut_clients(running: Rig, _: random.Random) -> None:
     """At random bytes, each connection after the other."""
     enough = running.wire.cuts + CUTS
     running.wire.cutting = True
-    await until(lambda: running.wire.cuts >= enough, 60, f"{CUTS} cuts")
+    await until(lambda: running.wire.cuts >= enough, 300, f"{CUTS} cuts")
     running.wire.cutting = False
 
 
