@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import resource
-import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,15 +20,13 @@ from logsvc.errors import BusError, ConfigError, StoreError
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector, StoredOrigins
 from logsvc.sources.kubernetes.changes import Changes
+from logsvc.sources.kubernetes.discovery import SLICE, Discovery
 from logsvc.sources.kubernetes.lane import Identity, Lane, Shop, Turn
-from logsvc.sources.kubernetes.podlogs import Pod, folder, subfolders
+from logsvc.sources.kubernetes.podlogs import Pod
 from logsvc.sources.kubernetes.settings import FilesSettings, FilesState
-from logsvc.sources.kubernetes.watch import Handler, Watcher
+from logsvc.sources.kubernetes.watch import Watcher
 
 __all__ = ["FilesSettings", "FilesSource", "FilesState"]
-
-_SLICE: Final = 50
-"""Containers looked at before others get their turn."""
 
 _MANY: Final = 40
 """Files written to at once with which a tick is twice as long as with one."""
@@ -60,15 +57,8 @@ class FilesSource:
         self._now = now
         self._watcher = Watcher()
         self._shop: Shop
+        self._discovery: Discovery
         self._tasks: asyncio.TaskGroup
-        self._pods: dict[str, int] = {}
-        """Folders of pods with the mtime they had when they were listed."""
-        self._containers: dict[str, set[str]] = {}
-        """By pod's folder, those that have a lane."""
-        self._refused: set[str] = set()
-        self._watched: set[str] = set()
-        """Folders that the kernel watches."""
-        self._discovery = asyncio.Lock()
         self._active: set[Lane] = set()
         """Looked at on each tick."""
         self._polled: set[Lane] = set()
@@ -96,6 +86,7 @@ class FilesSource:
             self._shop = Shop(
                 root, self.collector, self._identity, self._settings.data, self._now, clock, self._settings.grace
             )
+            self._discovery = Discovery(root, self._watcher, self)
             with self._watcher:
                 async with asyncio.TaskGroup() as self._tasks:
                     loops = [
@@ -127,7 +118,7 @@ class FilesSource:
     async def drained(self) -> None:
         """Wait until the bus has every whole line that is on the disk now, and it is known whose they are."""
         await self._changes.until(lambda: self._ready)
-        await self._discover()
+        await self._discovery.look()
         for lane in list(self.lanes.values()):
             self._scan(lane)
         await self._changes.until(self._is_drained)
@@ -220,7 +211,7 @@ class FilesSource:
                     lane.lost_place()
                 self._broken.clear()
                 self._ready = True
-                self._forget_pods(await self._discover())
+                self._forget_pods(await self._discovery.look())
             except (BusError, StoreError) as error:
                 self._fail(str(error))
             else:
@@ -265,30 +256,11 @@ class FilesSource:
         lane.series.disarm()
         self.wake(lane)
 
-    def _pods_changed(self, name: str) -> None:
-        """Look at that pod alone: of very many pods that come at once, each is an event."""
-        try:
-            mode = os.stat(name, dir_fd=self._shop.root, follow_symlinks=False).st_mode
-        except OSError:
-            self._forget_folder(name)
-        else:
-            if stat.S_ISDIR(mode):
-                self._discover_pod(name)
-            elif stat.S_ISLNK(mode):
-                self._refuse("", [name])
-
-    def _pod_changed(self, pod: str, _: str) -> None:
-        self._discover_pod(pod)
-
-    def _container_changed(self, lane: Lane, _: str) -> None:
-        if self.lanes.get((lane.pod_folder, lane.container)) is lane:  # else it was done and dropped before the event
-            self._scan(lane)
-
     def _scan(self, lane: Lane) -> None:
         lane.series.scan()
         if lane.series.gone:
             self._gone.add(lane)
-            self._watched.discard(lane.name)
+            self._discovery.gone(lane.pod_folder, lane.container)
         else:
             self._gone.discard(lane)
         self.wake(lane)
@@ -319,15 +291,10 @@ class FilesSource:
         self._active.discard(lane)
         if not lane.series.arm(self._watcher, partial(self._written, lane)):
             self._polled.add(lane)
-            self._say_watch_problem()
+            self.unwatched()
         # What was written before the kernel began to watch it doesn't tell.
         if lane.series.changed():
             self.wake(lane)
-
-    def _say_watch_problem(self) -> None:
-        if self._watcher.problem != self.state.watch_problem:
-            self.state.watch_problem = self._watcher.problem
-            logger.warning("%s", self._watcher.problem)
 
     async def _continuous_polls(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -362,22 +329,20 @@ class FilesSource:
 
     # ---- what there is
 
-    async def _discover(self) -> list[str]:
-        """Find new pods and containers; the names of all pods' folders."""
-        async with self._discovery:
-            self._watch(self._shop.root, "", self._pods_changed)
-            names, refused = await asyncio.to_thread(subfolders, self._shop.root)
-            self._refuse("", refused)
-            for name in self._pods.keys() - set(names):
-                self._forget_folder(name)
-            for number, name in enumerate(names):
-                with suppress(FileNotFoundError):  # deleted since it was listed
-                    mtime = os.stat(name, dir_fd=self._shop.root, follow_symlinks=False).st_mtime_ns
-                    if self._pods.get(name) != mtime:
-                        self._discover_pod(name)
-                if number % _SLICE == 0:
-                    await asyncio.sleep(0)
-            return names
+    def found(self, pod_folder: str, container: str, pod: Pod) -> None:
+        """Discovery has found a container."""
+        lane = self.lanes[pod_folder, container] = Lane(self._shop, pod_folder, container, pod)
+        self._scan(lane)
+
+    def changed(self, pod_folder: str, container: str) -> None:
+        """A container's folder isn't as it was."""
+        self._scan(self.lanes[pod_folder, container])
+
+    def unwatched(self) -> None:
+        """The kernel can't watch something; say so once."""
+        if self._watcher.problem != self.state.watch_problem:
+            self.state.watch_problem = self._watcher.problem
+            logger.warning("%s", self._watcher.problem)
 
     def _forget_pods(self, names: list[str]) -> None:
         """Positions of pods that were deleted while nobody read them are of no more use."""
@@ -388,60 +353,11 @@ class FilesSource:
             logger.warning("%d log files were deleted while they were not being read", len(lost))
             self.collector.forget(lost)
 
-    def _forget_folder(self, name: str) -> None:
-        """A pod's folder is gone; what was open of it still is."""
-        self._pods.pop(name, None)
-        self._watched.discard(name)
-
-    def _discover_pod(self, name: str) -> None:
-        pod = Pod.parse(name)
-        if pod is None:
-            self._refuse("", [name])
-            return
-        try:
-            with folder(self._shop.root, name) as fd:
-                self._watch(fd, name, partial(self._pod_changed, name))
-                mtime = os.fstat(fd).st_mtime_ns
-                containers, refused = subfolders(fd)
-        except OSError:
-            return  # deleted again, or a link by now
-        self._refuse(name + "/", refused)
-        self._pods[name] = mtime
-        for container in containers:
-            if (name, container) not in self.lanes:
-                self._add_lane(name, container, pod)
-        for container in self._containers.get(name, set()).difference(containers):
-            self._scan(self.lanes[name, container])
-
-    def _add_lane(self, name: str, container: str, pod: Pod) -> None:
-        lane = Lane(self._shop, name, container, pod)
-        try:
-            with folder(self._shop.root, name, container) as fd:
-                self._watch(fd, lane.name, partial(self._container_changed, lane))
-        except OSError:
-            return
-        self.lanes[name, container] = lane
-        self._containers.setdefault(name, set()).add(container)
-        self._scan(lane)
-
-    def _watch(self, fd: int, name: str, handler: Handler) -> None:
-        if name not in self._watched:
-            if self._watcher.directory(fd, handler):
-                self._watched.add(name)
-            else:
-                self._say_watch_problem()
-
-    def _refuse(self, prefix: str, names: list[str]) -> None:
-        for name in names:
-            if prefix + name not in self._refused:
-                self._refused.add(prefix + name)
-                logger.warning("%s%s is not a pod's folder and is not read", prefix, name)
-
     async def _look_at_all(self) -> None:
         """What no event told: new folders, changed folders, grown files, finished files."""
         if not self._ready:
             return
-        await self._discover()
+        await self._discovery.look()
         waiting = deleted = 0
         for number, lane in enumerate(list(self.lanes.values())):
             if lane.series.stale():
@@ -452,7 +368,7 @@ class FilesSource:
             elif len(lane.series.files) > 1 and not lane.series.gone:
                 await self._sweep(lane)
             deleted += lane.series.deleted_bytes()
-            if number % _SLICE == 0:
+            if number % SLICE == 0:
                 await asyncio.sleep(0)
         if not waiting:
             self._mend()
@@ -479,10 +395,7 @@ class FilesSource:
     def _drop(self, lane: Lane) -> None:
         lane.series.close()
         del self.lanes[lane.pod_folder, lane.container]
-        containers = self._containers[lane.pod_folder]
-        containers.discard(lane.container)
-        if not containers:
-            del self._containers[lane.pod_folder]
+        self._discovery.done(lane.pod_folder, lane.container)
         for lanes in (self._active, self._polled, self._unknown, self._gone):
             lanes.discard(lane)
 

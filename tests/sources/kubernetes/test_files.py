@@ -131,6 +131,27 @@ async def test_a_deleted_pods_last_lines_arrive(node: Node) -> None:
         assert source.collector.positions == {}
 
 
+async def test_the_kernel_may_tell_of_a_deleted_folder_when_its_container_is_done(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, other = node.container(), node.container(pod="web-2", uid="u2")
+    async with node.collecting() as source:
+        log.write(b"one")
+        await source.drained()
+        watcher = source._watcher
+        dispatch, late = watcher.dispatch, asyncio.Event()
+        told: list[bool] = []
+        monkeypatch.setattr(watcher, "dispatch", lambda: late.is_set() and (told.append(dispatch()) or told[-1]))
+        log.write(b"two")
+        log.delete()
+        await until(lambda: ("acme_web-1_u1", "web") not in source.lanes, what="the deleted container is let go of")
+        late.set()
+        await until(lambda: told and not told[-1], what="the kernel has told all")
+        other.write(b"three")
+        await until(lambda: node.said() == [b"one", b"two", b"three"])
+    assert node.notices() == []
+
+
 async def test_a_pod_deleted_while_nobody_looked_is_forgotten(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     log = node.container()
     log.write(b"one")
