@@ -80,6 +80,32 @@ async def _says(locator: Locator, text: str) -> bool:
     return await locator.inner_text() == text
 
 
+async def test_a_view_that_changes_its_height_does_not_pause(pane: Pane) -> None:
+    """As it does when a message above the lines comes and goes while connections fail."""
+    await pane.number(1000)
+    await pane.open()
+    await pane.state("Live")
+    await pane.js("""(async () => {
+        const { scroller } = pane;
+        for (let turn = 0; turn < 20; turn++) {
+            scroller.style.maxHeight = "200px";
+            await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+            await new Promise((done) => {
+                const observer = new ResizeObserver(() => {
+                    if (scroller.clientHeight === 200) return;
+                    observer.disconnect();
+                    queueMicrotask(() => { scroller.style.maxHeight = "200px"; done(); });
+                });
+                observer.observe(scroller);
+                scroller.style.maxHeight = "";
+            });
+            await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+        }
+    })()""")
+    assert await pane.js("pane.log.following && pane.list.following")
+    await pane.state("Live")
+
+
 async def test_far_lines_are_forgotten_and_loaded_again(pane: Pane) -> None:
     count = 22_500
     await pane.number(count)
@@ -131,7 +157,7 @@ async def test_a_cut_connection_loses_and_doubles_nothing(tmp_path: Path, contex
             await pane.open()
             await pane.state("Live")
             wire.cutting = True
-            await until(lambda: wire.cuts >= 10, 300, "ten cuts")
+            await until(lambda: wire.cuts >= 10, 100, "ten cuts")
             report = writer.finish()
             wire.cutting = False
             await _complete(pane, report.written)

@@ -48,7 +48,7 @@ export class List {
     scroller.append(this.sizer);
     this.heights = new Heights(20);
     scroller.addEventListener("scroll", () => this.#onScroll(), { passive: true });
-    this.observer = new ResizeObserver(() => this.resized());
+    this.observer = new ResizeObserver(() => this.#reshaped());
     this.observer.observe(scroller);
   }
 
@@ -222,6 +222,13 @@ export class List {
   #anchorAt(top) {
     this.#anchor = this.heights.at(top);
     this.#offset = top - this.heights.top(this.#anchor);
+  }
+
+  #reshaped() {
+    // A view that grew was put back by the browser. By the time its event comes the view may have shrunk again, and
+    // it would look as if the user had left the end.
+    if (this.following) this.#put = this.scroller.scrollTop;
+    this.resized();
   }
 
   #onScroll() {
