@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.proxy import cutting
 from tests.chaos.readers import FORMS, Tail, history, run_while
 from tests.chaos.writer import Report, Writer, Writing
@@ -19,6 +21,7 @@ from tests.support.service import Service
 CUTS = int(os.environ.get("CHAOS_CUTS", "12"))
 
 
+@pytest.mark.timeout(400)
 async def test_tails_cut_at_random_bytes_piece_the_log_together(
     tmp_path: Path, rng: random.Random, figures: Callable[[str], None]
 ) -> None:
@@ -32,7 +35,7 @@ async def test_tails_cut_at_random_bytes_piece_the_log_together(
             ]
 
             async def work() -> Report:
-                await until(lambda: all(wire.cuts >= CUTS for wire in wires), 300, f"{CUTS} cuts of each")
+                await until(lambda: all(wire.cuts >= CUTS for wire in wires), 240, f"{CUTS} cuts of each")
                 report = writer.finish()
                 for wire in wires:
                     wire.cutting = False
