@@ -149,10 +149,12 @@ def _start(config: Path | None, flags: Mapping[str, object]) -> Settings:
 
 def main() -> None:
     """Run a command; an error that somebody can act on is one line on stderr and status 1."""
+    error: BaseException | None = None
     try:
         cli()
     except* LogsvcError as group:
-        error: BaseException = group
+        error = group  # SystemExit raised in here would become part of a group, and of a traceback
+    if error is not None:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         click.echo(f"logsvc: {error}", err=True)
