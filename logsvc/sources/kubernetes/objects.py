@@ -1,0 +1,98 @@
+"""Pods and namespaces as the API server describes them, cut down to what is needed of them. No I/O.
+
+Source: the API reference of Kubernetes 1.34, `core/v1`. An object as JSON holds some 5 to 20 KiB; of thousands of them
+only this is kept.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from logsvc.sources.kubernetes.podlogs import Pod
+
+Json = Mapping[str, Any]
+
+_MIRROR: Final = "kubernetes.io/config.mirror"
+"""On the pod that a kubelet shows for one of its own: below `/var/log/pods` it goes by this, not by its uid."""
+
+_DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
+
+
+class Owner(NamedTuple):
+    """The controller of an object."""
+
+    kind: str
+    group: str
+    """Of the API; empty for the core."""
+    name: str
+
+    @classmethod
+    def of(cls, metadata: Json) -> "Owner | None":
+        """The controller that `metadata.ownerReferences` name; None where there is none."""
+        for reference in metadata.get("ownerReferences") or ():
+            if reference.get("controller"):
+                group, _, version = reference.get("apiVersion", "").rpartition("/")
+                del version
+                return cls(reference["kind"], group, reference["name"])
+        return None
+
+
+class Containers(NamedTuple):
+    """The names of a pod's containers, by what they are for."""
+
+    main: str
+    """The one that the pod is there for."""
+    init: frozenset[str]
+    """Run to their end before it starts."""
+    sidecars: frozenset[str]
+    """All others, ephemeral ones too."""
+
+
+class PodObject(NamedTuple):
+    """A pod."""
+
+    folder: Pod
+    """As its folder below `/var/log/pods` is named."""
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    owner: Owner | None
+    containers: Containers
+
+    @classmethod
+    def of(cls, pod: Json) -> "PodObject":
+        """Raises KeyError for what isn't a pod."""
+        metadata = pod["metadata"]
+        annotations = metadata.get("annotations") or {}
+        return cls(
+            Pod(metadata["namespace"], metadata["name"], annotations.get(_MIRROR) or metadata["uid"]),
+            metadata.get("labels") or {},
+            annotations,
+            Owner.of(metadata),
+            _containers(pod["spec"], annotations.get(_DEFAULT_CONTAINER, "")),
+        )
+
+
+def _containers(spec: Json, default: str) -> Containers:
+    names = [container["name"] for container in spec["containers"]]
+    main = default if default in names else names[0]
+    begun = spec.get("initContainers") or ()
+    # One that is started again whenever it ends runs beside the others: KEP-753.
+    beside = [container["name"] for container in begun if container.get("restartPolicy") == "Always"]
+    attached = [container["name"] for container in spec.get("ephemeralContainers") or ()]
+    return Containers(
+        main,
+        frozenset(container["name"] for container in begun) - set(beside),
+        frozenset([*names, *beside, *attached]) - {main},
+    )
+
+
+class Namespace(NamedTuple):
+    """A namespace: a tenant, or a part of one."""
+
+    name: str
+    annotations: Mapping[str, str]
+
+    @classmethod
+    def of(cls, namespace: Json) -> "Namespace":
+        """Raises KeyError for what isn't a namespace. Its metadata is enough."""
+        metadata = namespace["metadata"]
+        return cls(metadata["name"], metadata.get("annotations") or {})
