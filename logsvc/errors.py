@@ -20,9 +20,13 @@
     │   ├── OutOfRange       an offset outside of what the bus keeps
     │   ├── Sealed           an epoch of the bus that takes no more records
     │   └── NewerFormat      a record written by a newer logsvc: stop, never skip
-    └── StoreError           the store refuses
-        ├── TooCostly        a read takes longer, or reads more, than it may
-        └── StoreAway        the store can't be reached now; trying again may help
+    ├── StoreError           the store refuses
+    │   ├── TooCostly        a read takes longer, or reads more, than it may
+    │   └── StoreAway        the store can't be reached now; trying again may help
+    └── ClusterError         the API server of Kubernetes refuses
+        ├── ClusterAway      it can't be reached now; trying again may help
+        ├── MissingRight     whoever asks lacks a right, which the message names
+        └── Expired          it has forgotten the version that was asked for: list again
 
 A message is one plain sentence for whoever has to act on it; it holds no line content and no secret.
 """
@@ -142,3 +146,19 @@ class TooCostly(StoreError):
 
 class StoreAway(StoreError):
     """The store can't be reached now; trying again may help."""
+
+
+class ClusterError(LogsvcError):
+    """The API server of Kubernetes refuses what was asked of it."""
+
+
+class ClusterAway(ClusterError):
+    """The API server can't be reached now; trying again may help."""
+
+
+class MissingRight(ClusterError):
+    """The service account lacks a right: the message names verb, resource and the rule that is missing."""
+
+
+class Expired(ClusterError):
+    """The API server has forgotten the version that was asked for: what there is now has to be listed."""

@@ -96,8 +96,13 @@ async def opened(
         yield await persist(lambda: stack.enter_async_context(opening()), doing, errors)
 
 
-async def keep_up(work: Callable[[], Awaitable[None]], doing: str) -> None:
-    """Run what lasts, and again whenever TROUBLE has ended it. Raises whatever else it raises; NewerFormat always."""
+async def keep_up(
+    work: Callable[[], Awaitable[None]], doing: str, errors: tuple[type[LogsvcError], ...] = TROUBLE
+) -> None:
+    """Run what lasts, and again whenever one of `errors` has ended it.
+
+    Raises whatever else it raises; NewerFormat always.
+    """
     wait = _Wait(doing)
     loop = asyncio.get_running_loop()
     try:
@@ -106,7 +111,7 @@ async def keep_up(work: Callable[[], Awaitable[None]], doing: str) -> None:
             try:
                 return await work()
             except Exception as error:
-                trouble = _trouble(error)
+                trouble = _trouble(error, errors)
                 if trouble is None:
                     raise
             finally:
@@ -116,9 +121,9 @@ async def keep_up(work: Callable[[], Awaitable[None]], doing: str) -> None:
         wait.forget()
 
 
-def _trouble(error: Exception) -> LogsvcError | None:
+def _trouble(error: Exception, errors: tuple[type[LogsvcError], ...]) -> LogsvcError | None:
     """The error, or the first of a group, where there is nothing in it but what is waited out."""
     if isinstance(error, ExceptionGroup):
-        found = [_trouble(each) for each in error.exceptions]
+        found = [_trouble(each, errors) for each in error.exceptions]
         return None if None in found else found[0]
-    return error if isinstance(error, TROUBLE) and not isinstance(error, NewerFormat) else None
+    return error if isinstance(error, errors) and not isinstance(error, NewerFormat) else None

@@ -43,6 +43,12 @@ class Rules:
     plans: Mapping[str, int] = field(default_factory=dict)
     """Retention classes, by plan; 0 for a plan that isn't here."""
 
+    @property
+    def needed(self) -> frozenset[str]:
+        """Names of all labels and annotations that count."""
+        labels = (*self.app_labels, *self.process_labels, *self.dyno_labels, _POD_TEMPLATE_HASH)
+        return frozenset([*labels, self.exclude_annotation, self.plan_annotation, self.retention_annotation])
+
 
 class Tenant(NamedTuple):
     """Whom a namespace belongs to, and what they have."""

@@ -4,7 +4,7 @@ Source: the API reference of Kubernetes 1.34, `core/v1`. An object as JSON holds
 only this is kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final, NamedTuple
 
 from logsvc.sources.kubernetes.podlogs import Pod
@@ -58,17 +58,21 @@ class PodObject(NamedTuple):
     containers: Containers
 
     @classmethod
-    def of(cls, pod: Json) -> "PodObject":
-        """Raises KeyError for what isn't a pod."""
+    def of(cls, pod: Json, kept: Container[str]) -> "PodObject":
+        """`kept`: which of its labels and annotations are needed. Raises KeyError for what isn't a pod."""
         metadata = pod["metadata"]
         annotations = metadata.get("annotations") or {}
         return cls(
             Pod(metadata["namespace"], metadata["name"], annotations.get(_MIRROR) or metadata["uid"]),
-            metadata.get("labels") or {},
-            annotations,
+            _some(metadata.get("labels"), kept),
+            _some(annotations, kept),
             Owner.of(metadata),
             _containers(pod["spec"], annotations.get(_DEFAULT_CONTAINER, "")),
         )
+
+
+def _some(texts: Mapping[str, str] | None, kept: Container[str]) -> dict[str, str]:
+    return {name: text for name, text in (texts or {}).items() if name in kept}
 
 
 def _containers(spec: Json, default: str) -> Containers:
@@ -92,7 +96,7 @@ class Namespace(NamedTuple):
     annotations: Mapping[str, str]
 
     @classmethod
-    def of(cls, namespace: Json) -> "Namespace":
-        """Raises KeyError for what isn't a namespace. Its metadata is enough."""
+    def of(cls, namespace: Json, kept: Container[str]) -> "Namespace":
+        """`kept` as of a pod; the namespace's metadata is enough. Raises KeyError for what isn't a namespace."""
         metadata = namespace["metadata"]
-        return cls(metadata["name"], metadata.get("annotations") or {})
+        return cls(metadata["name"], _some(metadata.get("annotations"), kept))

@@ -28,8 +28,9 @@ owners = st.tuples(
 
 
 def filed(container: str = "main", rules: Rules | None = None, **given: Any) -> Filed | None:
-    pod = PodObject.of(manifests.pod(**given))
-    return naming.file(pod, container, naming.controller_of(pod), rules or Rules())
+    rules = rules or Rules()
+    pod = PodObject.of(manifests.pod(**given), rules.needed)
+    return naming.file(pod, container, naming.controller_of(pod), rules)
 
 
 def test_labels_name_app_and_process_and_the_pod_is_the_dyno() -> None:
@@ -66,7 +67,7 @@ def test_without_a_label_the_owner_names_the_process_and_the_namespace_the_app(
 
 
 def test_a_run_of_a_cron_job_is_named_after_the_cron_job() -> None:
-    pod = PodObject.of(manifests.pod("tick-29398021-abcde", owner=("batch/v1", "Job", "tick-29398021")))
+    pod = PodObject.of(manifests.pod("tick-29398021-abcde", owner=("batch/v1", "Job", "tick-29398021")), Rules().needed)
     assert naming.is_job(naming.controller_of(pod))
     above = Owner("CronJob", "batch", "tick")
     assert naming.file(pod, "main", above, Rules()) == Filed("acme", "cron-tick", "tick-29398021-abcde")
@@ -118,7 +119,7 @@ def test_containers_are_left_out_by_annotation(excluded: str, kept: list[str]) -
 
 def test_a_pod_that_a_kubelet_made_goes_by_the_hash_of_its_configuration() -> None:
     pod = manifests.pod("etcd-node1", "kube-system", annotations={"kubernetes.io/config.mirror": "0123456789abcdef"})
-    assert PodObject.of(pod).folder == Pod("kube-system", "etcd-node1", "0123456789abcdef")
+    assert PodObject.of(pod, ()).folder == Pod("kube-system", "etcd-node1", "0123456789abcdef")
 
 
 def test_nobody_is_called_as_logsvcs_own_notices_are() -> None:
@@ -141,8 +142,9 @@ def test_nobody_is_called_as_logsvcs_own_notices_are() -> None:
     ],
 )
 def test_plan_and_retention_come_from_the_namespace(annotations: dict[str, str], tenant: Tenant) -> None:
-    namespace = Namespace.of(manifests.namespace(annotations=annotations))
-    assert naming.tenant_of(namespace, Rules(plans={"pro": 3})) == tenant
+    rules = Rules(plans={"pro": 3})
+    namespace = Namespace.of(manifests.namespace(annotations=annotations), rules.needed)
+    assert naming.tenant_of(namespace, rules) == tenant
 
 
 @given(
@@ -168,10 +170,12 @@ def test_with_any_legal_label_the_tenant_is_the_namespace_and_every_name_can_be_
     if role == "containers":
         given["containers"] = (main, other)
     labels = dict(zip(ALL_LABELS, values, strict=True))
-    pod = PodObject.of(manifests.pod(name, namespace, labels=labels | claims, annotations=claims, owner=owner, **given))
-    tenant = naming.tenant_of(Namespace.of(manifests.namespace(namespace)), Rules())
+    rules = Rules(dyno_labels=("dyno",))
+    described = manifests.pod(name, namespace, labels=labels | claims, annotations=claims, owner=owner, **given)
+    pod = PodObject.of(described, rules.needed)
+    tenant = naming.tenant_of(Namespace.of(manifests.namespace(namespace), rules.needed), rules)
     for container in {main, other}:
-        place = naming.file(pod, container, naming.controller_of(pod), Rules(dyno_labels=("dyno",)))
+        place = naming.file(pod, container, naming.controller_of(pod), rules)
         assert place is not None
         stream = place.stream(tenant, pod.folder.uid, container, 3)
         assert (stream.tenant, stream.retention) == (namespace, 0)

@@ -1,0 +1,220 @@
+"""Kubernetes' API server over HTTPS: get, list and watch, as JSON.
+
+Source: Kubernetes API Concepts (kubernetes.io/docs/reference/using-api/api-concepts), of 1.34. aiohttp and not a client
+library for Kubernetes: see ADR 0014.
+"""
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import aiohttp
+import orjson
+
+from logsvc.errors import ClusterAway, ClusterError, ConfigError, Expired, MissingRight
+from logsvc.sources.kubernetes.objects import Json
+
+_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+_PAGE: Final = 500
+"""Objects in one answer to a list."""
+
+_MAX_EVENT: Final = 16 * 1024 * 1024
+"""Bytes in one event; etcd takes objects of 1.5 MiB at most."""
+
+_ANSWER: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
+
+_SILENCE: Final = 120.0
+"""Seconds without a byte after which a watch is opened anew. Bookmarks come about once a minute."""
+
+_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """Where the API server is, and who asks. The defaults are those of a pod."""
+
+    url: str = "https://kubernetes.default.svc"
+    ca_file: Path | None = _ACCOUNT / "ca.crt"
+    """PEM file of the authority that signed its certificate; None for those of the system."""
+    token_file: Path = _ACCOUNT / "token"
+    """Read anew for each request: the kubelet renews it."""
+
+
+class Resource(NamedTuple):
+    """A kind of objects."""
+
+    group: str
+    """Empty for the core."""
+    version: str
+    name: str
+    """In the plural, as in paths and roles."""
+    metadata: bool = False
+    """Ask for the objects' metadata and no more."""
+
+    def path(self, namespace: str = "", name: str = "") -> str:
+        """Of all objects, or of one."""
+        api = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        scope = f"/namespaces/{namespace}" if namespace else ""
+        return f"{api}{scope}/{self.name}" + (f"/{name}" if name else "")
+
+
+PODS: Final = Resource("", "v1", "pods")
+NAMESPACES: Final = Resource("", "v1", "namespaces", metadata=True)
+JOBS: Final = Resource("batch", "v1", "jobs", metadata=True)
+
+
+class Listing(NamedTuple):
+    """All objects of a kind at one moment."""
+
+    objects: list[Json]
+    version: str
+    """The resource version to watch from."""
+
+
+class ApiServer:
+    """One connection pool to the API server."""
+
+    def __init__(self, settings: ApiSettings, session: aiohttp.ClientSession) -> None:
+        self._settings = settings
+        self._session = session
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: ApiSettings) -> AsyncIterator["ApiServer"]:
+        """Connections are made when they are needed. Raises ConfigError where a file can't be used."""
+        try:
+            trust = ssl.create_default_context(cafile=settings.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"{settings.ca_file} can't be used as the API server's authority: {error}") from error
+        connector = aiohttp.TCPConnector(ssl=trust)
+        async with aiohttp.ClientSession(settings.url, connector=connector) as session:
+            yield cls(settings, session)
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
+        """One object; None where there is none. Raises ClusterError."""
+        accept = _METADATA if resource.metadata else "application/json"
+        async with self._request("get", resource, resource.path(namespace, name), {}, accept) as response:
+            return None if response.status == 404 else _object(await response.read())
+
+    async def list(self, resource: Resource, selector: str = "", *, newest: bool = False) -> Listing:
+        """All objects, in all namespaces, that a field selector takes. Raises ClusterError; Expired: begin again.
+
+        Not `newest`: from the API server's memory, which may be a little behind, and which costs etcd nothing.
+        """
+        accept = _METADATA_LIST if resource.metadata else "application/json"
+        query = {"limit": str(_PAGE)} | ({"fieldSelector": selector} if selector else {})
+        objects: list[Json] = []
+        given = query if newest else query | {"resourceVersion": "0"}
+        while True:
+            async with self._request("list", resource, resource.path(), given, accept) as response:
+                page = _object(await response.read())
+            objects += page["items"]
+            if not (more := page["metadata"].get("continue")):
+                return Listing(objects, page["metadata"]["resourceVersion"])
+            given = query | {"continue": more}
+
+    async def watch(self, resource: Resource, version: str, selector: str = "") -> AsyncGenerator[Json, None]:
+        """Events from `version` on, until the server ends it, as it does every few minutes.
+
+        Raises ClusterError; Expired: the server has forgotten what was after `version`.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(random.randint(300, 600)),  # noqa: S311 - spreads clients out, guards nothing
+        }
+        if selector:
+            query["fieldSelector"] = selector
+        accept = _METADATA if resource.metadata else "application/json"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_SILENCE)
+        async with self._request("watch", resource, resource.path(), query, accept, timeout) as response:
+            async for line in _lines(response.content):
+                yield _event(line)
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        verb: str,
+        resource: Resource,
+        path: str,
+        query: Mapping[str, str],
+        accept: str,
+        timeout: aiohttp.ClientTimeout = _ANSWER,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = {"Authorization": f"Bearer {await self._token()}", "Accept": accept}
+        try:
+            async with self._session.get(path, params=query, headers=headers, timeout=timeout) as response:
+                if response.status not in {200, 404} or (response.status == 404 and verb != "get"):
+                    raise _refused(response.status, _message(await response.read()), verb, resource)
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            what = str(error) or type(error).__name__
+            raise ClusterAway(f"the API server at {self._settings.url} doesn't answer: {what}") from error
+
+    async def _token(self) -> str:
+        try:
+            return (await asyncio.to_thread(self._settings.token_file.read_text)).strip()
+        except OSError as error:
+            raise ClusterAway(f"{self._settings.token_file} can't be read: {error.strerror}") from error
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    # Not its readline(), which refuses lines of 64 KiB and more.
+    rest = b""
+    async for data in content.iter_any():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > _MAX_EVENT:
+            raise ClusterError("the API server sends an event without an end")
+
+
+def _object(body: bytes) -> Json:
+    try:
+        found: Json = orjson.loads(body)
+    except ValueError as error:
+        raise ClusterError("the API server's answer is not JSON") from error
+    return found
+
+
+def _event(line: bytes) -> Json:
+    event = _object(line)
+    if event["type"] == "ERROR":
+        status = event["object"]
+        if status.get("code") == 410:
+            raise Expired(status.get("message", ""))
+        raise ClusterAway(f"the API server ends a watch: {status.get('message')}")
+    return event
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(orjson.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode("utf-8", "replace")
+
+
+def _refused(status: int, message: str, verb: str, resource: Resource) -> ClusterError:
+    match status:
+        case 401:
+            return ClusterError(f"the API server doesn't know the token: {message}")
+        case 403:
+            rule = f'- {{apiGroups: ["{resource.group}"], resources: ["{resource.name}"], verbs: ["{verb}"]}}'
+            return MissingRight(
+                f"the API server refuses to {verb} {resource.name}. What is missing in the rules of the ClusterRole: "
+                f"{rule} (it says: {message})"
+            )
+        case 410:
+            return Expired(message)
+        case 429 | 500 | 502 | 503 | 504:
+            return ClusterAway(f"the API server is busy or not ready ({status}): {message}")
+        case _:
+            return ClusterError(f"the API server refuses to {verb} {resource.name} ({status}): {message}")
