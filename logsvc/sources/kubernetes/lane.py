@@ -20,10 +20,17 @@ TURN: Final = MAX_CHUNK
 """Most bytes that one turn reads; more than a SEGMENT."""
 
 
+class Unwanted(Enum):
+    """In place of a stream."""
+
+    LINES = auto()
+    """They are left out."""
+
+
 class Identity(Protocol):
     """Who a container belongs to."""
 
-    def stream(self, namespace: str, pod: str, uid: str, container: str, restart: int) -> Stream | None:
+    def stream(self, namespace: str, pod: str, uid: str, container: str, restart: int) -> Stream | Unwanted | None:
         """The stream of one incarnation of a container; None while it isn't known, its lines then wait.
 
         Asked once a chunk, so it must be quick, and give the same object for the same answer.
@@ -167,8 +174,8 @@ class Lane:
             return Turn.MORE if self.series.losses else Turn.QUIET
         file, data = found
         stream = self._stream(file.name.restart)
-        if stream is None:
-            return Turn.UNKNOWN
+        if not isinstance(stream, Stream):
+            return self._no_stream(stream)
         if file is not self._current and not await self._move_on(file):
             return Turn.QUIET
         begin = len(file.tail)
@@ -203,12 +210,20 @@ class Lane:
             await self._shop.collector.append(target, piece.value, place, partial=piece.partial)
             start = piece.end
 
+    def _no_stream(self, unwanted: Unwanted | None) -> Turn:
+        if unwanted is None:
+            return Turn.UNKNOWN
+        self._assembler = Assembler(self._shop.now)
+        self._current = None
+        self.series.pass_over()
+        return Turn.QUIET
+
     def _origin(self, file: LogFile, start: int, end: int, data: bytes, held: Held) -> Origin:
         """Of `file[start:end]`, where `data` is the file's tail and what is behind it."""
         stop = end - file.position + len(file.tail)
         return Origin(self._shop.collector.node, file.id, start, end, crc32(data[max(stop - CHECKED, 0) : stop]), held)
 
-    def _stream(self, restart: int) -> Stream | None:
+    def _stream(self, restart: int) -> Stream | Unwanted | None:
         pod = self._pod
         return self._shop.identity.stream(pod.namespace, pod.name, pod.uid, self.container, restart)
 
@@ -263,7 +278,7 @@ class Lane:
     async def _end_line(self, file: LogFile) -> bool:
         """Send the rest of a file that has no newline at its end, once it had the time to get one."""
         stream = self._stream(file.name.restart)
-        if stream is None or self._shop.clock() - file.since < self._shop.grace:
+        if not isinstance(stream, Stream) or self._shop.clock() - file.since < self._shop.grace:
             return False
         if not file.id and not self.series.identify(file, final=True):
             return False
@@ -285,15 +300,15 @@ class Lane:
     async def _end_held(self, file: LogFile) -> None:
         """The process that wrote `file` is gone, and with it the rest of a line that was being joined."""
         stream = self._stream(file.name.restart)
-        if stream is not None and self._assembler.held:
+        if isinstance(stream, Stream) and self._assembler.held:
             await self._send(file, stream, self._assembler.end(file.position), file.tail)
 
     async def _tell(self) -> Turn:
         """Send the notice of a loss to where the lines would have been."""
         loss = self.series.losses[0]
         stream = self._stream(loss.restart)
-        if stream is None:
-            return Turn.UNKNOWN
+        if not isinstance(stream, Stream):
+            return self._no_stream(stream)
         text = f"{stream.dyno}: {loss.text}"
         line = cri.format_line(cri.format_time(self._shop.now()), b"stdout", text.encode())
         await self._shop.collector.append(notices_of(stream.app_id, stream.retention), line, loss.origin)

@@ -42,9 +42,7 @@ class Containers(NamedTuple):
     main: str
     """The one that the pod is there for."""
     init: frozenset[str]
-    """Run to their end before it starts."""
-    sidecars: frozenset[str]
-    """All others, ephemeral ones too."""
+    """Those that run to their end before it starts. All others are sidecars, ephemeral ones too."""
 
 
 class PodObject(NamedTuple):
@@ -77,16 +75,9 @@ def _some(texts: Mapping[str, str] | None, kept: Container[str]) -> dict[str, st
 
 def _containers(spec: Json, default: str) -> Containers:
     names = [container["name"] for container in spec["containers"]]
-    main = default if default in names else names[0]
-    begun = spec.get("initContainers") or ()
     # One that is started again whenever it ends runs beside the others: KEP-753.
-    beside = [container["name"] for container in begun if container.get("restartPolicy") == "Always"]
-    attached = [container["name"] for container in spec.get("ephemeralContainers") or ()]
-    return Containers(
-        main,
-        frozenset(container["name"] for container in begun) - set(beside),
-        frozenset([*names, *beside, *attached]) - {main},
-    )
+    init = [each["name"] for each in spec.get("initContainers") or () if each.get("restartPolicy") != "Always"]
+    return Containers(default if default in names else names[0], frozenset(init))
 
 
 class Namespace(NamedTuple):

@@ -306,6 +306,19 @@ class Series:
         start = max(origin.end - CHECKED, 0)
         return os.fstat(fd).st_size == origin.end and crc32(os.pread(fd, CHECKED, start)) == origin.check
 
+    def pass_over(self) -> None:
+        """Leave out all that there is: go on behind it, now and after a restart."""
+        self.losses.clear()
+        for file in self.files:
+            if file.compressed:
+                file.finish()
+            elif file.fd >= 0:
+                end = file.size()
+                tail = file.before(end)
+                file.place(end, tail)
+                if file.id:
+                    self._collector.moved(Origin(self._collector.node, file.id, end, end, crc32(tail)))
+
     # ---- what is lost
 
     def begin_anew(self, file: LogFile) -> None:

@@ -52,9 +52,11 @@ async def following(server: FlakyServer, token: Path, resource: Resource = PODS)
     async with ApiServer.open(ApiSettings(server.url, None, token)) as api:
         follower = Follower(api, resource, seen.keep, seen.drop, "spec.nodeName=node1")
         task = asyncio.create_task(follower.run())
-        yield seen
-        task.cancel()
-        await asyncio.wait([task])
+        try:
+            yield seen
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
         assert task.cancelled()
 
 
