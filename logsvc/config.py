@@ -37,6 +37,7 @@ GiB: Final = 1024 * MiB
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[ByteSize, Field(ge=4 * KiB)]
+LabelName = Annotated[str, Field(pattern=r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")]
 
 
 class Group(BaseModel):
@@ -169,6 +170,36 @@ class Collect(Group):
     max_deleted_bytes: Size = ByteSize(1 * GiB)
     """Most bytes of deleted files that are held on the disk until they are read out; beyond that the largest is given
     up, with a notice."""
+
+
+class Kubernetes(Group):
+    """Collection from the pods of a node of Kubernetes, and what they are called."""
+
+    node: str = ""
+    """Name of the node, as pods have it in `spec.nodeName`, of whose pods `logsvc collect` collects the logs. Empty for
+    those of a Procfile's processes."""
+    pods: Path = Path("/var/log/pods")
+    """Folder of the pods' logs."""
+    url: str = ""
+    """Address of the API server; empty for what a pod is told of it."""
+    account: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    """Folder of the service account: `token`, read with each request, and `ca.crt`, the API server's authority."""
+    patience: Seconds = 30.0
+    """Seconds after which the lines of a pod that the API server doesn't know are filed under its namespace."""
+    app_labels: list[LabelName] = ["app.kubernetes.io/name"]
+    """Labels of a pod that name its app: the first one that it has. Without any, the app is called as the namespace."""
+    process_labels: list[LabelName] = ["app.kubernetes.io/component"]
+    """Labels that name the process type. Without any, the pod's owner does, a CronJob as `cron-<name>`."""
+    dyno_labels: list[LabelName] = []
+    """Labels that name the dyno. Without any, it is called as the pod."""
+    exclude_annotation: LabelName = "logsvc/exclude"
+    """Annotation of a pod with the names of containers whose lines are left out, with commas between them, or `*`."""
+    plan_annotation: LabelName = "logsvc/plan"
+    """Annotation of a namespace with its tenant's plan, which says what the retention class is (`limits.retention`)."""
+    retention_annotation: LabelName = "logsvc/retention"
+    """Annotation of a namespace with a retention class, which goes before the plan's."""
+    operators: dict[str, str] = {"Cluster.postgresql.cnpg.io": "postgres"}
+    """Process types of pods that an operator makes, by `<kind>.<group>` of what owns them."""
 
 
 class Bus(Group):
@@ -306,6 +337,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     tail: Tail = Tail()
     collect: Collect = Collect()
+    kubernetes: Kubernetes = Kubernetes()
     bus: Bus = Bus()
     kafka: Kafka = Kafka()
     clickhouse: ClickHouse = ClickHouse()

@@ -5,7 +5,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from logsvc.config import Settings
 from logsvc.errors import ConfigError
 from logsvc.service.epochs import is_stored, next_epoch, until_sealed
 from logsvc.service.lifecycle import say
+from logsvc.service.pods import watched_pods
 from logsvc.service.role import Health, run_role
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.files import FilesSource
+from logsvc.sources.kubernetes.pods import PodIdentity
 from logsvc.sources.kubernetes.settings import FilesSettings
 from logsvc.sources.procfile.identity import ProcfileIdentity
 from logsvc.store.protocol import StoreReader
@@ -34,14 +36,19 @@ async def collect(settings: Settings, node: str | None = None) -> int:
     for a Kafka that is away.
     """
     with _only_one(settings.data.dir / "collector"):
-        return await run_role(settings.probe, partial(_collect, settings, node or socket.gethostname()))
+        name = node or settings.kubernetes.node or socket.gethostname()
+        return await run_role(settings.probe, partial(_collect, settings, name))
 
 
 async def _collect(settings: Settings, node: str, health: Health) -> None:
     store = ServerStore(settings.clickhouse)
     try:
-        async with opened(partial(Epochs.open, settings.kafka), "collection") as epochs:
-            await _Collecting(settings, epochs, store, node, health).run()
+        async with AsyncExitStack() as stack:
+            epochs = await stack.enter_async_context(opened(partial(Epochs.open, settings.kafka), "collection"))
+            identity: PodIdentity | ProcfileIdentity = ProcfileIdentity(settings.data.dir / "identity")
+            if settings.kubernetes.node:
+                identity = await stack.enter_async_context(watched_pods(settings, settings.data.dir / "collector"))
+            await _Collecting(settings, epochs, store, node, health, identity).run()
     finally:
         await store.close()
 
@@ -49,7 +56,16 @@ async def _collect(settings: Settings, node: str, health: Health) -> None:
 class _Collecting:
     """One node's files, epoch after epoch."""
 
-    def __init__(self, settings: Settings, epochs: Epochs, store: StoreReader, node: str, health: Health) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        epochs: Epochs,
+        store: StoreReader,
+        node: str,
+        health: Health,
+        identity: PodIdentity | ProcfileIdentity,
+    ) -> None:
+        self._identity = identity
         self._settings, self._epochs, self._store = settings, epochs, store
         self._folder, self._node = settings.data.dir / "collector", node
         self._health = health
@@ -101,13 +117,16 @@ class _Collecting:
 
     async def _collect(self, bus: KafkaBus) -> None:
         """Until the epoch is sealed. However it ends, what is on its way is acknowledged and the places are saved."""
-        data, limits = self._settings.data.dir, self._settings.collect.model_dump()
+        given, limits = self._settings, self._settings.collect.model_dump()
+        root = given.kubernetes.pods if given.kubernetes.node else given.data.dir / "pods"
         source = FilesSource(
-            FilesSettings(root=data / "pods", data=self._folder, node=self._node, **limits),
+            FilesSettings(root=root, data=self._folder, node=self._node, **limits),
             bus,
-            ProcfileIdentity(data / "identity"),
+            self._identity,
             stored_origins=self._store.origins,
         )
+        if isinstance(self._identity, PodIdentity):
+            self._identity.changed = source.identities_changed
         telemetry.follow_files(source)
         self._health.trouble = lambda: source.state.problem
         async with asyncio.TaskGroup() as group:

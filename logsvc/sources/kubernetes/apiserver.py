@@ -19,8 +19,6 @@ import orjson
 from logsvc.errors import ClusterAway, ClusterError, ConfigError, Expired, MissingRight
 from logsvc.sources.kubernetes.objects import Json
 
-_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-
 _PAGE: Final = 500
 """Objects in one answer to a list."""
 
@@ -38,12 +36,12 @@ _METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """Where the API server is, and who asks. The defaults are those of a pod."""
+    """Where the API server is, and who asks."""
 
-    url: str = "https://kubernetes.default.svc"
-    ca_file: Path | None = _ACCOUNT / "ca.crt"
+    url: str
+    ca_file: Path | None
     """PEM file of the authority that signed its certificate; None for those of the system."""
-    token_file: Path = _ACCOUNT / "token"
+    token_file: Path
     """Read anew for each request: the kubelet renews it."""
 
 

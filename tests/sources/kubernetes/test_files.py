@@ -7,10 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from logsvc.errors import ConfigError
 from logsvc.model import MAX_LINE
-from logsvc.sources.kubernetes import watch
-from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
 from tests.sources.kubernetes.support import Everybody, MemoryBus, Node, compress
 from tests.support import cri_line, cri_parts, until
 
@@ -33,14 +30,6 @@ async def test_a_quiet_file_is_woken_by_its_next_write(node: Node) -> None:
         await until(lambda: not source._active, what="the file is left to the kernel")
         log.write(b"second")
         await until(lambda: node.said() == [b"first", b"second"])
-
-
-async def test_new_pods_are_found_without_waiting_for_a_rescan(node: Node) -> None:
-    async with node.collecting(rescan=3600):
-        for number in range(5):
-            log = node.container(pod=f"web-{number}", uid=f"u{number}")
-            log.write(b"up")
-        await until(lambda: node.said() == [b"up"] * 5)
 
 
 async def test_rotated_files_are_drained_before_the_next(node: Node) -> None:
@@ -129,27 +118,6 @@ async def test_a_deleted_pods_last_lines_arrive(node: Node) -> None:
         await until(lambda: node.said() == [b"one", b"two", b"three"])
         await until(lambda: not source.lanes, what="the deleted container is let go of")
         assert source.collector.positions == {}
-
-
-async def test_the_kernel_may_tell_of_a_deleted_folder_when_its_container_is_done(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log, other = node.container(), node.container(pod="web-2", uid="u2")
-    async with node.collecting() as source:
-        log.write(b"one")
-        await source.drained()
-        watcher = source._watcher
-        dispatch, late = watcher.dispatch, asyncio.Event()
-        told: list[bool] = []
-        monkeypatch.setattr(watcher, "dispatch", lambda: late.is_set() and (told.append(dispatch()) or told[-1]))
-        log.write(b"two")
-        log.delete()
-        await until(lambda: ("acme_web-1_u1", "web") not in source.lanes, what="the deleted container is let go of")
-        late.set()
-        await until(lambda: told and not told[-1], what="the kernel has told all")
-        other.write(b"three")
-        await until(lambda: node.said() == [b"one", b"two", b"three"])
-    assert node.notices() == []
 
 
 async def test_a_pod_deleted_while_nobody_looked_is_forgotten(node: Node, caplog: pytest.LogCaptureFixture) -> None:
@@ -318,29 +286,6 @@ async def test_an_inode_used_again_is_another_file(node: Node) -> None:
     assert node.notices() == []
 
 
-async def test_files_that_the_kernel_cannot_watch_are_polled_and_that_is_said(
-    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(watch, "add_watch", refuse)
-    log = node.container()
-    async with node.collecting(idle_after=0.001) as source:
-        log.write(b"one")
-        await source.drained()
-        await until(lambda: not source._active)
-        log.write(b"two")
-        log.rotate()
-        log.write(b"three")
-        node.container(pod="web-2", uid="u2").write(b"another pod")
-        await until(lambda: len(node.said()) == 4)
-        assert [text for text in node.said() if text != b"another pod"] == [b"one", b"two", b"three"]
-        assert source.state.watch_problem is not None
-        assert "max_user_watches" in source.state.watch_problem
-    assert caplog.text.count("max_user_watches") == 1
-
-
 async def test_deleted_files_that_hold_too_much_of_the_disk_are_given_up_with_a_notice(node: Node) -> None:
     bus = node.bus
     assert isinstance(bus, MemoryBus)
@@ -380,22 +325,6 @@ async def test_a_file_that_cannot_be_opened_now_is_read_when_it_can(
         await until(lambda: "0.log can't be opened: Too many open files" in caplog.text)
         monkeypatch.setattr(os, "open", opened)
         await until(lambda: node.said() == [b"one"])
-
-
-async def test_links_out_of_the_folder_are_refused(node: Node, tmp_path, caplog: pytest.LogCaptureFixture) -> None:
-    secret = tmp_path / "secret"
-    secret.mkdir()
-    (secret / "0.log").write_bytes(cri_line(1, "stdout", b"secret"))
-    log = node.container()
-    (log.folder / "1.log").symlink_to(secret / "0.log")
-    (log.folder.parent / "linked").symlink_to(secret)
-    (node.root / "acme_linked_u9").symlink_to(log.folder.parent)
-    os.mkfifo(log.folder / "2.log")
-    log.write(b"mine")
-    await node.collect()
-    assert node.said() == [b"mine"]
-    for name in ("web/1.log", "web/2.log", "linked", "acme_linked_u9"):
-        assert name in caplog.text
 
 
 async def test_lines_wait_in_their_file_until_it_is_known_whose_they_are(node: Node) -> None:
@@ -506,9 +435,3 @@ async def test_ten_thousand_quiet_files_cost_no_task_and_no_read(node: Node, mon
             assert reads < 1000
         assert len(asyncio.all_tasks()) < 20
     assert len(node.said()) == count + 10
-
-
-async def test_a_folder_that_is_not_there_is_an_error_in_plain_words(tmp_path) -> None:
-    settings = FilesSettings(tmp_path / "nowhere", tmp_path / "data", "node-1")
-    with pytest.raises(ConfigError, match="nowhere can't be used: No such file or directory"):
-        await FilesSource(settings, MemoryBus(), Everybody()).run()

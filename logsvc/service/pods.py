@@ -1,0 +1,50 @@
+"""Whose the log files of a node are, by what the settings say of the node."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from logsvc.config import Settings
+from logsvc.errors import ConfigError
+from logsvc.sources.kubernetes.apiserver import ApiServer, ApiSettings
+from logsvc.sources.kubernetes.naming import Rules
+from logsvc.sources.kubernetes.pods import PodIdentity
+
+
+@asynccontextmanager
+async def watched_pods(settings: Settings, folder: Path) -> AsyncIterator[PodIdentity]:
+    """The pods of this node, kept up with for the block; what is known of them is kept in `folder`.
+
+    Raises ConfigError where the settings can't be used; an API server that is away or refuses is waited for.
+    """
+    given = settings.kubernetes
+    api_settings = ApiSettings(given.url or _url_in_pod(), given.account / "ca.crt", given.account / "token")
+    rules = Rules(
+        given.app_labels,
+        given.process_labels,
+        given.dyno_labels,
+        given.exclude_annotation,
+        given.plan_annotation,
+        given.retention_annotation,
+        given.operators,
+        settings.limits.retention,
+    )
+    clock = asyncio.get_running_loop().time
+    async with ApiServer.open(api_settings) as api:
+        identity = PodIdentity(api, given.node, rules, folder / "pods", patience=given.patience, clock=clock)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(identity.run(), name="pods")
+            try:
+                yield identity
+            finally:
+                running.cancel()
+
+
+def _url_in_pod() -> str:
+    try:
+        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+    except KeyError as error:
+        raise ConfigError(f"kubernetes.url is needed where there is no {error.args[0]} in the environment") from None
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
