@@ -63,6 +63,10 @@ class Asked:
     grep: tuple[str, ...]
     grep_re: tuple[str, ...]
     exclude: tuple[str, ...]
+    not_process_type: tuple[str, ...]
+    not_dyno_name: tuple[str, ...]
+    not_source: tuple[str, ...]
+    not_stream: tuple[str, ...]
     ignore_case: bool
     stream: tuple[str, ...]
     json_lines: bool
@@ -79,6 +83,10 @@ class Asked:
 @click.option("-d", "--dyno-name", "--dyno", multiple=True, metavar="NAME", help="Only this dyno, such as web.1.")
 @click.option("-s", "--source", multiple=True, metavar="NAME", help="Only this source: app or platform.")
 @click.option("--stream", multiple=True, type=click.Choice(["stdout", "stderr"]), help="Only this output.")
+@click.option("--not-process-type", multiple=True, metavar="NAME", help="All but this process type.")
+@click.option("--not-dyno-name", "--not-dyno", multiple=True, metavar="NAME", help="All but this dyno.")
+@click.option("--not-source", multiple=True, metavar="NAME", help="All but this source.")
+@click.option("--not-stream", multiple=True, type=click.Choice(["stdout", "stderr"]), help="All but this output.")
 @click.option("--since", metavar="TIME", help='From this time on: 15m, 14:00, "yesterday 14:00", RFC 3339.')
 @click.option("--until", metavar="TIME", help="Before this time.")
 @click.option("--grep", multiple=True, metavar="TEXT", help="Only lines that hold this text.")
@@ -92,8 +100,9 @@ class Asked:
 def logs(**flags: object) -> None:
     """Print the log of an app.
 
-    Filters repeat: a line passes that is of one of the processes, dynos, sources and streams named, holds every
-    --grep, matches every --grep-re and holds no --exclude. Times without a zone are of --tz, else local.
+    Filters repeat: a line passes that is of one of the processes, dynos, sources and streams named and of none of
+    those that a --not-… names, holds every --grep, matches every --grep-re and holds no --exclude. Times without a
+    zone are of --tz, else local.
     """
     asked = Asked(**flags)  # type: ignore[arg-type] # click has converted each to its field's type
     query = query_of(asked, time.time_ns())
@@ -138,6 +147,10 @@ def _filters(asked: Asked) -> Parameters:
         "dyno": asked.dyno_name,
         "source": asked.source,
         "stream": asked.stream,
+        "not_process": asked.not_process_type,
+        "not_dyno": asked.not_dyno_name,
+        "not_source": asked.not_source,
+        "not_stream": asked.not_stream,
         "grep": asked.grep,
         "grep_re": asked.grep_re,
         "exclude": asked.exclude,

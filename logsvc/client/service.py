@@ -23,9 +23,17 @@ READ_TIMEOUT: Final = 45.0
 _READ: Final = 256 * 1024
 _MAX_PROBLEM: Final = 64 * 1024
 _MAX_WAIT: Final = 300.0
-_FLAGS: Final = {"process": "--process-type", "dyno": "--dyno-name"} | {
+_FLAGS: Final = {
+    "process": "--process-type",
+    "dyno": "--dyno-name",
+    "not_process": "--not-process-type",
+    "not_dyno": "--not-dyno-name",
+} | {
     name: f"--{name.replace('_', '-')}"
-    for name in ("num", "tail", "since", "until", "source", "stream", "grep", "grep_re", "exclude", "ignore_case")
+    for name in (
+        *("num", "tail", "since", "until", "source", "stream", "not_source", "not_stream"),
+        *("grep", "grep_re", "exclude", "ignore_case"),
+    )
 }
 """What the parameters of the API are called on the command line."""
 

@@ -162,7 +162,7 @@ PROCESSES: tuple[Wanted, ...] = (
     {"dyno": ("web.1",)},
     {"dyno": ("web.2", "clock.1")},
     {"process": ("web",), "dyno": ("web.2",)},
-    {"source": ("app",)},
+    {"not_process": ("clock",), "not_dyno": ("web.1",), "source": ("app",)},
 )
 TEXTS: tuple[Wanted, ...] = (
     {},
@@ -174,16 +174,19 @@ TEXTS: tuple[Wanted, ...] = (
 FILTERS: tuple[Wanted, ...] = (
     *(first | second for first in PROCESSES for second in TEXTS),
     {"process": ("idle",)},
-    {"source": ("platform",)},
+    {"not_source": ("app",)},
     {"grep_re": (r"seq=\d{3}\b",)},
     {"grep_re": (r"^writer=w.*[02468] ",)},
     {"grep_re": (r"(?i)CLOCK.*11",), "exclude": ("110",)},
     {"exclude": ("web", "clock")},
     {"stream": ("stdout", "stderr"), "grep": ("web.2",)},
-    {"stream": ("stdout",), "exclude": ("worker",)},
+    {"not_stream": ("stderr",), "exclude": ("worker",)},
     {"grep": ("long ",)},
     {"grep": ("sleep",), "exclude": ("writer",)},
 )
+
+
+KINDS = ("process", "dyno", "source", "stream")
 
 
 def passes(line: dict[str, str], wanted: Wanted) -> bool:
@@ -191,7 +194,8 @@ def passes(line: dict[str, str], wanted: Wanted) -> bool:
     fold = str.lower if "ignore_case" in wanted else str
     message = fold(line["message"])
     return (
-        all(line[name] in wanted[name] for name in ("process", "dyno", "source", "stream") if name in wanted)
+        all(line[name] in wanted[name] for name in KINDS if name in wanted)
+        and not any(line[name] in wanted.get(f"not_{name}", ()) for name in KINDS)
         and all(fold(text) in message for text in wanted.get("grep", ()))
         and all(re.search(pattern, line["message"]) for pattern in wanted.get("grep_re", ()))
         and not any(fold(text) in message for text in wanted.get("exclude", ()))

@@ -149,8 +149,14 @@ def test_ctrl_c_ends_it_with_130_and_no_word() -> None:
 
 def test_the_flags_are_what_the_service_is_asked_for() -> None:
     flags = "-p web -p worker -d web.1 -s app --stream stderr --grep a&b --grep x --grep-re ^y --exclude z -i -n 7"
+    barred = "--not-process-type clock --not-dyno web.2 --not-dyno-name web.3 --not-source platform --not-stream stdout"
     with flaky() as server:
-        assert paas("logs", "-a", "my app", *flags.split(), url=server.url, PAAS_TOKEN="secret").returncode == 0
+        assert (
+            paas(
+                "logs", "-a", "my app", *flags.split(), *barred.split(), url=server.url, PAAS_TOKEN="secret"
+            ).returncode
+            == 0
+        )
         path, query, headers = server.requests[0]
     assert path == "/v1/apps/my app/logs"
     assert headers["Authorization"] == "Bearer secret"
@@ -160,6 +166,10 @@ def test_the_flags_are_what_the_service_is_asked_for() -> None:
         "dyno": ["web.1"],
         "source": ["app"],
         "stream": ["stderr"],
+        "not_process": ["clock"],
+        "not_dyno": ["web.2", "web.3"],
+        "not_source": ["platform"],
+        "not_stream": ["stdout"],
         "grep": ["a&b", "x"],
         "grep_re": ["^y"],
         "exclude": ["z"],
@@ -226,6 +236,10 @@ def test_a_long_answer_into_a_file_shows_progress_on_the_terminal(tmp_path: Path
         (
             problem(400, title="Bad Request", detail="grep_re: missing )", parameter="grep_re"),
             "paas: --grep-re: missing )\n",
+        ),
+        (
+            problem(400, title="Bad Request", detail="not_dyno: is no name", parameter="not_dyno"),
+            "paas: --not-dyno-name: is no name\n",
         ),
         (problem(400, title="Bad Request", detail="is empty", parameter="other"), "paas: other: is empty\n"),
         (problem(404, title="There is no app demo"), "paas: There is no app demo\n"),
