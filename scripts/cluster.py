@@ -107,7 +107,7 @@ def _greeting(platform: Platform, serving: list[Serving], probed: list[Role]) ->
     environment = " ".join(
         f"LOGSVC_{name.replace('.', '_').upper()}='{platform.settings[name]}'"
         for name in ("kafka.bootstrap", "kafka.prefix", "kafka.replication", "kafka.min_insync", "kafka.development",
-                     "clickhouse.urls")
+                     "clickhouse.urls", "sessions.keys")
     )  # fmt: skip
     return f"""
 logsvc serves at {" and ".join(urls)} (Ctrl-C stops everything, and nothing is kept). In a second terminal:

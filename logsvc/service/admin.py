@@ -30,7 +30,14 @@ async def migrate(settings: Settings) -> list[str]:
 
 async def check(settings: Settings) -> list[Finding]:
     """Everything that must be so for the service to run, and what to do where it is not."""
-    return [*await check_kafka(settings.kafka), *await check_store(settings.clickhouse)]
+    return [_sessions(settings), *await check_kafka(settings.kafka), *await check_store(settings.clickhouse)]
+
+
+def _sessions(settings: Settings) -> Finding:
+    """Whether an address of a log session is good at every server. The keys themselves are not shown."""
+    count = len(settings.sessions.keys)
+    todo = "" if count else "Set sessions.keys, the same for all of logsvc serve: 32 random characters or more."
+    return Finding("sessions.keys", count > 0, str(count) if count else "none", "one or more", todo)
 
 
 def table(findings: Sequence[Finding]) -> str:

@@ -1,6 +1,7 @@
 """`logsvc serve`: the API. Processes share nothing: a client may come back to any of them with its cursor."""
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -25,6 +26,8 @@ from logsvc.timeline import Epoch as Leg
 from logsvc.timeline import Tiers
 from logsvc.waiting import keep_up, opened
 
+log = logging.getLogger(__name__)
+
 
 async def serve(settings: Settings) -> int:
     """Serve until a signal comes; then tails are asked to come back elsewhere, with their cursors.
@@ -47,6 +50,11 @@ async def _serve(settings: Settings, health: Health) -> None:
             context.ready.set()
             health.start()
             say(f"logsvc serves at {url}")
+            if not settings.sessions.keys:
+                log.warning(
+                    "sessions.keys is not set: addresses of log sessions are good at this process only, until it ends. "
+                    "Set it to the same secret for all of logsvc serve"
+                )
             try:
                 await serving.run()
             finally:

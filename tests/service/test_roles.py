@@ -1,6 +1,7 @@
 """The roles as processes on a real Kafka and a ClickHouse: how they start, wait, cross epochs, and stop."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +15,7 @@ from tests.chaos.writer import Writer, Writing
 from tests.support import numbered, until
 from tests.support.clickhouse import ClickHouse
 from tests.support.kafka import Cluster
+from tests.support.ports import free_port
 from tests.support.roles import Platform, Role, Serving
 
 pytestmark = pytest.mark.timeout(300)
@@ -66,6 +68,34 @@ async def test_lines_go_from_files_to_tails_and_history_and_every_role_stops_in_
         kept.tally.check(written)
         assert kept.digest == tail.seen.digest
     assert "BAD" not in await asyncio.to_thread(platform.run, "check")
+
+
+async def test_servers_without_a_common_key_of_sessions_are_told_of(platform: Platform) -> None:
+    """An address that one of them signed is good at the others only with the same key."""
+    await migrate(platform)
+    one, other = platform.serve("1"), platform.serve("2")
+    alone = Serving(platform.folder / "alone", free_port(), {**platform.settings, "sessions.keys": "[]"})
+    async with one, other, alone:
+        for server in (one, other, alone):
+            await server.start()
+        await post(one.logs("demo"), 0, 3)
+        signed = await session_at(one)
+        assert await status_of(signed) == 200
+        assert await status_of(signed.replace(one.url, other.url)) == 200
+        assert await status_of(signed.replace(one.url, alone.url)) == 403
+        assert "sessions.keys is not set" in alone.stderr
+        assert "sessions.keys is not set" not in one.stderr
+    found = await asyncio.to_thread(platform.run, "check", fails=True, sessions_keys="[]")
+    assert re.search(r"BAD  sessions\.keys +none", found)
+    assert "32 random characters" in found
+
+
+async def session_at(server: Serving) -> str:
+    """The address of a new log session."""
+    url = f"{server.url}/apps/demo/log-sessions"
+    async with aiohttp.ClientSession() as client, client.post(url, json={"lines": 3}) as answer:
+        assert answer.status == 201
+        return str((await answer.json())["logplex_url"])
 
 
 async def stops(role: Role) -> None:

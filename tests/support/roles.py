@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import secrets
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,6 +80,7 @@ class Platform:
             "kafka.min_insync": bus.min_insync,
             "kafka.development": bus.development,
             "clickhouse.urls": orjson.dumps([clickhouse.url]).decode(),
+            "sessions.keys": orjson.dumps([secrets.token_urlsafe(32)]).decode(),
             "log.level": "info",
             **(settings or {}),
         }
@@ -104,14 +106,15 @@ class Platform:
         """A node's data folder."""
         return self.folder / name
 
-    def run(self, *arguments: str, **settings: object) -> str:
-        """Run `logsvc <arguments>` to its end; what it says on stdout. Blocks. Raises AssertionError if it fails."""
+    def run(self, *arguments: str, fails: bool = False, **settings: object) -> str:
+        """Run `logsvc <arguments>` to its end; what it says on stdout. Blocks. Raises AssertionError if it fails,
+        or if it doesn't though `fails`."""
         others = {name.replace("_", ".", 1): value for name, value in settings.items()}
         program = Role(self.folder / "admin", arguments, "", {**self.settings, **others})
         done = subprocess.run(
             program.command, capture_output=True, text=True, env=program.environment, timeout=120, check=False
         )
-        assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
+        assert done.returncode == int(fails), f"{done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
 
     async def migrate(self, partitions: int) -> str:
