@@ -24,6 +24,7 @@ from logsvc.api.server import listening
 from logsvc.bus.local import LocalBus
 from logsvc.bus.sealed import Stored
 from logsvc.router import Router
+from logsvc.service.purging import LocalPurges
 from logsvc.sources.push import PushSource
 from logsvc.store.embedded import EmbeddedStore
 from logsvc.timeline import Epoch, Tiers
@@ -43,7 +44,9 @@ async def serve(folder: Path) -> None:
             bus.epoch = 2
             older = Epoch(Stored(1, dict.fromkeys(range(PARTITIONS), 1 << 50)), None)
             tiers = Tiers(bus, store, Router(bus, window_bytes=1 << 20), [older])
-            async with listening(Context(tiers, PushSource(bus, store)), "127.0.0.1", 0, 1.0) as url:
+            removing = LocalPurges(bus, Path(temporary) / "purges")
+            context = Context(tiers, PushSource(bus, store), removing.remove)
+            async with listening(context, "127.0.0.1", 0, 1.0) as url:
                 print(url, flush=True)
                 await asyncio.to_thread(sys.stdin.read)
     await store.close()

@@ -115,6 +115,44 @@ def check(config: Path | None) -> None:
 
 
 @cli.command()
+@click.option("--tenant", default="local", show_default=True, help="Whose app it is.")
+@click.option("--app", required=True, help="The app.")
+@click.option(
+    "--data", type=_FOLDER, help="Data folder of a `logsvc dev` that doesn't run; else on Kafka and ClickHouse."
+)
+@click.option("--wait", default=60.0, show_default=True, help="Most seconds to wait for what is being stored.")
+@click.pass_obj
+def purge(config: Path | None, tenant: str, app: str, data: Path | None, wait: float) -> None:
+    """Remove for good what an app has written until now. It can't be undone.
+
+    A `logsvc dev` that runs is asked by `DELETE /v1/apps/{app}/logs`; so may be a `logsvc serve`.
+    """
+    # Other commands need none of it.
+    from logsvc.access.grant import NAME  # noqa: PLC0415
+    from logsvc.model import AppId  # noqa: PLC0415
+    from logsvc.service import admin  # noqa: PLC0415
+
+    for name in (tenant, app):
+        if not NAME.fullmatch(name):
+            raise click.UsageError(f"{name!r} is not a name: letters, digits, `.`, `_` and `-`")
+    settings = _start(config, {"data.dir": data})
+    of = AppId(tenant, app)
+    for sentence in uvloop.run(admin.purge(settings, of, wait) if data is None else admin.purge_folder(settings, of)):
+        click.echo(sentence)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--undo", is_flag=True, help="Take it back.")
+@click.pass_obj
+def revoke(config: Path | None, name: str, undo: bool) -> None:
+    """Revoke a token at every `logsvc serve`: NAME is the `jti` of a JWT, or the name of a static token."""
+    from logsvc.service import admin  # noqa: PLC0415 - other commands need none of it
+
+    click.echo(uvloop.run(admin.revoke(_start(config, {}), name, undo=undo)))
+
+
+@cli.command()
 @click.option("--name", required=True, help="What it is called: in the audit log, and to revoke it.")
 @click.option("--tenant", default="local", show_default=True, help="Whose apps it is for.")
 @click.option("--scope", multiple=True, default=["logs:read", "logs:write"], show_default=True, help="Repeats.")

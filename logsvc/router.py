@@ -116,6 +116,14 @@ class Router:
             return max(at, (await self._bus.bounds(partition)).start)
         return start
 
+    def forget(self, partition: int, upto: int) -> None:
+        """Drop what the partition's window has in front of offset `upto`; the rest of it is read again."""
+        window = self._windows.get(partition)
+        if window is not None and window.first < upto:
+            self._size -= window.size
+            window.restart(upto)
+            self._live.watch(partition, upto)
+
     async def cold(self, partition: int) -> bool:
         """Whether there are lines that are neither stored nor in the window, and the store is far behind."""
         window = self._windows.get(partition)

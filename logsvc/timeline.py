@@ -16,6 +16,7 @@ from logsvc.errors import BadCursor, BusError
 from logsvc.formats import cri
 from logsvc.legs import LAST_LINES, STEP_LINES, Leg, Newest, Step, between, whole
 from logsvc.model import EVERYTHING, AppId, Cursor, Filter, Selection
+from logsvc.purges import Purges
 from logsvc.router import Router
 from logsvc.selection import Matcher
 from logsvc.store.protocol import VOLUME_BY, Bucket, StoreReader
@@ -50,6 +51,8 @@ class Tiers:
     """Sealed epochs, oldest first."""
     successors: bool = False
     """Whether epochs may follow that others have heard of already."""
+    purges: Purges = field(default_factory=Purges)
+    """Where logs begin of which something was removed."""
     first: Together[tuple[AppId, int], Cursor | None] = field(init=False)
     """`StoreReader.first`, of an app and an epoch."""
 
@@ -62,6 +65,12 @@ class Tiers:
         self.older.append(Epoch(self.bus, sealed))
         self.bus, self.router = bus, router
         sealed.wake()
+
+    def forget(self, before: Cursor) -> None:
+        """Drop from memory what is in front of a place, in its partition of its epoch."""
+        for bus, router in [*self.older, Epoch(self.bus, self.router)]:
+            if router is not None and bus.epoch == before.epoch:
+                router.forget(before.partition, before.offset)
 
     def wake(self) -> None:
         """Let everyone who waits for lines look around."""
@@ -93,7 +102,12 @@ class Timeline:
     @property
     def start(self) -> Cursor:
         """The place before everything."""
-        return self._all()[0].start
+        return self._purged or self._all()[0].start
+
+    @property
+    def _purged(self) -> Cursor | None:
+        """The place in front of which everything was removed."""
+        return self._tiers.purges.place(self.app)
 
     async def end(self) -> Cursor:
         """The place behind everything that is durable now."""
@@ -128,6 +142,9 @@ class Timeline:
         About `lines` lines or STEP_BYTES. A step may select nothing and still get on; one that gets nowhere returns
         `at` as it was: there is no more now.
         """
+        purged = self._purged
+        if purged is not None and at < purged:
+            return Step([], purged, "bus", "Lines in front of this place were removed for good")
         legs = self._all()
         leg = self._leg(at)
         if leg.sealed is None or leg is legs[-1]:
@@ -146,8 +163,16 @@ class Timeline:
             if not newest.missing:
                 break
             if place > leg.start:  # what is stored of an epoch comes after all of those before it
-                return await self._last_stored(newest, count, matcher, place)
-        return Last(newest.selections(), done=newest.missing > 0 or newest.lines >= count)
+                return self._unpurged(await self._last_stored(newest, count, matcher, place))
+        return self._unpurged(Last(newest.selections(), done=newest.missing > 0 or newest.lines >= count))
+
+    def _unpurged(self, last: Last) -> Last:
+        """What is left of it, behind what was removed: then there is no more in front of it."""
+        purged = self._purged
+        if purged is None:
+            return last
+        kept = [selection for selection in last.selections if selection.chunk.cursor(-1) >= purged]
+        return Last(kept, last.done or len(kept) < len(last.selections))
 
     async def _last_stored(self, newest: Newest, count: int, matcher: Matcher, place: Cursor) -> Last:
         while newest.missing:
@@ -174,7 +199,7 @@ class Timeline:
         """What to tell a reader whose cursor is older than what is kept; None where nothing can be missing."""
         leg = self._leg(at)
         window = leg.window()
-        if at == self.start or (window is not None and window.first <= at.offset):
+        if at <= self.start or (window is not None and window.first <= at.offset):
             return None
         if at >= await leg.stored():
             return None
@@ -194,6 +219,8 @@ class Timeline:
 
     async def exists(self) -> bool:
         """Whether the app has any line."""
+        if self._purged is not None:
+            return bool((await self.last(1, Matcher(EVERYTHING), await self.end())).selections)
         leg = self._all()[-1]
         window = leg.window()
         if window is not None and len(window.feeds.get(self.app, ())):
@@ -209,8 +236,9 @@ class Timeline:
         """Lines by bucket of `step` ns of line time, and by what `by` names: rows, and what isn't stored yet."""
         below, end = await self._stored(), await self.end()
         counts: Counter[tuple[int, tuple[str, ...]]] = Counter()
-        for bucket in await self._store.volume(self.app, below, wanted, step, by):
-            counts[bucket[:2]] += bucket.lines
+        if below > self.start:
+            for bucket in await self._store.volume(self.app, below, wanted, step, by):
+                counts[bucket[:2]] += bucket.lines
         matcher = Matcher(wanted)
         async for selection in between(self, below, end, matcher):
             of = selection.chunk.stream

@@ -49,6 +49,7 @@ class Gate:
         self._keys: KeySet | None = None
         self._static = StaticTokens()
         self._revoked: frozenset[str] = frozenset()
+        self._revoked_elsewhere: frozenset[str] = frozenset()
         self._good: OrderedDict[str, Grant] = OrderedDict()
         self._fetching = asyncio.Lock()
         self._fetched = -_AGAIN
@@ -105,7 +106,7 @@ class Gate:
 
     def holds(self, grant: Grant) -> bool:
         """Whether nobody has revoked it, and what it stands on is still there."""
-        if grant.id in self._revoked and grant.id:
+        if grant.id and (grant.id in self._revoked or grant.id in self._revoked_elsewhere):
             return False
         kind, _, what = grant.root.partition(":")
         if kind == "key":
@@ -118,6 +119,11 @@ class Gate:
             and grant.scopes <= known.scopes
             and (known.apps is None or (grant.apps is not None and grant.apps <= known.apps))
         )
+
+    def revoke(self, names: frozenset[str]) -> None:
+        """What is revoked apart from what the file says; what was said so before holds no more."""
+        self._revoked_elsewhere = names
+        self._changed()
 
     async def _verify(self, token: str) -> Grant:
         if self._rules is None:

@@ -7,7 +7,7 @@ import time
 from aiohttp import web
 
 from logsvc import metrics
-from logsvc.access.grant import READ, WRITE
+from logsvc.access.grant import OPERATE, READ, WRITE
 from logsvc.api.assets import Assets
 from logsvc.api.browsers import mark_shared, only_local, share_with_origins
 from logsvc.api.context import CONTEXT, Context
@@ -18,6 +18,7 @@ from logsvc.api.openapi import Described
 from logsvc.api.pages import get_apps, get_ready, get_volume
 from logsvc.api.probe import get_health, get_metrics
 from logsvc.api.problems import Problem
+from logsvc.api.removal import delete_logs
 from logsvc.api.sessions import as_heroku, follow_session, get_app, post_session
 from logsvc.errors import BusError, OverLimit, StoreAway, StoreError, TooCostly
 
@@ -35,6 +36,7 @@ def make_app(context: Context) -> web.Application:
     app.router.add_get("/v1/apps", guarded(READ, get_apps))
     app.router.add_get("/v1/apps/{app}/logs", guarded(READ, get_logs))
     app.router.add_post("/v1/apps/{app}/logs", guarded(WRITE, post_logs))
+    app.router.add_delete("/v1/apps/{app}/logs", guarded(OPERATE, delete_logs))
     app.router.add_get("/v1/apps/{app}/volume", guarded(READ, get_volume))
     Assets().add_to(app.router, otherwise=as_heroku(guarded(READ, get_app)))
     app.router.add_post("/apps/{app}/log-sessions", as_heroku(guarded(READ, post_session)))

@@ -1,7 +1,7 @@
 """What every handler has at hand."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +17,7 @@ from logsvc.access.limits import Limits
 from logsvc.access.sessions import Sessions
 from logsvc.api.problems import Problem
 from logsvc.model import AppId
+from logsvc.purges import Purge
 from logsvc.sources.push import PushSource
 from logsvc.timeline import Tiers
 
@@ -54,6 +55,8 @@ class Context:
 
     tiers: Tiers
     push: PushSource
+    remove: Callable[[AppId], Awaitable[Purge]]
+    """Removes for good what an app has written until now. Raises BusError."""
     access: Access = field(default_factory=Access)
     heartbeat: float = 15.0
     """Seconds of silence after which a tail is told where it is."""
@@ -66,6 +69,11 @@ class Context:
     asking: WeakValueDictionary[AppId, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """Held by whoever finds out whether an app has lines."""
     tails: int = 0
+
+    def forget(self, purge: Purge) -> None:
+        """Hold nothing any more of what was removed."""
+        self.known_apps.discard(purge.app)
+        self.tiers.forget(purge.before)
 
     @contextmanager
     def admit_tail(self, form: str) -> Iterator[None]:

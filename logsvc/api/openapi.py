@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from logsvc.access.grant import NAME, READ, WRITE
+from logsvc.access.grant import NAME, OPERATE, READ, WRITE
 
 Schema = dict[str, Any]
 
@@ -131,6 +131,12 @@ def _paths() -> dict[str, dict[str, Schema]]:
                 ),
                 "requestBody": pushed,
             },
+            "delete": _operation(
+                "Remove for good what the app has written until now; for operators.",
+                {"202": _answer("Where the log begins from now on.", "application/json")},
+                scope=OPERATE,
+                problems=(404,),
+            ),
         },
         "/v1/apps/{app}/volume": {
             "get": _operation(

@@ -5,16 +5,18 @@ A record's key and value are those of the record on the bus, its headers as well
 Nothing reads them but people: `kcat -C -t logsvc.dead -f '%h\\n%s\\n'`.
 """
 
+from contextlib import suppress
 from typing import Final
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
 
 from logsvc.bus.kafka_client import connection, unreachable
 from logsvc.bus.kafka_records import MAX_RECORD, headers
 from logsvc.config import Kafka
-from logsvc.errors import BusError
-from logsvc.model import Chunk
+from logsvc.errors import BadKey, BusError
+from logsvc.model import AppId, Chunk, Stream
 
 KEPT_BYTES: Final = 1024 * 1024 * 1024
 """The oldest go when the topic is larger than this."""
@@ -34,6 +36,27 @@ def dead_settings(settings: Kafka) -> dict[str, str]:
         "min.insync.replicas": str(min(settings.min_insync, settings.replication)),
         "unclean.leader.election.enable": "false",
     }
+
+
+async def count_aside(settings: Kafka, app: AppId) -> int:
+    """How many chunks of an app were set aside and are still there. Reads all of the topic. Raises BusError."""
+    place = TopicPartition(dead_topic(settings.prefix), 0)
+    consumer = AIOKafkaConsumer(**connection(settings), enable_auto_commit=False, auto_offset_reset="earliest")
+    count = 0
+    try:
+        await consumer.start()
+        consumer.assign([place])
+        end = (await consumer.end_offsets([place]))[place]
+        await consumer.seek_to_beginning(place)
+        while await consumer.position(place) < end:
+            for record in (await consumer.getmany(place, timeout_ms=1000)).get(place, ()):
+                with suppress(BadKey):
+                    count += Stream.of(record.key or b"").app_id == app
+    except KafkaError as error:
+        raise BusError(f"{place.topic} can't be read: {error}") from error
+    finally:
+        await consumer.stop()
+    return count
 
 
 async def set_aside(settings: Kafka, chunk: Chunk, reason: str) -> None:

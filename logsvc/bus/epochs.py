@@ -4,6 +4,8 @@ It is a topic of one partition, `<prefix>.control`. A record's key is `epoch/<n>
 its value a JSON object: `{"partitions":64,"created":<Unix s>,"topic_id":"<UUID>"}`, and `{"ends":[…]}` with the end
 of each partition. Of several writers of one epoch the first in offset order wins. The writer, a random word, is in the
 key because the topic is compacted: that keeps the last record of a key, and would take the winner for the loser's.
+
+What operators say stands on the same topic: see controls.py.
 """
 
 import asyncio
@@ -20,6 +22,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from logsvc.bus.controls import Controls
 from logsvc.bus.kafka_client import connection, stop, unreachable
 from logsvc.config import Kafka
 from logsvc.errors import BusAway, BusError, ConfigError
@@ -89,6 +92,8 @@ class Epochs:
         self._place = TopicPartition(self._topic, 0)
         self._consumer = consumer
         self._registry = Registry()
+        self.controls = Controls()
+        """What operators have said, as far as this process has heard."""
         self._change = asyncio.Event()
 
     @classmethod
@@ -142,19 +147,22 @@ class Epochs:
     async def announce(self, epoch: Epoch) -> None:
         """Say that an epoch takes lines. Returns once it is in `all`, whoever has said it first. Raises BusError."""
         content = {"partitions": epoch.partitions, "created": epoch.created, "topic_id": epoch.topic_id}
-        await self._write(f"epoch/{epoch.number}", content)
+        await self._write_once(f"epoch/{epoch.number}", content)
 
     async def seal(self, number: int, ends: Mapping[int, int]) -> None:
         """Say where an epoch has ended. Returns once that is in `all`. Raises BusError."""
-        await self._write(f"sealed/{number}", {"ends": [ends[partition] for partition in sorted(ends)]})
+        await self._write_once(f"sealed/{number}", {"ends": [ends[partition] for partition in sorted(ends)]})
 
-    async def _write(self, key: str, content: Mapping[str, Any]) -> None:
+    async def _write_once(self, key: str, content: Mapping[str, Any]) -> None:
+        await self.write(f"{key}/{secrets.token_hex(4)}".encode(), orjson.dumps(content))
+
+    async def write(self, key: bytes, value: bytes | None) -> None:
+        """Append a record. Returns once it was read here as well. Raises BusError."""
         producer = AIOKafkaProducer(**connection(self._settings), acks="all")
         try:
             async with asyncio.timeout(self._settings.delivery_timeout):
                 await producer.start()
-                name = f"{key}/{secrets.token_hex(4)}".encode()
-                written = await producer.send_and_wait(self._topic, orjson.dumps(content), key=name, partition=0)
+                written = await producer.send_and_wait(self._topic, value, key=key, partition=0)
                 while await self._consumer.position(self._place) <= written.offset:
                     await self.changed()
         except (KafkaError, TimeoutError) as error:
@@ -182,7 +190,8 @@ class Epochs:
     async def _take(self) -> None:
         got = await self._consumer.getmany(self._place, timeout_ms=_WAIT_MS)
         for record in got.get(self._place, ()):
-            self._registry.apply(record.key, record.value)
+            if not self._registry.apply(record.key, record.value):
+                self.controls.apply(record.key, record.value)
         if got:
             self._change.set()
             self._change = asyncio.Event()

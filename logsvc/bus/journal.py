@@ -123,6 +123,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._recent_bytes = recent_bytes
         self._appended = 0
+        self._turning = False
         self._recent = Recent(recent_bytes, 0)
 
     # ---- opening
@@ -192,6 +193,10 @@ class Journal:
 
     # ---- appending
 
+    def turn(self) -> None:
+        """Begin a new segment with the next batch, so that this one can go once it is stored."""
+        self._turning = True
+
     def room(self, limit: int) -> int:
         """About how many bytes the next batch may have: what is left of the newest segment, at most `limit`."""
         left = self._segment_bytes - self.segments[-1].size
@@ -204,7 +209,9 @@ class Journal:
         """
         last = self.segments[-1]
         appended = max(self._appended, now)
-        head, segment = last.head, last if last.size < self._segment_bytes or not last.starts else None
+        full = last.size >= self._segment_bytes or self._turning
+        self._turning = False
+        head, segment = last.head, last if not full or not last.starts else None
         if segment is None:
             head = new_head(head.sequence + 1, self.epoch, self.next, appended)
         serial = self.serial

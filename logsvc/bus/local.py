@@ -147,6 +147,11 @@ class LocalBus:
                 )
         return await self._submit(append)
 
+    async def turn(self, partition: int) -> int:
+        """Begin a new file with a fence; its offset. What is before it goes from the disk once it is stored."""
+        self.journal.turn()
+        return await self.fence(partition)
+
     async def fence(self, partition: int) -> int:
         """See `Bus.fence`. Raises BusError; a journal that is full still takes it."""
         self.check(partition)

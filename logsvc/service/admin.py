@@ -1,13 +1,26 @@
-"""`logsvc migrate` and `logsvc check`: what an operator does once, and may do at any time."""
+"""What an operator does once, and may do at any time: `logsvc migrate`, `check`, `purge` and `revoke`."""
 
+import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 
+import orjson
+
 from logsvc.bus import kafka_admin
+from logsvc.bus.controls import revoked_key
+from logsvc.bus.dead_letters import count_aside, dead_topic
+from logsvc.bus.epochs import Epochs
+from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.kafka_check import check as check_kafka
+from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.config import Settings
 from logsvc.findings import Finding
+from logsvc.model import AppId
+from logsvc.purges import Purge
+from logsvc.service.purging import LocalPurges, erased, passed_on_servers, remove_everywhere
 from logsvc.store.checks import check as check_store
+from logsvc.store.embedded import EmbeddedStore
 from logsvc.store.server import ServerStore
 
 
@@ -38,6 +51,66 @@ def _sessions(settings: Settings) -> Finding:
     count = len(settings.sessions.keys)
     todo = "" if count else "Set sessions.keys, the same for all of logsvc serve: 32 random characters or more."
     return Finding("sessions.keys", count > 0, str(count) if count else "none", "one or more", todo)
+
+
+async def purge(settings: Settings, app: AppId, seconds: float) -> list[str]:
+    """Remove for good what an app has written until now, on Kafka and ClickHouse; what was done, in sentences.
+
+    Waits at most so many seconds for what is being stored. Safe to run again. Raises ConfigError, BusError, StoreError.
+    """
+    store = await ServerStore.open(settings.clickhouse)
+    try:
+        async with Epochs.open(settings.kafka) as epochs:
+            opened = KafkaBus.open(settings.kafka, epochs.current.number, epochs=epochs, recorded=store.watermarks)
+            async with opened as bus:
+                made = await remove_everywhere(epochs, bus, app)
+            done = await erased(made, store, partial(passed_on_servers, epochs, store), seconds)
+    finally:
+        await store.close()
+    aside = await count_aside(settings.kafka, app)
+    hours = settings.kafka.retention_hours
+    return [
+        *_purged(made, "ClickHouse", done=done),
+        f"Kafka: its records stay until they are {hours} hours old (kafka.retention_hours); nobody reads them any more",
+        *([f"Kafka: {aside} chunks of it are on {dead_topic(settings.kafka.prefix)}; delete them there"] * (aside > 0)),
+    ]
+
+
+async def purge_folder(settings: Settings, app: AppId) -> list[str]:
+    """The same in the data folder of a `logsvc dev` that doesn't run. Raises ConfigError where it does."""
+    data = settings.data.dir
+    bus_settings = LocalSettings(**settings.bus.model_dump(exclude={"partitions"}))
+    async with LocalBus.open(data / "bus", partitions=settings.bus.partitions, settings=bus_settings) as bus:
+        store = await EmbeddedStore.open(data / "store", dict(enumerate(settings.store.retention_days)))
+        try:
+            removing = LocalPurges(bus, data / "purges")
+            made = await removing.remove(app)
+            done = await erased(made, store, removing.passed, 0)
+        finally:
+            await store.close()
+    kept = (
+        "the journal: what isn't stored yet stays in its files until logsvc dev has run again; nobody reads it any more"
+    )
+    return [*_purged(made, "the store", done=True), *([] if done else [kept])]
+
+
+def _purged(made: Purge, where: str, *, done: bool) -> list[str]:
+    later = "; what is being stored now is deleted by logsvc store later"
+    return [
+        f"app {made.app.app} of tenant {made.app.tenant}: its log begins at {made.before} from now on",
+        f"{where}: its rows are deleted{'' if done else later}",
+        "log files: what was not collected yet comes in as new lines, so stop the app first",
+    ]
+
+
+async def revoke(settings: Settings, name: str, *, undo: bool) -> str:
+    """Revoke a token at every server, or take that back; what was done. Raises ConfigError, BusError."""
+    value = None if undo else orjson.dumps({"at": time.time_ns() // 1_000_000})
+    async with Epochs.open(settings.kafka) as epochs:
+        await epochs.write(revoked_key(name), value)
+        count = len(epochs.controls.revoked)
+    done = "is good again" if undo else "is revoked, and what stands on it ends within seconds"
+    return f"{name} {done}; {count} are revoked in all"
 
 
 def table(findings: Sequence[Finding]) -> str:

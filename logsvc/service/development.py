@@ -21,6 +21,7 @@ from logsvc.router import Router
 from logsvc.service.access import access_of, require_tokens
 from logsvc.service.lifecycle import say, settle, signals
 from logsvc.service.procfile import make_runner, until_stopped
+from logsvc.service.purging import LocalPurges, erase
 from logsvc.service.retention import retain
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
 from logsvc.sources.procfile.identity import ProcfileIdentity, prune
@@ -64,6 +65,7 @@ async def develop(asked: Development) -> int:
             background.create_task(core.router.run(), name="router"),
             background.create_task(core.writer.run(), name="store"),
             background.create_task(retain(core.store), name="retention"),
+            background.create_task(erase(core.purges.purges, core.store, core.purges.passed), name="purges"),
         ]
         try:
             async with listening(core.context, host, asked.settings.http.port, asked.settings.http.grace) as url:
@@ -96,6 +98,7 @@ class _Core:
     bus: LocalBus
     store: EmbeddedStore
     writer: StoreLoop
+    purges: LocalPurges
     router: Router
     context: Context
 
@@ -119,13 +122,16 @@ async def _core(settings: Settings) -> AsyncIterator[_Core]:
         )
         stack.push_async_callback(router.close)
         push = PushSource(bus, store)
-        writer = StoreLoop(bus.group(), store, bus.epoch)
+        removing = LocalPurges(bus, data / "purges")
+        writer = StoreLoop(bus.group(), store, bus.epoch, purges=removing.purges)
         telemetry.follow_bus(bus)
         telemetry.follow_store(writer)
         telemetry.follow_routers([router])
         access = await stack.enter_async_context(access_of(settings))
-        context = Context(Tiers(bus, store, router), push, access, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
-        yield _Core(bus, store, writer, router, context)
+        tiers = Tiers(bus, store, router, purges=removing.purges)
+        context = Context(tiers, push, removing.remove, access, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
+        removing.purges.follow(context.forget)
+        yield _Core(bus, store, writer, removing, router, context)
 
 
 async def _check_same_age(bus: LocalBus, store: EmbeddedStore) -> None:

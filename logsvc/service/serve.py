@@ -14,10 +14,13 @@ from logsvc.bus.protocol import Records
 from logsvc.bus.sealed import Stored
 from logsvc.config import Settings
 from logsvc.errors import StoreAway
+from logsvc.model import AppId
+from logsvc.purges import Purge
 from logsvc.router import Router
 from logsvc.service.access import access_of, require_tokens
 from logsvc.service.epochs import is_stored, next_epoch, until_sealed
 from logsvc.service.lifecycle import say
+from logsvc.service.purging import remove_everywhere
 from logsvc.service.role import Health, run_role
 from logsvc.sources.push import PushSource
 from logsvc.store.protocol import Store
@@ -78,11 +81,21 @@ class _Serving:
         *older, current = [self._epochs.all[number] for number in sorted(self._epochs.all)] or [self._epochs.current]
         sealed = [Leg(await self._records(epoch), None) for epoch in older]
         bus = self._current = await self._bus(current)
-        self._tiers = Tiers(bus, self._store, self._router(bus), sealed, successors=True)
+        controls = self._epochs.controls
+        self._tiers = Tiers(bus, self._store, self._router(bus), sealed, successors=True, purges=controls.purges)
         self._push = PushSource(bus, self._store, [leg.bus for leg in sealed])
         telemetry.follow_routers(self._routers)
         access = await self._stack.enter_async_context(access_of(self._settings))
-        return Context(self._tiers, self._push, access, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
+        if access.gate is not None:
+            controls.follow_revoked(access.gate.revoke)
+        context = Context(
+            self._tiers, self._push, self._remove, access, heartbeat=tail.heartbeat, max_tails=tail.max_tails
+        )
+        controls.purges.follow(context.forget)
+        return context
+
+    async def _remove(self, app: AppId) -> Purge:
+        return await remove_everywhere(self._epochs, self._current, app)
 
     async def run(self) -> None:
         """Read what is watched, of each epoch that begins."""

@@ -11,6 +11,7 @@ from logsvc.bus.kafka import KafkaBus
 from logsvc.config import Settings
 from logsvc.service.epochs import is_stored, next_epoch, until_sealed
 from logsvc.service.lifecycle import first_of, say
+from logsvc.service.purging import erase, passed_on_servers
 from logsvc.service.retention import retain
 from logsvc.service.role import Health, run_role
 from logsvc.store.protocol import Store
@@ -35,7 +36,12 @@ async def _store(settings: Settings, health: Health) -> None:
     server = await ServerStore.open(settings.clickhouse, dict(enumerate(settings.store.retention_days)))
     try:
         async with opened(partial(Epochs.open, settings.kafka), "the store") as epochs:
-            await first_of(retain(server), _Storing(settings, epochs, server, health).run())
+            purges = epochs.controls.purges
+            await first_of(
+                retain(server),
+                erase(purges, server, partial(passed_on_servers, epochs, server)),
+                _Storing(settings, epochs, server, health).run(),
+            )
     finally:
         await server.close()
 
@@ -79,6 +85,7 @@ class _Storing:
             bus.epoch,
             inserts=self._settings.clickhouse.inserts,
             set_aside=partial(set_aside, self._settings.kafka),
+            purges=self._epochs.controls.purges,
         )
         telemetry.follow_store(loop)
         self._health.trouble = lambda: loop.state.error

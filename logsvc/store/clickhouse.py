@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from logsvc.model import AppId, Chunk, Cursor, Filter, Origin
+from logsvc.purges import Purge
 from logsvc.store import schema, sql
 from logsvc.store.engine import Engine, TooMuch
 from logsvc.store.protocol import VOLUME_BY, AppSummary, Bucket, Page, ReadLimits
@@ -133,6 +134,14 @@ class ClickHouseStore:
         if watermarks:
             rows = sql.encode_watermarks(epoch, watermarks.items())
             await self._engine.insert("watermarks", ("epoch", "partition", "offset"), rows)
+
+    async def purge(self, purge: Purge) -> bool:
+        """See StoreWriter. Other lines of the same parts are written again, which takes a while where they are many."""
+        found = bool(await self._query(sql.purged_query(purge)))
+        if found:
+            await self._engine.command(sql.purge_lines(purge))
+        await self._engine.command(sql.purge_apps(purge))
+        return found
 
     # life
 

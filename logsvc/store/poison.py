@@ -14,6 +14,7 @@ from logsvc import metrics
 from logsvc.errors import BusError, StoreAway, StoreError
 from logsvc.formats import cri
 from logsvc.model import Chunk, Stream, notices_of
+from logsvc.purges import Purges
 from logsvc.store.engine import Unwell
 from logsvc.store.protocol import StoreWriter
 
@@ -57,12 +58,17 @@ class Inserter:
         pause: Callable[[float], Awaitable[None]],
         note: Callable[[Exception | None], None],
         set_aside: SetAside | None = None,
+        purges: Purges | None = None,
     ) -> None:
-        """`note` is told how each try went. Without `set_aside` a chunk that is refused is tried for ever."""
+        """`note` is told how each try went. Without `set_aside` a chunk that is refused is tried for ever.
+
+        What `purges` has removed, also while it was waiting here, is left out.
+        """
         self._store = store
         self._pause = pause
         self._note = note
         self._set_aside = set_aside
+        self._purges = purges or Purges()
 
     async def insert(self, chunks: Sequence[Chunk]) -> None:
         """Returns when every chunk is stored, or set aside."""
@@ -75,7 +81,8 @@ class Inserter:
             pause *= 2
             refused = await self._offer([[each.chunk] for each in refused])
         for each in refused:
-            await self._put_aside(each)
+            if self._purges.keep([each.chunk]):
+                await self._put_aside(each)
 
     async def _offer(self, pieces: list[list[Chunk]]) -> list[Refused]:
         """Insert what the store takes, waiting for as long as it is not well. Returns the chunks to blame."""
@@ -101,7 +108,7 @@ class Inserter:
     async def _try(self, chunks: Sequence[Chunk]) -> StoreError | None:
         try:
             with metrics.store_insert_seconds.time():
-                await self._store.insert(chunks)
+                await self._store.insert(self._purges.keep(chunks))
         except StoreError as error:
             metrics.store_errors.labels("insert").inc()
             self._note(error)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from logsvc.model import AppId, Chunk, Cursor, Filter, Origin
+from logsvc.purges import Purge
 
 
 class Page(NamedTuple):
@@ -91,6 +92,12 @@ class StoreWriter(Protocol):
 
     async def record(self, epoch: int, watermarks: Mapping[int, int]) -> None:
         """Record watermarks, after the bus has committed them."""
+
+    async def purge(self, purge: Purge) -> bool:
+        """Delete what a purge covers, from the disks too; whether there was anything. An insert under way escapes it.
+
+        Where each file and post was read up to stays: it holds no lines, and keeps them from being collected again.
+        """
 
 
 class Store(StoreReader, StoreWriter, Protocol):

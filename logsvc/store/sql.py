@@ -14,6 +14,7 @@ import re2
 
 from logsvc.formats import cri
 from logsvc.model import AppId, Chunk, Cursor, Filter, Stream
+from logsvc.purges import Purge
 from logsvc.store.protocol import ReadLimits
 
 PAGE_BYTES: Final = 16 * 1024 * 1024
@@ -134,6 +135,41 @@ def drop_day(name: bytes) -> str:
 def forget_apps(before: int) -> str:
     """Forget processes of apps without a line since `before` (Unix s)."""
     return _lines("DELETE FROM apps WHERE last <", str(before * 1000))
+
+
+_PURGED: Final = "(epoch, offset) < ({epoch:UInt32}, {offset:UInt64})"
+
+
+def purged_query(purge: Purge) -> Query:
+    """A row where there is a line that a purge covers."""
+    sql = _lines("SELECT 1", _LINES, "AND", _PURGED, "LIMIT 1")
+    return Query(sql, {**purge.app._asdict(), "epoch": purge.before.epoch, "offset": purge.before.offset})
+
+
+def purge_lines(purge: Purge) -> str:
+    """Write the parts that hold lines of a purge without them; returns when every server has."""
+    return _lines(
+        "ALTER TABLE lines DELETE WHERE",
+        _of(purge.app),
+        f"AND (epoch, offset) < ({purge.before.epoch:d}, {purge.before.offset:d})",
+        "SETTINGS mutations_sync = 2",
+    )
+
+
+def purge_apps(purge: Purge) -> str:
+    """Forget the app's processes that have no line behind a purge."""
+    return _lines(
+        "ALTER TABLE apps DELETE WHERE", _of(purge.app), f"AND last <= {purge.at:d}", "SETTINGS mutations_sync = 2"
+    )
+
+
+def _of(app: AppId) -> str:
+    return f"tenant = {_text(app.tenant)} AND app = {_text(app.app)}"
+
+
+def _text(text: str) -> str:
+    """A literal: statements that change something take no parameters."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 # --- reading -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from logsvc import metrics
 from logsvc.bus.protocol import GroupReader
 from logsvc.errors import BusError, StoreError
 from logsvc.model import Chunk
+from logsvc.purges import Purges
 from logsvc.store.poison import Inserter, SetAside
 from logsvc.store.protocol import StoreWriter
 
@@ -92,14 +93,16 @@ class StoreLoop:
         batch_seconds: float = BATCH_SECONDS,
         inserts: int = 1,
         set_aside: SetAside | None = None,
+        purges: Purges | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`inserts` batches are inserted at once, and one more is gathered.
 
-        `set_aside` keeps what the store refuses for good (see poison.py); without it that is tried for ever.
+        `set_aside` keeps what the store refuses for good (see poison.py); without it that is tried for ever. What
+        `purges` has removed is not stored.
         """
         self.state = StoreState()
-        self._inserter = Inserter(store, pause=pause, note=self.state.note, set_aside=set_aside)
+        self._inserter = Inserter(store, pause=pause, note=self.state.note, set_aside=set_aside, purges=purges)
         self._reader = reader
         self._store = store
         self._epoch = epoch

@@ -10,6 +10,7 @@ import orjson
 
 from logsvc.api.context import LOCAL_TENANT, Access, Context
 from logsvc.api.server import listening
+from logsvc.service.purging import LocalPurges
 from logsvc.sources.push import PushSource
 from logsvc.store.protocol import Store
 from logsvc.timeline import Tiers
@@ -132,8 +133,10 @@ async def serving(
         if name is not None:
             made.app = made.app._replace(app=name)
         push = PushSource(made.bus, store)
-        tiers = Tiers(made.bus, store, made.router)
-        context = Context(tiers, push, access or Access(), heartbeat=heartbeat, max_tails=max_tails)
+        removing = LocalPurges(made.bus, made.folder / "purges")
+        tiers = Tiers(made.bus, store, made.router, purges=removing.purges)
+        context = Context(tiers, push, removing.remove, access or Access(), heartbeat=heartbeat, max_tails=max_tails)
+        removing.purges.follow(context.forget)
         client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=True))
         url = await stack.enter_async_context(listening(context, "127.0.0.1", 0, grace))
         context.ready.set()

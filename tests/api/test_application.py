@@ -99,8 +99,8 @@ async def test_what_is_nowhere_is_a_problem_document(served: Served, path: str) 
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("DELETE", "/v1/apps/demo/logs", {"GET", "HEAD", "POST"}),
-        ("OPTIONS", "/v1/apps/demo/logs", {"GET", "HEAD", "POST"}),
+        ("PUT", "/v1/apps/demo/logs", {"DELETE", "GET", "HEAD", "POST"}),
+        ("OPTIONS", "/v1/apps/demo/logs", {"DELETE", "GET", "HEAD", "POST"}),
         ("PUT", "/v1/apps", {"GET", "HEAD"}),
         ("POST", "/v1/apps/demo/volume", {"GET", "HEAD"}),
         ("POST", "/healthz", {"GET", "HEAD"}),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from logsvc.formats import cri
 from logsvc.model import EVERYTHING, AppId, Chunk, Cursor, Filter, Origin, Stream, notices_of
+from logsvc.purges import Purge
 from logsvc.selection import Matcher
 from logsvc.store.protocol import Bucket, Store
 from tests.support.store import APPENDED, END, chunk_of, lines_of, messages_of, new_app, stream_of
@@ -106,6 +107,30 @@ class StoreContract:
 
     Tests share it, so each has an app of its own. Epoch 1 is the newest; epoch 0 came before.
     """
+
+    # ---- what is purged does not
+
+    async def test_what_is_purged_is_gone_and_nothing_else(self, store: Store) -> None:
+        app, other = new_app(), new_app()
+        odd = app._replace(tenant="it's \\ odd")
+        for each in (app, other, odd):
+            for epoch, offsets in ((1, (0, 5, 6)), (2, (0,))):
+                await store.insert(
+                    [chunk_of(stream_of(each), offset, b"one", b"two", epoch=epoch) for offset in offsets]
+                )
+        for each in (app, odd):
+            purge = Purge(each, Cursor(1, 0, 6, -1), APPENDED)
+            assert await store.purge(purge)
+            assert not await store.purge(purge)
+            page = await store.after(each, Cursor(1, 0, 0, -1), 100, EVERYTHING, 100)
+            assert [cursor.offset for cursor, _ in lines_of(page)] == [6, 6]
+            assert len(lines_of(await store.after(each, Cursor(2, 0, 0, -1), 100, EVERYTHING, 100))) == 2
+            assert not await store.exists(each), "it has no line newer than the purge"
+        assert len(lines_of(await store.after(other, Cursor(1, 0, 0, -1), 100, EVERYTHING, 100))) == 6
+        assert await store.exists(other)
+        await store.insert([chunk_of(stream_of(app), 9, b"new", appended=APPENDED + 1)])
+        assert not await store.purge(Purge(app, Cursor(1, 0, 6, -1), APPENDED))
+        assert await store.exists(app)
 
     # ---- what was inserted comes back
 

@@ -25,12 +25,13 @@ FIRST = 1_795_399_200
 class Rig:
     """Tiers of one partition, with two apps in it: `app`, which tests look at, and a neighbour."""
 
-    def __init__(self, bus: LocalBus, store: Store, router: Router, tenant: str | None) -> None:
+    def __init__(self, bus: LocalBus, store: Store, router: Router, tenant: str | None, folder: Path) -> None:
         number = next(_numbers)
         self.app = AppId(tenant or f"tenant-{number}", f"demo-{number}")
         self.neighbour = AppId(self.app.tenant, f"neighbour-{number}")
-        self.bus, self.store, self.router = bus, store, router
-        self.timeline = Timeline(self.app, Tiers(bus, store, router))
+        self.bus, self.store, self.router, self.folder = bus, store, router, folder
+        self.tiers = Tiers(bus, store, router)
+        self.timeline = Timeline(self.app, self.tiers)
         self.lines: list[Known] = []
         """Every line of `app`, in the order in which it was written."""
         self.group: GroupReader = bus.group()
@@ -96,12 +97,13 @@ async def rig(
 ) -> AsyncIterator[Rig]:
     """A rig on a bus of its own, in `folder` where it is to be opened again; its router runs."""
     with TemporaryDirectory() as temporary:
-        opened = LocalBus.open(folder or Path(temporary), partitions=1, settings=settings or LocalSettings())
+        used = folder or Path(temporary)
+        opened = LocalBus.open(used, partitions=1, settings=settings or LocalSettings())
         async with opened as bus:
             router = Router(
                 bus, window_bytes=window_bytes, linger=linger, heartbeat=heartbeat, cold_lag=cold_lag, now=now
             )
-            made = Rig(bus, store, router, tenant)
+            made = Rig(bus, store, router, tenant, used)
             try:
                 yield made
             finally:
