@@ -161,7 +161,7 @@ def _is_running(run: Run) -> bool:
 
 def _run(status: Json) -> Run:
     state = status.get("state") or {}
-    before = (status.get("lastState") or {}).get("terminated")
+    before = (status.get("lastState") or {}).get("terminated") or {}
     running, ended, waiting = state.get("running"), state.get("terminated"), state.get("waiting") or {}
     started = _time((running or ended or {}).get("startedAt")) if running or ended else None
     exit_ = _exit(ended)
