@@ -21,8 +21,10 @@ import uvloop
 from benchmarks.loghub import cri_lines
 from benchmarks.report import Report, median
 from logsvc.bus.local import LocalBus, LocalSettings
+from logsvc.config import Redact
 from logsvc.model import Stream
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
+from logsvc.sources.redaction import redaction
 
 Figures = dict[str, float]
 
@@ -54,11 +56,12 @@ def make_files(root: Path, files: int, lines: int) -> list[Path]:
 
 
 @asynccontextmanager
-async def collecting(folder: Path) -> AsyncIterator[FilesSource]:
-    """A source at work on `folder`."""
+async def collecting(folder: Path, *rules: str) -> AsyncIterator[FilesSource]:
+    """A source at work on `folder`, with so many rules of redaction."""
     settings = LocalSettings(max_bytes=8 << 30)
     async with LocalBus.open(folder / "bus", settings=settings) as bus:
-        source = FilesSource(FilesSettings(folder / "pods", folder / "collector", "bench"), bus, Identity())
+        files = FilesSettings(folder / "pods", folder / "collector", "bench")
+        source = FilesSource(files, bus, Identity(), redact=redaction(Redact(everywhere=list(rules))))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(source.run())
             yield source
@@ -85,10 +88,10 @@ class Meter:
         }
 
 
-async def backlog(folder: Path, files: int, lines: int) -> Figures:
+async def backlog(folder: Path, files: int, lines: int, *rules: str) -> Figures:
     """Read files that are there already."""
     make_files(folder / "pods", files, lines // files)
-    async with collecting(folder) as source:
+    async with collecting(folder, *rules) as source:
         meter = Meter(source)
         await source.drained()
         return meter.figures(lines // files * files)
@@ -153,6 +156,9 @@ def main() -> None:
         return
     report = Report("collect")
     report.add("backlog of 20 files", measure(asked.runs, lambda at: backlog(at, 20, asked.lines)))
+    for rules in (("token",), ("email",), ("card",), ("token", "email", "card")):
+        case = f"the same without each {', '.join(rules)}"
+        report.add(case, measure(asked.runs, lambda at, rules=rules: backlog(at, 20, asked.lines, *rules)))
     for files in (20, 1000):
         case = f"{asked.rate} lines/s into 20 of {files} files"
         report.add(case, measure(asked.runs, lambda at, files=files: live(at, files, 20, asked.rate, asked.seconds)))

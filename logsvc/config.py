@@ -13,7 +13,6 @@ from textwrap import wrap
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Final, Literal, get_args
 
-import orjson
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
@@ -25,6 +24,7 @@ from pydantic_settings import (
 )
 
 from logsvc.errors import ConfigError
+from logsvc.toml import written
 
 ENV_PREFIX: Final = "LOGSVC_"
 FILE_VARIABLE: Final = "LOGSVC_CONFIG"
@@ -202,6 +202,20 @@ class Kubernetes(Group):
     """Process types of pods that an operator makes, by `<kind>.<group>` of what owns them."""
 
 
+RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+
+
+class Redact(Group):
+    """What is replaced in lines before they are kept: as long as no rule is named, nothing."""
+
+    everywhere: list[RuleName] = []
+    """Names of rules for all tenants: `token`, `email`, `card`, or one of `rules`."""
+    tenants: dict[str, list[RuleName]] = {}
+    """Names of rules by tenant, beside those of `everywhere`."""
+    rules: dict[RuleName, Annotated[str, Field(min_length=1, max_length=1000)]] = {}
+    """Patterns by name, as RE2 takes them; one called like a preset takes its place."""
+
+
 class Bus(Group):
     """The journal that every line goes through."""
 
@@ -337,6 +351,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     tail: Tail = Tail()
     collect: Collect = Collect()
+    redact: Redact = Redact()
     kubernetes: Kubernetes = Kubernetes()
     bus: Bus = Bus()
     kafka: Kafka = Kafka()
@@ -469,31 +484,6 @@ def render(settings: BaseModel) -> str:
         for name, field in type(group).model_fields.items():
             meaning = " ".join((field.description or "").split())
             lines += [*wrap(meaning, 110, initial_indent="# ", subsequent_indent="# ")]
-            lines += [f"{name} = {toml(getattr(group, name))}"]
+            lines += [f"{name} = {written(getattr(group, name))}"]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
-
-
-def toml(value: object) -> str:
-    """A value as TOML writes it."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case ByteSize():
-            return f'"{_size(value)}"'
-        case int() | float():
-            return repr(value)
-        case list() | tuple():
-            return f"[{', '.join(map(toml, value))}]"
-        case dict():
-            return f"{{{', '.join(f'{toml(str(key))} = {toml(item)}' for key, item in value.items())}}}"
-        case _:
-            # A JSON string is a basic string of TOML, once DEL is escaped too.
-            return orjson.dumps(str(value)).decode().replace("\x7f", "\\u007F")
-
-
-def _size(size: int) -> str:
-    for unit, name in ((GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB")):
-        if size and size % unit == 0:
-            return f"{size // unit}{name}"
-    return f"{int(size)}B"

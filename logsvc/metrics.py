@@ -63,6 +63,8 @@ collect_files = _gauge("collect_files", "Containers of which log files are read.
 collect_deleted_bytes = _gauge("collect_deleted_bytes", "Bytes of deleted files that are held open to be read out.")
 collect_recoveries = _counter("collect_recoveries", "Times a source found its place again, at start or after an error.")
 
+redacted = _counter("redacted", "Places in lines that a rule of redaction has replaced.", "rule")
+
 # Bus
 
 bus_appends = _counter("bus_appends", "Records appended to the bus: chunks and fences.")

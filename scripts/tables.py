@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from logsvc import config, metrics
+from logsvc import config, metrics, toml
 
 FILE = Path(__file__).parent.parent / "docs" / "operations.md"
 
@@ -14,7 +14,7 @@ def settings() -> Iterator[str]:
     """A row a setting."""
     yield "| setting | default | meaning |\n| --- | --- | --- |"
     for name, field in config.fields():
-        default = config.toml(field.get_default())
+        default = toml.written(field.get_default())
         yield f"| `{name}` | `{default}` | {' '.join((field.description or '').split())} |"
 
 

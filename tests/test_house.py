@@ -32,7 +32,7 @@ REGISTRIES = [
         ("deb", "debian", "org"),
     ]
 ]
-FEW_VALUES = {"source", "operation", "tier", "reason", "representation", "outcome", "method", "route", "status"}
+FEW_VALUES = {"source", "operation", "tier", "reason", "representation", "outcome", "method", "route", "rule", "status"}
 METRICS = {name: metric for name, metric in vars(metrics).items() if isinstance(metric, MetricWrapperBase)}
 
 

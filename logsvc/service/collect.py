@@ -24,6 +24,7 @@ from logsvc.sources.kubernetes.files import FilesSource
 from logsvc.sources.kubernetes.pods import PodIdentity
 from logsvc.sources.kubernetes.settings import FilesSettings
 from logsvc.sources.procfile.identity import ProcfileIdentity
+from logsvc.sources.redaction import redaction
 from logsvc.store.protocol import StoreReader
 from logsvc.store.server import ServerStore
 from logsvc.waiting import TROUBLE, opened, persist
@@ -69,6 +70,7 @@ class _Collecting:
         self._settings, self._epochs, self._store = settings, epochs, store
         self._folder, self._node = settings.data.dir / "collector", node
         self._health = health
+        self._redact = redaction(settings.redact)
 
     async def run(self) -> None:
         """Where an epoch was sealed, find out from it what was taken, and go on behind that in the next one."""
@@ -124,6 +126,7 @@ class _Collecting:
             bus,
             self._identity,
             stored_origins=self._store.origins,
+            redact=self._redact,
         )
         if isinstance(self._identity, PodIdentity):
             self._identity.changed = source.identities_changed

@@ -28,6 +28,7 @@ from logsvc.sources.procfile.identity import ProcfileIdentity, prune
 from logsvc.sources.procfile.mending import mend
 from logsvc.sources.procfile.runner import ProcfileRunner
 from logsvc.sources.push import PushSource
+from logsvc.sources.redaction import redaction
 from logsvc.store.embedded import EmbeddedStore
 from logsvc.store.writer import StoreLoop
 from logsvc.timeline import Tiers, Timeline
@@ -121,7 +122,7 @@ async def _core(settings: Settings) -> AsyncIterator[_Core]:
             cold_lag=tail.cold_lag,
         )
         stack.push_async_callback(router.close)
-        push = PushSource(bus, store)
+        push = PushSource(bus, store, redact=redaction(settings.redact))
         removing = LocalPurges(bus, data / "purges")
         writer = StoreLoop(bus.group(), store, bus.epoch, purges=removing.purges)
         telemetry.follow_bus(bus)
@@ -157,6 +158,7 @@ async def _collect(asked: Development, core: _Core, runner: ProcfileRunner | Non
             core.bus,
             ProcfileIdentity(data / "identity"),
             stored_origins=core.store.origins,
+            redact=redaction(asked.settings.redact),
         )
         telemetry.follow_files(source)
         timeline = Timeline(AppId(LOCAL_TENANT, asked.app), core.context.tiers)

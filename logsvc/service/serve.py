@@ -23,6 +23,7 @@ from logsvc.service.lifecycle import say
 from logsvc.service.purging import remove_everywhere
 from logsvc.service.role import Health, run_role
 from logsvc.sources.push import PushSource
+from logsvc.sources.redaction import redaction
 from logsvc.store.protocol import Store
 from logsvc.store.server import ServerStore
 from logsvc.timeline import Epoch as Leg
@@ -83,7 +84,7 @@ class _Serving:
         bus = self._current = await self._bus(current)
         controls = self._epochs.controls
         self._tiers = Tiers(bus, self._store, self._router(bus), sealed, successors=True, purges=controls.purges)
-        self._push = PushSource(bus, self._store, [leg.bus for leg in sealed])
+        self._push = PushSource(bus, self._store, [leg.bus for leg in sealed], redaction(self._settings.redact))
         telemetry.follow_routers(self._routers)
         access = await self._stack.enter_async_context(access_of(self._settings))
         if access.gate is not None:

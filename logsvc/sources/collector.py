@@ -17,6 +17,7 @@ from logsvc.bus.protocol import Bus
 from logsvc.errors import BusError
 from logsvc.model import Cursor, Origin, Stream
 from logsvc.sources.checkpoint import Checkpoint, Snapshot
+from logsvc.sources.redaction import Redact
 
 CLOSED: Final = -1
 """Origin.check of a file that is done with: the rest of it was given up, and a notice says so."""
@@ -35,7 +36,12 @@ class Collector:
     """
 
     def __init__(
-        self, bus: Bus, node: str, checkpoint: Checkpoint, stored_origins: StoredOrigins | None = None
+        self,
+        bus: Bus,
+        node: str,
+        checkpoint: Checkpoint,
+        stored_origins: StoredOrigins | None = None,
+        redact: Redact | None = None,
     ) -> None:
         self.node = node
         self.positions: dict[str, Origin] = {}
@@ -44,6 +50,7 @@ class Collector:
         self.bytes = 0
         """Bytes of their values."""
         self._bus = bus
+        self._redact = redact
         self._checkpoint = checkpoint
         self._stored_origins = stored_origins
         self._loaded = False
@@ -58,6 +65,8 @@ class Collector:
 
     async def append(self, stream: Stream, value: bytes, origin: Origin, *, partial: bool = False) -> Cursor:
         """Append one chunk. Raises BusError; then the collector must `recover` before anything is appended again."""
+        if self._redact is not None:
+            value = self._redact(stream, value)
         partition = stream.app_id.partition(self._bus.partitions)
         serial = self._serial = self._serial + 1
         on_way = self._on_way[partition]

@@ -15,6 +15,7 @@ from logsvc.bus.protocol import Appender, Bus, Records
 from logsvc.errors import BusError, LogsvcError
 from logsvc.formats.pushed import Labels, Pushed
 from logsvc.model import MAX_CHUNK, AppId, Origin, Stream
+from logsvc.sources.redaction import Redact
 from logsvc.store.protocol import StoreReader
 
 NODE = "push"
@@ -44,9 +45,11 @@ class PushSource:
     another process, that one can't append any more.
     """
 
-    def __init__(self, bus: Bus, store: StoreReader, older: Sequence[Records] = ()) -> None:
+    def __init__(
+        self, bus: Bus, store: StoreReader, older: Sequence[Records] = (), redact: Redact | None = None
+    ) -> None:
         """`older`: what there was before `bus`, sealed."""
-        self._bus, self._store = bus, store
+        self._bus, self._store, self._redact = bus, store, redact
         self._older = list(older)
         self._known: OrderedDict[str, Origin] = OrderedDict()
         self._read: dict[tuple[int, int], int] = {}
@@ -66,7 +69,7 @@ class PushSource:
         `retention`: class of the lines, 0 to 7.
         """
         if key is None:
-            yield Post(self._bus, app, None, None, retention)
+            yield Post(self._bus, app, None, None, retention, self._redact)
             return
         name = f"{app.tenant}/{app.app}/{key}"
         if name in self._busy:
@@ -75,7 +78,7 @@ class PushSource:
         try:
             bus = self._bus
             appender = bus.named(name)
-            yield Post(appender, app, name, await self._find(bus, appender, app, name), retention)
+            yield Post(appender, app, name, await self._find(bus, appender, app, name), retention, self._redact)
         finally:
             self._busy.discard(name)
 
@@ -114,8 +117,16 @@ class PushSource:
 class Post:
     """One post on its way to the bus."""
 
-    def __init__(self, appender: Appender, app: AppId, name: str | None, known: Origin | None, retention: int) -> None:
-        self._appender, self._app, self._retention = appender, app, retention
+    def __init__(
+        self,
+        appender: Appender,
+        app: AppId,
+        name: str | None,
+        known: Origin | None,
+        retention: int,
+        redact: Redact | None = None,
+    ) -> None:
+        self._appender, self._app, self._retention, self._redact = appender, app, retention, redact
         self.name = name
         self.known = known
         """How far the bus has it. `held` counts the lines of the chunk that it has of the posted line behind `end`."""
@@ -176,8 +187,9 @@ class Post:
         if self._refused:
             raise BusError("what came before was refused")  # it must not be overtaken
         stream = Stream(*self._app, *parcel.labels, "app", NODE, self._retention)
+        value = parcel.value if self._redact is None else self._redact(stream, parcel.value)
         try:
-            await self._appender.append(stream, parcel.value, origin=self._origin(parcel), partial=parcel.partial)
+            await self._appender.append(stream, value, origin=self._origin(parcel), partial=parcel.partial)
         except BaseException:
             self._refused = True
             raise

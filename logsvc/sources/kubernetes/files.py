@@ -25,6 +25,7 @@ from logsvc.sources.kubernetes.lane import Identity, Lane, Shop, Turn
 from logsvc.sources.kubernetes.podlogs import Pod
 from logsvc.sources.kubernetes.settings import FilesSettings, FilesState
 from logsvc.sources.kubernetes.watch import Watcher
+from logsvc.sources.redaction import Redact
 
 __all__ = ["FilesSettings", "FilesSource", "FilesState"]
 
@@ -44,13 +45,13 @@ class FilesSource:
         identity: Identity,
         *,
         stored_origins: StoredOrigins | None = None,
+        redact: Redact | None = None,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         """`stored_origins` asks the store for a node's origins, for the day a checkpoint is lost. `now`: Unix ns."""
         self.state = FilesState()
-        self.collector = Collector(
-            bus, settings.node, Checkpoint(settings.data / "checkpoint", settings.node), stored_origins
-        )
+        checkpoint = Checkpoint(settings.data / "checkpoint", settings.node)
+        self.collector = Collector(bus, settings.node, checkpoint, stored_origins, redact)
         self.lanes: dict[tuple[str, str], Lane] = {}
         self._settings = settings
         self._identity = identity

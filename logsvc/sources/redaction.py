@@ -1,0 +1,140 @@
+"""What is replaced in lines before anybody keeps them: tokens, e-mail addresses, card numbers, and own patterns.
+
+Rules see one line of a chunk at a time, its message only. What a rule matches becomes `[name]`, or as many `*` where
+that would be longer: so a chunk never grows, and what a source knows of its places stays true.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import re2
+
+from logsvc import metrics
+from logsvc.config import Redact as Settings
+from logsvc.errors import ConfigError
+from logsvc.formats import cri
+from logsvc.model import Stream
+
+Redact = Callable[[Stream, bytes], bytes]
+"""A chunk's value as it is to be kept."""
+
+
+class Preset(NamedTuple):
+    """A rule that everybody has."""
+
+    pattern: str
+    needs: bytes = b""
+    """A literal without which nothing matches."""
+    check: Callable[[bytes], bool] = lambda _: True
+    """Whether a match is what it looks like."""
+
+
+def luhn(number: bytes) -> bool:
+    """Whether the check digit of a card's number is right (ISO/IEC 7812-1); what is no digit is passed over."""
+    digits = [digit - 48 for digit in reversed(number) if 48 <= digit <= 57]
+    doubled = sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])
+    return (sum(digits[::2]) + doubled) % 10 == 0
+
+
+PRESETS: Final[Mapping[str, Preset]] = {
+    # JWTs, and tokens that say by how they begin whose they are; anything that is sent as a bearer token.
+    "token": Preset(
+        r"\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"
+        r"|\b(?:gh[pousr]_|github_pat_|glpat-|npm_|lsv_|[sr]k_live_|xox[abeoprs]-|HRKU-)[A-Za-z0-9_-]{16,}"
+        r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
+        r"|(?i:\bbearer +)[A-Za-z0-9._~+/-]{16,}=*"
+    ),
+    "email": Preset(r"[A-Za-z0-9._%+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,24}\b", needs=b"@"),
+    # Visa, Mastercard, Discover of 16 digits, American Express of 15, in groups or not. Longer ones are mostly ids: of
+    # random numbers of 19 digits, a tenth has the right check digit.
+    "card": Preset(
+        r"\b(?:4\d{3}|5[1-5]\d{2}|2[2-7]\d{2}|6(?:011|5\d{2}))(?:[ -]?\d{4}){3}\b"
+        r"|\b3[47]\d{2}[ -]?\d{6}[ -]?\d{5}\b",
+        check=luhn,
+    ),
+}
+
+_EDGES: Final = re.compile(r"(?<!\[)\^|\$|\\[AzC]")
+"""What matches at the edges of a text: such a pattern may match a message and not the chunk that it is in."""
+
+
+class Rule:
+    """One rule made ready."""
+
+    def __init__(self, name: str, preset: Preset) -> None:
+        """Raises ConfigError for what RE2 doesn't take, and for a pattern that matches nothing at all."""
+        options = re2.Options()
+        options.log_errors = False
+        try:
+            self._pattern: Any = re2.compile(preset.pattern.encode(), options)
+        except re2.error as error:
+            raise ConfigError(f"redact.rules: {name} is not a pattern that RE2 takes") from error
+        if self._pattern.search(b"") is not None:
+            raise ConfigError(f"redact.rules: {name} matches an empty text, so it would match everywhere")
+        self._needs, self._check = preset.needs, preset.check
+        self._anywhere = _EDGES.search(preset.pattern) is None
+        self._mark = b"[%b]" % name.encode()
+        self._count = metrics.redacted.labels(name)
+
+    def may_match(self, value: bytes) -> bool:
+        """Whether it is worth to look at the lines of a chunk."""
+        return self._needs in value and (not self._anywhere or self._pattern.search(value) is not None)
+
+    def apply(self, message: bytes) -> bytes:
+        """The message without what matches."""
+        if self._pattern.search(message) is None:
+            return message
+        found: bytes = self._pattern.sub(self._replace, message)
+        return found
+
+    def _replace(self, match: Any) -> bytes:
+        text: bytes = match.group()
+        if not text or not self._check(text):
+            return text
+        self._count.inc()
+        return self._mark if len(self._mark) <= len(text) else b"*" * len(text)
+
+
+class Redaction:
+    """The rules of all tenants."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError for a rule that isn't there or can't be used."""
+        self._rules: dict[str, Rule] = {}
+        self._everywhere = self._named(settings, settings.everywhere)
+        self._tenants = {
+            tenant: [*self._everywhere, *self._named(settings, names)] for tenant, names in settings.tenants.items()
+        }
+
+    def _named(self, settings: Settings, names: Sequence[str]) -> list[Rule]:
+        rules = []
+        for name in names:
+            if name not in self._rules:
+                pattern = settings.rules.get(name)
+                preset = PRESETS.get(name) if pattern is None else Preset(pattern)
+                if preset is None:
+                    there = ", ".join([*PRESETS, *settings.rules])
+                    raise ConfigError(f"redact: there is no rule {name}; there are {there}")
+                self._rules[name] = Rule(name, preset)
+            rules.append(self._rules[name])
+        return rules
+
+    def __call__(self, stream: Stream, value: bytes) -> bytes:
+        """A chunk's value without what the tenant's rules match; the same object where that is nothing."""
+        for rule in self._tenants.get(stream.tenant, self._everywhere):
+            if rule.may_match(value):
+                value = b"".join([_with_message(line, rule.apply) + b"\n" for line in cri.lines(value)])
+        return value
+
+
+def _with_message(line: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    message = cri.parse(line)[3]
+    return line[: len(line) - len(message)] + change(message)
+
+
+def redaction(settings: Settings) -> Redact | None:
+    """None where no rule is in force. Raises ConfigError."""
+    named = settings.everywhere or any(settings.tenants.values())
+    made = Redaction(settings) if named or settings.rules else None
+    return made if named else None
