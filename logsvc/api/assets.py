@@ -1,10 +1,11 @@
-"""The log pane and the page around it: what lies in `static/`, sent as it is, but for addresses and comments.
+"""The log pane and the page around it: what `static/` is made into once, and how browsers may keep it.
 
-    GET /, /apps/{app}              the page
-    GET /pane/log-pane.js           the module that a dashboard embeds: asked for again each time, and a list of files
-    GET /pane/<version>/<file>      what it is made of: kept by browsers for good: another version has other addresses
+    GET /, /apps/{app}         the page
+    GET /pane/log-pane.js      the module that a dashboard embeds, with its style sheet in it
+    GET /pane/{file}?v=hash    what the page needs: kept by browsers for good, as another content has another address
 
-The version is a hash of all files. Nothing here reads lines; the page asks the API for them, like any client.
+Whatever has no hash in its address is asked for again at each visit, and answered with 304 where it is the same.
+Nothing here reads lines; the page asks the API for them, like any client.
 """
 
 import gzip
@@ -17,6 +18,7 @@ from typing import Final
 
 from aiohttp import web
 
+from logsvc.api.bundle import bundle
 from logsvc.api.guard import Handler
 
 FOLDER: Final = Path(__file__).parent / "static"
@@ -45,24 +47,25 @@ class Asset:
     body: bytes
     packed: bytes
     content_type: str
-    etag: str
+    hash: str
 
     @classmethod
     def of(cls, body: bytes, suffix: str) -> "Asset":
-        return cls(body, gzip.compress(body, 9, mtime=0), _TYPES[suffix], f'"{_hash(body)}"')
+        return cls(body, gzip.compress(body, 9, mtime=0), _TYPES[suffix], sha256(body).hexdigest()[:16])
 
     def answer(self, request: web.Request, cached: str, headers: Mapping[str, str] | None = None) -> web.Response:
         """The file; 304 for whoever has it (RFC 9110 §13.1.2)."""
+        etag = f'"{self.hash}"'
         # Whoever embeds the pane loads it from another origin, as modules must be shared; there are no secrets in it.
         common = {
             "Cache-Control": cached,
-            "ETag": self.etag,
+            "ETag": etag,
             "Vary": "Accept-Encoding",
             "Access-Control-Allow-Origin": "*",
         }
         response = web.Response(headers={**common, "X-Content-Type-Options": "nosniff", **(headers or {})})
         known = [tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")]
-        if self.etag in known or "*" in known:
+        if etag in known or "*" in known:
             response.set_status(304)
             return response
         response.headers["Content-Type"] = self.content_type
@@ -75,30 +78,21 @@ class Asset:
 
 
 class Assets:
-    """All files of `static/`, read once."""
+    """The files that browsers get, made once of those in `folder`."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        files = {path.name: _lean(path) for path in sorted(folder.iterdir()) if path.suffix in _TYPES}
-        page = files.pop("index.html")
-        self.version = _hash(b"\0".join([page, *(name.encode() + b"\0" + body for name, body in files.items())]))
-        self.files = {name: Asset.of(body, Path(name).suffix) for name, body in files.items()}
-        self.entry = Asset.of(self._entry(), ".js")
-        self.page = Asset.of(self._with_addresses(page), ".html")
+        found = {path.name: path.read_text("utf-8") for path in folder.iterdir() if path.suffix in _TYPES}
+        made = {
+            "log-pane.js": bundle(found, "element.js"),
+            "page.js": bundle(found, "page.js"),
+            "page.css": found["page.css"],
+            "icon.svg": found["icon.svg"],
+        }
+        self.files = {name: Asset.of(text.encode(), Path(name).suffix) for name, text in made.items()}
+        self.page = Asset.of(_ADDRESS.sub(self._with_hash, found["index.html"]).encode(), ".html")
 
-    @property
-    def _modules(self) -> list[str]:
-        return [name for name in self.files if name.endswith(".js")]
-
-    def _entry(self) -> bytes:
-        """All modules of the pane named, so that none waits for another."""
-        imports = "".join(f'import "./{self.version}/{name}";\n' for name in self._modules if name != "page.js")
-        return f'{imports}export * from "./{self.version}/element.js";\n'.encode()
-
-    def _with_addresses(self, page: bytes) -> bytes:
-        """The page with the addresses of this version, and all modules named, so that none waits for another."""
-        preloads = "".join(f'    <link rel="modulepreload" href="/pane/{name}">\n' for name in self._modules)
-        marked = page.replace(b"  </head>", preloads.encode() + b"  </head>")
-        return marked.replace(b'"/pane/', f'"/pane/{self.version}/'.encode())
+    def _with_hash(self, address: re.Match[str]) -> str:
+        return f'"/pane/{address[1]}?v={self.files[address[1]].hash}"'
 
     def add_to(self, router: web.UrlDispatcher, otherwise: Handler) -> None:
         """Answer for the page and the pane. None of it needs a token.
@@ -112,8 +106,7 @@ class Assets:
 
         router.add_get("/", self.get_page)
         router.add_get("/apps/{app}", get_app)
-        router.add_get("/pane/log-pane.js", self.get_entry)
-        router.add_get("/pane/{version}/{file}", self.get_file)
+        router.add_get("/pane/{file}", self.get_file)
 
     async def get_page(self, request: web.Request) -> web.Response:
         headers = {
@@ -123,26 +116,12 @@ class Assets:
         }
         return self.page.answer(request, _ASKED, headers)
 
-    async def get_entry(self, request: web.Request) -> web.Response:
-        return self.entry.answer(request, _ASKED)
-
     async def get_file(self, request: web.Request) -> web.Response:
-        """Of this version only: what a browser keeps for good must be what its address says."""
         found = self.files.get(request.match_info["file"])
-        if found is None or request.match_info["version"] != self.version:
+        if found is None:
             raise web.HTTPNotFound
-        return found.answer(request, _KEPT)
+        # What is kept for good must be what its address says, also while servers of two versions answer.
+        return found.answer(request, _KEPT if request.query.get("v") == found.hash else _ASKED)
 
 
-_COMMENTS: Final = re.compile(rb"^[ \t]*(?:/\*\*(?:(?!\*/).)*\*/|//[^\n]*)\n", re.MULTILINE | re.DOTALL)
-"""Lines of a module that are comment as a whole."""
-
-
-def _lean(path: Path) -> bytes:
-    """What a file is sent as. A third of the modules is types, which only the checker reads."""
-    body = path.read_bytes()
-    return _COMMENTS.sub(b"", body) if path.suffix == ".js" else body
-
-
-def _hash(body: bytes) -> str:
-    return sha256(body).hexdigest()[:16]
+_ADDRESS: Final = re.compile(r'"/pane/([^"]+)"')

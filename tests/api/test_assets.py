@@ -15,35 +15,33 @@ MOST = 40_000
 
 async def test_the_pane_is_small() -> None:
     files = Assets().files
-    pane = {name: len(file.packed) for name, file in files.items() if not name.startswith(("page.", "icon."))}
-    assert 10_000 < sum(pane.values()) < MOST, pane
+    assert 10_000 < len(files["log-pane.js"].packed) < MOST
 
 
-async def test_the_entry_is_asked_for_again_and_the_rest_kept(served: Served) -> None:
-    async with served.client.get(f"{served.url}/pane/log-pane.js") as response:
+async def test_the_module_that_is_embedded_is_asked_for_again(served: Served) -> None:
+    address = f"{served.url}/pane/log-pane.js"
+    async with served.client.get(address) as response:
         assert response.headers["Cache-Control"] == "no-cache"
         assert response.headers["Access-Control-Allow-Origin"] == "*"
-        entry = await response.text()
-        found = re.search(r'^export \* from "\./([0-9a-f]{16})/element\.js";$', entry, re.MULTILINE)
-        etag = response.headers["ETag"]
-    assert found is not None
-    imported = re.findall(rf'^import "\./{found[1]}/(.+)";$', entry, re.MULTILINE)
-    assert set(imported) == {path.name for path in FOLDER.glob("*.js")} - {"page.js"}
-    async with served.client.get(
-        f"{served.url}/pane/log-pane.js", headers={"If-None-Match": f'"x", W/{etag}'}
-    ) as response:
-        assert (response.status, await response.read()) == (304, b"")
-        assert response.headers["ETag"] == etag
-    async with served.client.get(f"{served.url}/pane/{found[1]}/element.js") as response:
-        assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
         assert response.headers["Content-Type"] == "text/javascript; charset=utf-8"
         assert response.headers["Content-Encoding"] == "gzip"
-        served_as, written_as = await response.text(), (FOLDER / "element.js").read_text()
-        assert set(served_as.splitlines()) <= set(written_as.splitlines())
-        assert "class LogPane extends HTMLElement" in served_as
-        assert not re.search(r"^\s*(//|\*)", served_as, re.MULTILINE)
-    async with served.client.get(f"{served.url}/pane/{'0' * 16}/element.js") as response:
-        assert (response.status, response.content_type) == (404, "application/problem+json")
+        text = await response.text()
+        etag = response.headers["ETag"]
+    assert not re.search(r"^\s*(//|/\*\*|import\b)", text, re.MULTILINE)
+    async with served.client.get(address, headers={"If-None-Match": f'"x", W/{etag}'}) as response:
+        assert (response.status, await response.read()) == (304, b"")
+        assert response.headers["ETag"] == etag
+
+
+async def test_every_module_is_in_the_page(served: Served) -> None:
+    written = "".join(path.read_text() for path in FOLDER.glob("*.js"))
+    names = re.findall(r"^export (?:class|const|(?:async )?function\*?) (\w+)", written, re.MULTILINE)
+    assert len(names) > 40
+    async with served.client.get(f"{served.url}/pane/page.js") as response:
+        text = await response.text()
+    assert [
+        name for name in names if not re.search(rf"^(class|const|(async )?function\*?) {name}\b", text, re.MULTILINE)
+    ] == []
 
 
 @pytest.mark.parametrize("path", ["", "apps/demo"])
@@ -57,20 +55,34 @@ async def test_the_page_lets_nothing_in(served: Served, path: str) -> None:
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
     assert (policy["require-trusted-types-for"], policy["trusted-types"]) == ("'script'", "'none'")
     assert "unsafe" not in str(policy)
-    addresses = re.findall(r'(?:href|src)="(/pane/[^"]+)"', page)
-    assert len(addresses) > 20
     assert not re.search(r"<script[^>]*>[^<]", page)
+
+
+async def test_what_the_page_needs_is_kept_for_good(served: Served) -> None:
+    async with served.client.get(served.url) as response:
+        assert response.headers["Cache-Control"] == "no-cache"
+        addresses = re.findall(r'(?:href|src)="(/pane/[^"]+)"', await response.text())
+    assert [re.sub(r"[0-9a-f]{16}$", "hash", each) for each in addresses] == [
+        *("/pane/icon.svg?v=hash", "/pane/page.css?v=hash", "/pane/page.js?v=hash")
+    ]
     for address in addresses:
         async with served.client.get(f"{served.url}{address}") as response:
             assert response.status == 200, address
+            assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        other = re.sub(r"=.*", "=" + "0" * 16, address)
+        async with served.client.get(f"{served.url}{other}") as response:
+            assert (response.status, response.headers["Cache-Control"]) == (200, "no-cache")
+    async with served.client.get(f"{served.url}/pane/element.js") as response:
+        assert (response.status, response.content_type) == (404, "application/problem+json")
 
 
-async def test_a_change_of_any_file_is_another_version(tmp_path: Path) -> None:
+async def test_another_content_has_another_address(tmp_path: Path) -> None:
     for path in FOLDER.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    assert Assets(tmp_path).version == Assets().version
-    (tmp_path / "ansi.js").write_bytes(b"//")
-    assert Assets(tmp_path).version != Assets().version
+    assert Assets(tmp_path).page == Assets().page
+    with (tmp_path / "ansi.js").open("a") as module:
+        module.write("globalThis.more = 1;\n")
+    assert Assets(tmp_path).page.hash != Assets().page.hash
 
 
 def test_files_are_compressed_as_they_are() -> None:

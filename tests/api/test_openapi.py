@@ -20,7 +20,7 @@ from logsvc.api.query import FILTER_PARAMETERS
 from tests.api.served import Served
 from tests.support.service import Service
 
-OTHERS = {"/", "/pane/log-pane.js", "/pane/{version}/{file}", "/v1/openapi.json", "/v1/docs"}
+OTHERS = {"/", "/pane/{file}", "/v1/openapi.json", "/v1/docs"}
 """What is for people and browsers."""
 
 

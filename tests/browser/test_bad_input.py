@@ -120,8 +120,26 @@ async def test_a_refusal_is_said_in_words(
         await banner.get_by_role("button", name="Try now").click()
     await pane.state("Live")
     await pane.page.locator("log-pane .row").wait_for()
-    assert await banner.is_hidden()
+    await banner.wait_for(state="hidden")
     assert await pane.shown() == ["a line"]
+
+
+async def test_a_link_leads_to_its_line_once_one_is_signed_in(pane: Pane) -> None:
+    await pane.push([f"line {number}" for number in range(2000)])
+    await pane.open()
+    cursor = await pane.js("pane.log.lines[10].cursor")
+    message = (await pane.messages())[10]
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=401)
+
+    await pane.page.route("**/v1/apps/*/logs?*", refuse)
+    await pane.open(f"?at={cursor}", wait=False)
+    await pane.state("Stopped")
+    await pane.page.unroute("**/v1/apps/*/logs?*")
+    await pane.give("a new token")
+    await pane.page.locator("log-pane .current", has_text=message).wait_for()
+    await pane.state("Paused")
 
 
 async def test_a_token_that_expires_is_asked_for_anew(tmp_path: Path, context: BrowserContext) -> None:
@@ -150,7 +168,7 @@ async def test_a_token_that_expires_is_asked_for_anew(tmp_path: Path, context: B
         await pane.state("Live")
         await pane.until("pane.log.lines.length === 20")
         (await pane.tally()).check({"w": 20})
-        assert await expired.is_hidden()
+        await expired.wait_for(state="hidden")
         assert pane.complaints == []
 
 

@@ -1,11 +1,12 @@
 """Live and history in one scroll, without a jump, a seam, or a line lost or doubled."""
 
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
-from playwright.async_api import BrowserContext, Locator
+from playwright.async_api import BrowserContext, Error, Locator, Route
 
 from tests.browser.panes import Pane
 from tests.chaos.proxy import cutting
@@ -157,13 +158,17 @@ async def test_a_cut_connection_loses_and_doubles_nothing(tmp_path: Path, contex
             await pane.open()
             await pane.state("Live")
             wire.cutting = True
-            await until(lambda: wire.cuts >= 10, 100, "ten cuts")
+
+            async def cut() -> bool:
+                # As who clicks "Try now" again and again: each cut may be waited for longer than the one before.
+                await pane.js("pane.log.retry()")
+                return wire.cuts >= 10
+
+            await until(cut, 90, "ten cuts")
             report = writer.finish()
             wire.cutting = False
             await _complete(pane, report.written)
-        assert await pane.js("pane.log.reconnects") >= 3
-        tally = await pane.tally()
-        assert (tally.gaps, tally.doubled, tally.misordered) == (0, 0, 0), str(tally)
+        assert await pane.js("pane.log.following && pane.list.following"), "it paused by itself"
 
 
 async def _listed(service: Service) -> bool:
@@ -172,13 +177,24 @@ async def _listed(service: Service) -> bool:
 
 
 async def _complete(pane: Pane, written: dict[str, int]) -> None:
-    async def complete() -> bool:
-        return (await pane.tally()).complete(written)
+    """Wait for the last line of each writer, as who clicks "Try now" again and again, and check them all."""
+    newest = "(/seq=(\\d+)/.exec(pane.log.lines.findLast(line => line.raw.includes('writer=%s ')).raw)[1] === '%d')"
+    last = " && ".join(newest % (name, count - 1) for name, count in written.items())
+    await pane.until(f"(pane.log.retry(), {last})", 60)
+    tally = await pane.tally()
+    assert (tally.gaps, tally.doubled, tally.misordered) == (0, 0, 0), str(tally)
 
-    await until(complete, 40, "the last lines")
+
+SAYS = """(() => {
+    window.said = [];
+    new MutationObserver(() => said.push(pane.toolbar.pill.textContent))
+        .observe(pane.toolbar.pill, {childList: true, characterData: true, subtree: true});
+})()"""
+"""Notes down the words for its state."""
 
 
-async def test_a_killed_service_is_waited_for(tmp_path: Path, context: BrowserContext) -> None:
+async def test_a_service_that_stops_in_order_is_expected_back(tmp_path: Path, context: BrowserContext) -> None:
+    """It says so before it goes: no reason for alarm, unless it stays away. Who is killed says nothing."""
     async with Service(tmp_path) as service:
         await service.start()
         with Writer(service.data, Writing(rate=500)) as writer:
@@ -186,16 +202,91 @@ async def test_a_killed_service_is_waited_for(tmp_path: Path, context: BrowserCo
             pane = Pane(await context.new_page(), service.url, "demo")
             await pane.open()
             await pane.state("Live")
-            for _ in range(2):
-                service.kill()
-                await pane.state("Reconnecting")
-                assert "No line is" in await pane.page.locator("log-pane .banner").inner_text()
-                await service.start()
-                await pane.state("Live")
-            report = writer.finish()
-            await _complete(pane, report.written)
-        tally = await pane.tally()
-        assert (tally.gaps, tally.doubled, tally.misordered) == (0, 0, 0), str(tally)
+            await pane.js(SAYS)
+            assert await service.stop() == 0
+            await pane.until("said.length")
+            await service.start()
+            await pane.state("Live")
+            assert (await pane.js("said"))[0] == "Connecting"
+            await pane.js("void (said.length = 0)")
+            service.kill()
+            await pane.until("said.length")
+            assert (await pane.js("said"))[0] == "Reconnecting"
+            assert "No line is" in await pane.page.locator("log-pane .banner").inner_text()
+            await service.start()
+            await pane.state("Live")
+            await _complete(pane, writer.finish().written)
+
+
+async def test_the_service_says_when_to_come_back(pane: Pane) -> None:
+    """The pause is the service's, give or take a half, so that not all panes are back at once."""
+    await pane.push(["a line"])
+    asked: list[str] = []
+
+    async def leave(route: Route) -> None:
+        asked.append(route.request.url)
+        await route.fulfill(status=200, content_type="text/event-stream", body="retry: 100000\n\n")
+
+    await pane.page.clock.install()
+    await pane.page.route("**/v1/apps/*/logs?*", leave, times=1)
+    await pane.open(wait=False)
+    await until(lambda: asked, what="the first request")
+    await pane.state("Connecting")
+    await pane.page.clock.run_for(49_000)
+    assert await pane.js("pane.log.lines.length") == 0
+    assert await pane.page.locator("log-pane .banner").is_hidden()
+    await pane.page.clock.run_for(102_000)
+    await pane.state("Live")
+    await pane.until("pane.log.lines.length === 1")
+
+
+async def test_older_lines_that_can_not_be_had_are_asked_for_again(pane: Pane) -> None:
+    """Live goes on meanwhile."""
+    await pane.number(3000)
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=503, headers={"Retry-After": "1"}, json={"detail": "The store is away."})
+
+    await pane.page.route("**/v1/apps/*/logs?*before=*", refuse)
+    await pane.open()
+    await pane.state("Live")
+    await pane.wheel(-6000)
+    banner = pane.page.locator("log-pane .banner")
+    await banner.get_by_text("Older lines can't be loaded. The service can't answer now (503)").wait_for()
+    await pane.state("Paused")
+    await pane.number(10, first=3000)
+    await pane.until("pane.log.unseen === 10")
+    await pane.page.unroute("**/v1/apps/*/logs?*before=*")
+    await pane.wheel_until(lambda: pane.js("pane.log.top === 'done'"), -3000)
+    await banner.wait_for(state="hidden")
+    (await pane.tally()).check({"w": 3010})
+
+
+async def test_older_lines_that_come_too_late_are_not_put_anywhere(pane: Pane) -> None:
+    """Whoever goes to the newest lines while older ones are on their way gets no seam."""
+    await pane.number(9000)
+    await pane.open()
+    await pane.page.locator("log-pane .scroller").focus()
+    await pane.page.keyboard.press("Home")
+    await until(lambda: _first_shown(pane, "seq=0 "), what="the first line")
+    cursor = await pane.js("pane.log.lines[500].cursor")
+    held: list[Route] = []
+
+    async def hold(route: Route) -> None:
+        held.append(route)
+
+    await pane.page.route("**/v1/apps/*/logs?*before=*", hold)
+    await pane.open(f"?at={cursor}", wait=False)
+    await until(lambda: held, what="the request for older lines")
+    await pane.page.unroute("**/v1/apps/*/logs?*before=*")
+    await pane.page.locator("log-pane .scroller").focus()
+    await pane.page.keyboard.press("End")
+    await until(lambda: _last_shown(pane, "seq=8999 "), what="the newest line in view")
+    with suppress(Error):  # nobody waits for it any more
+        await held[0].continue_()
+    await pane.wheel_until(lambda: pane.js("pane.log.lines.length > 2000"), -3000)
+    tally = await pane.tally()
+    assert (tally.gaps, tally.doubled, tally.misordered) == (0, 0, 0)
 
 
 async def test_an_app_that_has_no_lines_yet_is_waited_for(pane: Pane) -> None:

@@ -147,4 +147,6 @@ async def test_what_the_platform_says_stands_out(tmp_path: Path, context: Browse
         await pane.open()
         await pane.page.locator("log-pane .platform.fault", has_text="status 3").first.wait_for()
         await pane.page.locator("log-pane .platform.rollout", has_text="Starting process").first.wait_for()
+        await pane.page.locator("log-pane .platform.fault", has_text="to crashed").first.wait_for()
+        await pane.page.locator("log-pane .platform.rollout", has_text="from crashed to starting").first.wait_for()
         assert pane.complaints == []

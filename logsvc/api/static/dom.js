@@ -1,6 +1,6 @@
 /** Elements without markup: text becomes text nodes, whatever it says. */
 
-/** @typedef {HTMLElementTagNameMap & {"log-pane": HTMLElement}} Tags */
+/** @typedef {HTMLElementTagNameMap & {"log-pane": import("./element.js").LogPane}} Tags */
 
 /**
  * @template {keyof Tags} T

@@ -3,6 +3,7 @@
  *
  * This is where the parts are put together; each knows nothing of the others.
  */
+import sheet from "./pane.css" with { type: "css" };
 import { Palette } from "./colours.js";
 import { Counts } from "./counts.js";
 import { h } from "./dom.js";
@@ -25,7 +26,7 @@ const AHEAD = 150;
 /** ms between two looks at what changes by itself. */
 const TICK = 250;
 
-const SERVICE = new URL("../../", import.meta.url).href;
+const SERVICE = new URL("../", import.meta.url).href;
 
 export class LogPane extends HTMLElement {
   static observedAttributes = ["app", "service"];
@@ -36,7 +37,7 @@ export class LogPane extends HTMLElement {
   #view = new View();
   #dialog = h("dialog");
   #ticking = 0;
-  #wantsFocus = false;
+  #telling = 0;
   /** Looks for the first lines, from which the counts begin, until they are counted without any. */
   #uncounted = 0;
   #ready = false;
@@ -65,23 +66,18 @@ export class LogPane extends HTMLElement {
       show: (line) => this.#show(this.log.lines.indexOf(line)),
       expired: () => this.dispatchEvent(new CustomEvent("sessionexpired", { bubbles: true, composed: true })),
     });
-    this.pane = h("div", { class: "pane", part: "pane", hidden: true });
+    this.pane = h("div", { class: "pane", part: "pane" });
     this.#build();
   }
 
   #build() {
     const root = this.attachShadow({ mode: "open", delegatesFocus: false });
-    const sheet = h("link", { rel: "stylesheet", href: new URL("pane.css", import.meta.url).href });
+    root.adoptedStyleSheets = [sheet];
     const { pane, said } = this;
-    sheet.addEventListener("load", () => {
-      pane.hidden = false;
-      if (this.#wantsFocus) this.focus();
-      this.list.resized();
-    });
     const main = h("div", { class: "main" }, this.scroller, said.edge, said.back);
     pane.append(this.toolbar.element, this.facets.element, this.plot.element, said.gaps, said.banner, main, said.spoken);
     this.#dialog = help();
-    root.append(sheet, pane, this.#dialog);
+    root.append(pane, this.#dialog);
     listen(pane, this.#keys());
     this.#wrapped();
   }
@@ -118,11 +114,11 @@ export class LogPane extends HTMLElement {
 
   /** @param {FocusOptions} [options] */
   focus(options) {
-    this.#wantsFocus = Boolean(this.pane.hidden);
     this.scroller.focus(options);
   }
 
   connectedCallback() {
+    this.#upgrade();
     if (this.#inUrl) this.#view = View.parse(new URLSearchParams(location.search));
     this.#ready = true;
     this.#ticking = window.setInterval(() => this.#tick(), TICK);
@@ -130,6 +126,16 @@ export class LogPane extends HTMLElement {
     addEventListener("online", this.#online);
     this.list.observer.observe(this.scroller);
     this.#open();
+  }
+
+  /** Take what a page has set before this module was there. */
+  #upgrade() {
+    for (const name of /** @type {const} */ (["app", "token", "view"])) {
+      if (!Object.hasOwn(this, name)) continue;
+      const value = /** @type {any} */ (this[name]);
+      delete (/** @type {any} */ (this)[name]);
+      this[name] = value;
+    }
   }
 
   disconnectedCallback() {
@@ -151,6 +157,11 @@ export class LogPane extends HTMLElement {
 
   get #inUrl() {
     return this.getAttribute("state") !== "off";
+  }
+
+  /** Where a link to this log leads: here, or to the service's own page. */
+  get #page() {
+    return this.#inUrl ? location.href : `${this.log.service.base}apps/${encodeURIComponent(this.app)}`;
   }
 
   #popped = () => {
@@ -239,11 +250,8 @@ export class LogPane extends HTMLElement {
       if (list.atEnd && (log.bottom === "live" || log.bottom === "done")) this.#follow();
       else if (log.following && !list.following) this.#stay();
     }
-    const { state } = log.connection;
-    if (state !== "connecting" && state !== "refused") {
-      if (list.first < AHEAD) void log.older();
-      if (list.last > log.lines.length - AHEAD) void log.newer();
-    }
+    if (list.first < AHEAD) void log.older();
+    if (list.last > log.lines.length - AHEAD) void log.newer();
     this.#told();
   }
 
@@ -266,7 +274,14 @@ export class LogPane extends HTMLElement {
     this.scroller.focus({ preventScroll: true });
   }
 
+  /** Say it once a frame: what is said makes the view of the lines higher or lower. */
   #told() {
+    this.#telling ||= requestAnimationFrame(() => this.#tell());
+  }
+
+  #tell() {
+    cancelAnimationFrame(this.#telling);
+    this.#telling = 0;
     if (this.#ready) this.pane.dataset.state = this.said.show(this.#view.filtered);
   }
 
@@ -277,7 +292,7 @@ export class LogPane extends HTMLElement {
       if (!this.#uncounted) void this.counts.refresh();
     }
     if (this.#looks.time === "relative") this.rows.retime();
-    this.#told();
+    this.#tell();
   }
 
   // what a user does
@@ -335,8 +350,10 @@ export class LogPane extends HTMLElement {
     try {
       const index = await this.finder.find(this.#view, way, way > 0 ? first : last - 1);
       if (index >= 0) this.#show(index);
-    } catch {
-      this.toolbar.found.textContent = "the search failed";
+    } catch (error) {
+      // Who has gone elsewhere doesn't look for it any more.
+      const left = error instanceof DOMException && error.name === "AbortError";
+      this.toolbar.found.textContent = left ? "" : "the search failed";
     }
   }
 
@@ -372,11 +389,10 @@ export class LogPane extends HTMLElement {
     this.scroller.classList.toggle("nowrap", !this.#looks.wrap);
   }
 
-
   /** @param {import("./line.js").Line} line @param {"text" | "json" | "link" | "trace"} what */
   #taken(line, what) {
     if (what === "json") return line.raw;
-    if (what === "link") return link(line, this.#view);
+    if (what === "link") return link(this.#page, line, this.#view);
     return (what === "trace" ? this.rows.trace(line) : [line]).map(({ text }) => text).join("\n");
   }
 }

@@ -48,7 +48,7 @@ export class List {
     scroller.append(this.sizer);
     this.heights = new Heights(20);
     scroller.addEventListener("scroll", () => this.#onScroll(), { passive: true });
-    this.observer = new ResizeObserver(() => this.#reshaped());
+    this.observer = new ResizeObserver(() => this.resized());
     this.observer.observe(scroller);
   }
 
@@ -88,6 +88,11 @@ export class List {
   /** Measure all rows anew. */
   resized() {
     this.heights.reset();
+    // The browser put a view that grew elsewhere, and the event that comes of it isn't the user's.
+    if (this.following) {
+      this.scroller.scrollTop = this.scroller.scrollHeight;
+      this.#put = this.scroller.scrollTop;
+    }
     this.schedule();
   }
 
@@ -222,13 +227,6 @@ export class List {
   #anchorAt(top) {
     this.#anchor = this.heights.at(top);
     this.#offset = top - this.heights.top(this.#anchor);
-  }
-
-  #reshaped() {
-    // A view that grew was put back by the browser. By the time its event comes the view may have shrunk again, and
-    // it would look as if the user had left the end.
-    if (this.following) this.#put = this.scroller.scrollTop;
-    this.resized();
   }
 
   #onScroll() {

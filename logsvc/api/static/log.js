@@ -3,7 +3,8 @@
  * and forgets at the far end what would be too much.
  */
 import { inFront, Line } from "./line.js";
-import { Cut, Refused } from "./source.js";
+import { Pauses } from "./pauses.js";
+import { Cut } from "./source.js";
 
 /** Most lines held, and characters. What is forgotten is loaded again when somebody scrolls there. */
 export const MOST_LINES = 20_000;
@@ -14,15 +15,14 @@ const FIRST = 300;
 const PAGE = 1000;
 const LARGE_PAGE = 4000;
 const AT_ONCE = 2000;
-const FIRST_PAUSE = 500;
-const LONGEST_PAUSE = 10_000;
 
 /**
  * @typedef {"append" | "prepend" | "dropFirst" | "dropLast" | "clear"} Change
- * @typedef {"more" | "loading" | "done" | "failed"} End at the top `done` is the first line kept, at the bottom the
+ * @typedef {"more" | "loading" | "done"} End at the top `done` is the first line kept, at the bottom the
  *   end of the range
- * @typedef {{state: "connecting" | "live" | "paused" | "waiting" | "refused" | "ended", error?: Error, until?: number}}
- *   Connection `paused`: not reading live now; `until`: when the next try is, as performance.now()
+ * @typedef {import("./pauses.js").Trouble} Trouble
+ * @typedef {{state: "connecting" | "live" | "paused" | "ended"} | {state: "away", trouble: Trouble}} Connection of the
+ *   newest lines; `paused`: not reading live now
  */
 
 export class Log {
@@ -34,6 +34,8 @@ export class Log {
   bottom = "more";
   /** @type {Connection} */
   connection = { state: "connecting" };
+  /** Why older lines can't be had. @type {Trouble | null} */
+  above = null;
   /** Lines that came while nobody followed. */
   unseen = 0;
   /** Whether there are more than those. */
@@ -41,8 +43,6 @@ export class Log {
   following = true;
   /** Lines that came live since the pane was opened. */
   received = 0;
-  /** How often the connection was made anew. */
-  reconnects = 0;
 
   #text = 0;
   /** The place behind the newest line held. */
@@ -51,7 +51,8 @@ export class Log {
   #life = new AbortController();
   /** @type {AbortController | null} */
   #tail = null;
-  #wake = () => {};
+  /** Ends the pauses between tries. @type {Set<() => void>} */
+  #wakes = new Set();
   /** When a page was asked for last. */
   #asked = -Infinity;
 
@@ -78,10 +79,8 @@ export class Log {
    * @param {URLSearchParams} filter parameters of the API @param {string} [at] cursor of a line
    */
   async open(filter, at) {
-    this.close();
     this.filter = filter;
-    this.#life = new AbortController();
-    this.#clear();
+    this.#restart();
     if (at) await this.around(at);
     else await this.toLive();
   }
@@ -96,7 +95,10 @@ export class Log {
     this.following = true;
     this.unseen = 0;
     this.unseenMore = false;
-    if (this.bottom === "live" || (this.bottom === "done" && this.lines.length)) return this.told();
+    if (this.bottom === "live" || (this.bottom === "done" && this.lines.length)) {
+      this.retry();
+      return this.told();
+    }
     this.#restart();
     if (this.bounded) await this.#lastPage();
     else this.#startTail({ num: String(FIRST) });
@@ -110,7 +112,8 @@ export class Log {
     await this.#tried("top", async (signal) => {
       start = await this.service.start(this.app, signal);
     });
-    if (!start) return;
+    // Somebody may have gone elsewhere in the meantime.
+    if (!start || this.following) return;
     this.#restart();
     this.#newest = start;
     this.top = "done";
@@ -131,8 +134,12 @@ export class Log {
     if (!this.lines.length || this.top !== "more") return;
     await this.#tried("top", async (signal) => {
       const num = this.#size();
-      const got = await this.#page({ before: this.lines[0].cursor, num: String(num) }, "prepend", signal);
-      this.top = got < num ? "done" : "more";
+      const before = this.lines[0].cursor;
+      const { lines } = await this.#page({ before, num: String(num) }, signal);
+      // What was forgotten in the meantime would leave a gap.
+      if (this.lines[0].cursor !== before) return;
+      this.#prepend(lines);
+      this.top = lines.length < num ? "done" : "more";
     });
   }
 
@@ -148,9 +155,14 @@ export class Log {
     if (!this.#newest || this.bottom !== "more") return;
     await this.#tried("bottom", async (signal) => {
       const num = this.#size();
-      const got = await this.#page({ after: this.#newest, num: String(num) }, "append", signal);
+      const after = this.#newest;
+      const { lines, last } = await this.#page({ after, num: String(num) }, signal);
       this.bottom = "more";
-      if (got < num) this.#atEnd();
+      if (this.#newest !== after) return;
+      this.#newest = last || after;
+      this.#append(lines);
+      this.#forgetFirst();
+      if (lines.length < num) this.#atEnd();
     });
   }
 
@@ -166,19 +178,9 @@ export class Log {
     return cursor;
   }
 
-  /** Try again now. */
+  /** Try again now what waits. */
   retry() {
-    this.#wake();
-    if (this.connection.state !== "refused") return;
-    if (!this.#newest) {
-      this.bottom = "more";
-      void this.toLive();
-      return;
-    }
-    if (this.top === "failed") this.top = "more";
-    if (this.bottom === "failed") this.bottom = "more";
-    this.#connect({ state: "paused" });
-    if (this.following) void this.newer();
+    for (const wake of this.#wakes) wake();
   }
 
   #atEnd() {
@@ -192,40 +194,47 @@ export class Log {
 
   async #lastPage() {
     await this.#tried("bottom", async (signal) => {
-      const got = await this.#page({ num: String(FIRST) }, "append", signal);
-      this.top = got < FIRST ? "done" : "more";
+      const { lines, last, start } = await this.#page({ num: String(FIRST) }, signal);
+      this.#newest = last || start;
+      this.#append(lines);
+      this.top = lines.length < FIRST ? "done" : "more";
       this.#atEnd();
     });
   }
 
   /**
-   * Do a request that belongs to one of the ends, once at a time.
+   * Do a request that belongs to one of the ends, until it is done or nobody wants it any more.
    * @param {"top" | "bottom"} end @param {(signal: AbortSignal) => Promise<void>} work
    */
   async #tried(end, work) {
     const { signal } = this.#life;
+    const pauses = new Pauses();
     this[end] = "loading";
     this.told();
-    try {
-      await work(signal);
-      if (end === "top" && this.top === "loading") this.top = "more";
-      if (this.connection.state === "connecting" || this.connection.state === "refused") {
-        if (this.bottom !== "live") this.#connect({ state: "paused" });
+    while (!signal.aborted) {
+      try {
+        await work(signal);
+        if (end === "top") this.#got();
+        else if (this.bottom !== "live" && this.bottom !== "done") this.#connect({ state: "paused" });
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        const trouble = pauses.behind(error);
+        if (end === "top") this.above = trouble;
+        else this.connection = { state: "away", trouble };
+        await this.#sleep(trouble.until, signal);
       }
-    } catch (error) {
-      if (signal.aborted) return;
-      this[end] = "failed";
-      this.#connect({ state: "refused", error: asError(error) });
     }
+  }
+
+  #got() {
+    if (this.top === "loading") this.top = "more";
+    this.above = null;
     this.told();
   }
 
-  /**
-   * Read a complete answer and put its lines at one end.
-   * @param {Record<string, string>} place @param {"append" | "prepend"} where @param {AbortSignal} signal
-   * @returns {Promise<number>} how many
-   */
-  async #page(place, where, signal) {
+  /** Read a complete answer. @param {Record<string, string>} place @param {AbortSignal} signal */
+  async #page(place, signal) {
     const answer = await this.service.lines(this.app, this.#query(place), signal);
     /** @type {Line[]} */
     const lines = [];
@@ -235,14 +244,7 @@ export class Log {
       last = batch.id;
     }
     if (signal.aborted) throw new Cut();
-    if (where === "append") {
-      this.#newest = last || this.#newest || answer.start;
-      this.#append(lines);
-      this.#forgetFirst();
-    } else {
-      this.#prepend(lines);
-    }
-    return lines.length;
+    return { lines, last, start: answer.start };
   }
 
   /** @param {Record<string, string>} place */
@@ -266,31 +268,26 @@ export class Log {
   #stopTail() {
     this.#tail?.abort();
     this.#tail = null;
-    this.#wake();
   }
 
   /** @param {Record<string, string>} first @param {AbortSignal} signal */
   async #follow(first, signal) {
-    let pause = FIRST_PAUSE;
+    const pauses = new Pauses();
     let came = this.received;
+    this.#connect({ state: "connecting" });
     while (!signal.aborted) {
       try {
-        if (this.connection.state !== "waiting") this.#connect({ state: "connecting" });
         await this.#tailOnce(this.#newest ? { after: this.#newest } : first, signal);
         return;
       } catch (error) {
         if (signal.aborted) return;
-        if (error instanceof Refused && !passes(error.status)) {
-          this.bottom = "more";
-          this.#connect({ state: "refused", error });
-          return;
-        }
-        if (this.received !== came) pause = FIRST_PAUSE;
+        if (this.received !== came) pauses.reset();
         came = this.received;
-        const wait = (error instanceof Refused && error.retry) || pause * (0.5 + Math.random());
-        pause = Math.min(2 * pause, LONGEST_PAUSE);
-        this.#connect({ state: "waiting", error: asError(error), until: performance.now() + wait });
-        await this.#sleep(wait);
+        const trouble = pauses.behind(error);
+        // Who was told to come back is expected elsewhere: no reason for alarm.
+        const expected = error instanceof Cut && error.retry !== undefined;
+        this.#connect(expected ? { state: "connecting" } : { state: "away", trouble });
+        await this.#sleep(trouble.until, signal);
       }
     }
   }
@@ -299,7 +296,6 @@ export class Log {
   async #tailOnce(place, signal) {
     const answer = await this.service.lines(this.app, this.#query({ ...place, tail: "true" }), signal);
     if (signal.aborted) return;
-    if (this.connection.state === "waiting") this.reconnects += 1;
     this.#newest ||= answer.start;
     this.#connect({ state: "live" });
     for await (const batch of answer.each) {
@@ -336,21 +332,27 @@ export class Log {
     this.told();
   }
 
-  /** @param {number} ms */
-  #sleep(ms) {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#wake = () => {
+  /** Wait for the next try. @param {number} until as performance.now() @param {AbortSignal} signal */
+  async #sleep(until, signal) {
+    this.told();
+    await new Promise((resolve) => {
+      const wake = () => {
         clearTimeout(timer);
+        this.#wakes.delete(wake);
+        signal.removeEventListener("abort", wake);
         resolve(undefined);
       };
+      const timer = until < Infinity ? setTimeout(wake, until - performance.now()) : 0;
+      this.#wakes.add(wake);
+      signal.addEventListener("abort", wake);
     });
   }
 
   // the lines held
 
   #restart() {
-    this.#stopTail();
+    this.close();
+    this.#life = new AbortController();
     this.#clear();
   }
 
@@ -360,6 +362,8 @@ export class Log {
     this.#text = 0;
     this.#newest = "";
     this.top = this.bottom = "more";
+    this.connection = { state: "connecting" };
+    this.above = null;
     this.unseen = 0;
     this.unseenMore = false;
     this.changed("clear", count);
@@ -409,14 +413,4 @@ export class Log {
     }
     return Math.max(0, lines.length - 100);
   }
-}
-
-/** Whether it is worth trying again. @param {number} status */
-function passes(status) {
-  return status === 404 || status === 408 || status === 429 || status >= 500;
-}
-
-/** @param {unknown} error */
-function asError(error) {
-  return error instanceof Error ? error : new Error(String(error));
 }

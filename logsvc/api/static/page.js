@@ -1,19 +1,46 @@
 /** The page of the service: the list of apps, and the pane of one. */
 import { h } from "./dom.js";
-import { Service } from "./source.js";
+import "./element.js";
+import { Refused, Service } from "./source.js";
 import { ago } from "./times.js";
 
 const main = /** @type {HTMLElement} */ (document.querySelector("main"));
 const nav = /** @type {HTMLElement} */ (document.querySelector("nav"));
 const app = decodeURIComponent(/^\/apps\/([^/]+)$/.exec(location.pathname)?.[1] ?? "");
-const service = new Service(new URL("/", location.href).href);
+/** Where this tab keeps the token of whoever looks. */
+const TOKEN = "logsvc-token";
+const token = () => sessionStorage.getItem(TOKEN) ?? "";
+const service = new Service(new URL("/", location.href).href, token);
 
 /** ms between two looks at the list of apps. */
 const AGAIN = 5000;
 
+/** Ask for a token. @param {() => void} then */
+function signIn(then) {
+  if (document.querySelector("form")) return;
+  const field = h("input", { type: "password", autocomplete: "off", "aria-label": "Token", required: true });
+  const form = h("form", {}, "This service asks for a token. This tab keeps it until it is closed.", field);
+  form.append(h("button", {}, "Sign in"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(TOKEN, field.value.trim());
+    form.remove();
+    then();
+  });
+  main.before(form);
+  field.focus();
+}
+
 function showPane() {
   document.title = `${app} · logsvc`;
   const pane = h("log-pane", { app });
+  pane.token = token;
+  pane.addEventListener("sessionexpired", () =>
+    signIn(() => {
+      pane.token = token;
+      pane.focus();
+    }),
+  );
   main.replaceChildren(pane);
   pane.focus();
 }
@@ -45,6 +72,12 @@ function showApps(apps) {
   main.replaceChildren(h("ul", { class: "apps" }, ...items));
 }
 
+/** @param {unknown} error */
+function showTrouble(error) {
+  const why = error instanceof Refused ? `The service can't answer: ${error.message}` : "The service can't be reached.";
+  main.replaceChildren(h("p", { class: "empty", role: "alert" }, `${why} Trying again.`));
+}
+
 async function look() {
   try {
     const { apps } = await service.apps(AbortSignal.timeout(10_000));
@@ -53,8 +86,13 @@ async function look() {
       return;
     }
     showApps(apps);
-  } catch {
-    if (!app) main.replaceChildren(h("p", { class: "empty", role: "alert" }, "The service can't be reached. Trying again."));
+  } catch (error) {
+    // Of an app, the pane says so itself.
+    if (!app && error instanceof Refused && error.status === 401) {
+      signIn(() => void look());
+      return;
+    }
+    if (!app) showTrouble(error);
   }
   setTimeout(look, AGAIN);
 }

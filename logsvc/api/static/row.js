@@ -56,7 +56,9 @@ export function row(line, look, actions) {
 function kind(line) {
   if (!line.platform) return "";
   const { message } = line.fields;
-  if (FAULT.test(message) && !/\bstatus 0\b/.test(message)) return " platform fault";
+  // Where it comes from is over.
+  const now = message.replace(/\bfrom \S+/, "");
+  if (FAULT.test(now) && !/\bstatus 0\b/.test(now)) return " platform fault";
   return ROLLOUT.test(message) ? " platform rollout" : " platform";
 }
 

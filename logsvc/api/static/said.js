@@ -16,6 +16,8 @@ export class Said {
   #rate = 0;
   /** @type {import("./line.js").Line[]} */
   #notices = [];
+  /** The refusal that the page was told of. @type {import("./pauses.js").Trouble | undefined} */
+  #expired;
 
   /**
    * @param {import("./log.js").Log} log @param {import("./list.js").List} list
@@ -46,6 +48,8 @@ export class Said {
     pill.className = `pill ${state.kind}`;
     pill.title = log.following ? "Pause (Space)" : "Go on live (Space)";
     this.#alert(state);
+    if (state.expired && state.expired !== this.#expired) this.commands.expired();
+    this.#expired = state.expired;
     const label = `↓ ${unseen(log)}`;
     this.back.hidden = log.following || log.bottom === "done";
     if (this.back.textContent !== label) this.back.textContent = label;
@@ -67,9 +71,6 @@ export class Said {
     }
     banner.replaceChildren(`${text} `);
     if (retry) banner.append(button("Try now", () => this.log.retry()));
-    if (this.log.connection.error && "status" in this.log.connection.error && this.log.connection.error.status === 401) {
-      this.commands.expired();
-    }
   }
 
   /** @param {boolean} filtered */
@@ -77,7 +78,7 @@ export class Said {
     const { log, list } = this;
     const [first] = list.view;
     let text = "";
-    if (log.top === "loading" && first < 20) text = "Loading older lines…";
+    if (log.top === "loading" && !log.above && first < 20) text = "Loading older lines…";
     else if (log.top === "done" && first === 0 && log.lines.length) text = "The first line kept";
     else if (!log.lines.length && (log.connection.state === "live" || log.bottom === "done")) {
       text = filtered ? "No line passes the filter" : "No lines yet";

@@ -12,7 +12,21 @@ export class Refused extends Error {
 }
 
 /** The answer ended before it was complete. */
-export class Cut extends Error {}
+export class Cut extends Error {
+  /** @param {number} [retry] ms after which to come back, where the service said so before it went */
+  constructor(retry) {
+    super("cut");
+    this.retry = retry;
+  }
+}
+
+/** The service never answered, and stands elsewhere than the page: a browser doesn't say whether it is there at all. */
+export class Unshared extends Error {
+  /** @param {string} base address of the service */
+  constructor(base) {
+    super(`No answer from ${base}. Where it runs, this page must be one of its http.origins: ${location.origin}.`);
+  }
+}
 
 /**
  * @typedef {{lines: string[], id: string, notice: boolean}} Batch JSON objects, and the cursor of the last one
@@ -27,6 +41,8 @@ const SILENCE = 45_000;
 const TURN = 8;
 
 export class Service {
+  #answered = false;
+
   /** @param {string} base address of the service, with a slash at the end @param {Token} [token] of who is asking */
   constructor(base, token) {
     this.base = base;
@@ -65,9 +81,21 @@ export class Service {
     const headers = new Headers({ Accept: accept });
     const token = await this.token?.();
     if (token) headers.set("Authorization", `Bearer ${token}`);
-    const answer = await fetch(this.base + path, { method, headers, signal, cache: "no-store" });
+    const answer = await this.#fetch(path, { method, headers, signal, cache: "no-store" });
     if (!answer.ok) throw await refusal(answer);
     return answer;
+  }
+
+  /** @param {string} path @param {RequestInit & {signal: AbortSignal}} init */
+  async #fetch(path, init) {
+    try {
+      const answer = await fetch(this.base + path, init);
+      this.#answered = true;
+      return answer;
+    } catch (error) {
+      const elsewhere = new URL(this.base).origin !== location.origin;
+      throw elsewhere && !this.#answered && !init.signal.aborted ? new Unshared(this.base) : error;
+    }
   }
 }
 
@@ -97,7 +125,7 @@ async function* batches(answer) {
     for (;;) {
       const { done, value } = await timely(reader.read());
       if (done && complete) return;
-      if (done) throw new Cut();
+      if (done) throw new Cut(stream.retry);
       for (const event of stream.feed(decoder.decode(value, { stream: true }))) {
         if (event.type === "end") complete = true;
         else yield { lines: event.data, id: event.id, notice: event.type === "notice" };
@@ -140,6 +168,8 @@ export function turn() {
 export class EventStream {
   #rest = "";
   #id = "";
+  /** ms after which to come back, once the stream has named it. @type {number | undefined} */
+  retry;
 
   /** @param {string} text @returns {{type: string, id: string, data: string[]}[]} data by line */
   feed(text) {
@@ -164,6 +194,7 @@ export class EventStream {
       const field = end < 0 ? block.slice(at) : block.slice(at, end);
       if (field.startsWith("id: ")) this.#id = field.slice(4);
       else if (field.startsWith("event: ")) type = field.slice(7);
+      else if (/^retry: \d{1,9}$/.test(field)) this.retry = Number(field.slice(7));
       at = end < 0 ? block.length : end + 1;
     }
     // No JSON has a newline in it, so what looks like the begin of a field is one.

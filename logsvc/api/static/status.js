@@ -1,6 +1,6 @@
 /** The state of the pane in words, and what to do about it. */
 import { counted } from "./dom.js";
-import { Refused } from "./source.js";
+import { Refused, Unshared } from "./source.js";
 
 /**
  * @typedef {object} Status
@@ -8,34 +8,54 @@ import { Refused } from "./source.js";
  * @property {string} word for the pill
  * @property {string} [text] a sentence or two, where there is more to say
  * @property {boolean} [retry] whether trying again now makes sense
+ * @property {Trouble} [expired] why, where it is the session
+ *
+ * @typedef {import("./pauses.js").Trouble} Trouble
  */
 
 /** @param {import("./log.js").Log} log @param {number} now performance.now() @returns {Status} */
 export function status(log, now) {
-  const { connection, following, bottom } = log;
-  if (connection.state === "refused") return { kind: "bad", word: "Stopped", ...refusal(connection.error) };
-  if (connection.state === "waiting") {
-    const seconds = Math.max(0, Math.ceil(((connection.until ?? now) - now) / 1000));
-    const again = seconds ? ` Trying again in ${seconds} s.` : " Trying again.";
-    return { kind: "bad", word: "Reconnecting", text: trouble(connection.error) + again, retry: true };
+  const { connection, above } = log;
+  if (connection.state === "away") {
+    const word = connection.trouble.until < Infinity ? "Reconnecting" : "Stopped";
+    return { kind: "bad", word, ...reason(connection.trouble, now) };
   }
+  if (!above) return state(log);
+  const why = reason(above, now);
+  return { ...state(log), ...why, text: `Older lines can't be loaded. ${why.text}` };
+}
+
+/** @param {import("./log.js").Log} log @returns {Status} */
+function state({ connection, following, bottom }) {
   if (bottom === "done") return { kind: "paused", word: "Range" };
   if (!following) return { kind: "paused", word: "Paused" };
   if (connection.state === "live") return { kind: "live", word: "Live" };
   return { kind: "busy", word: "Connecting" };
 }
 
-/** @param {Error | undefined} error why the pane tries again */
-function trouble(error) {
+/** @param {Trouble} trouble @param {number} now @returns {{text: string, retry?: boolean, expired?: Trouble}} */
+function reason(trouble, now) {
+  const { error, until } = trouble;
+  if (until === Infinity) {
+    const expired = error instanceof Refused && error.status === 401;
+    return expired ? { ...refusal(error), expired: trouble } : refusal(error);
+  }
+  const seconds = Math.max(0, Math.ceil((until - now) / 1000));
+  return { text: `${passing(error)} Trying again${seconds ? ` in ${seconds} s` : ""}.`, retry: true };
+}
+
+/** @param {unknown} error why the pane tries again */
+function passing(error) {
   if (error instanceof Refused) {
     if (error.status === 404) return "This app has no lines yet, or there is no such app.";
     if (error.status === 429) return "The service asks to slow down (429).";
     return `The service can't answer now (${error.status}): ${sentence(error.message)}`;
   }
+  if (error instanceof Unshared) return error.message;
   return "The connection is lost. No line is: the pane goes on with the next one.";
 }
 
-/** @param {Error | undefined} error why it does not */
+/** @param {unknown} error why it does not */
 function refusal(error) {
   if (!(error instanceof Refused)) return { text: "The service can't be reached.", retry: true };
   if (error.status === 401) return { text: "Your session has expired. Sign in again, then continue here.", retry: true };
@@ -44,7 +64,6 @@ function refusal(error) {
     const text = `${error.parameter}: ${sentence(error.message)} Change the filter.`;
     return { text: error.message.startsWith(error.parameter) ? `${sentence(error.message)} Change the filter.` : text };
   }
-  if (error.status === 429) return { text: "The service asks to slow down (429).", retry: true };
   return { text: `${sentence(error.message || String(error.status))}`, retry: true };
 }
 

@@ -2,9 +2,12 @@
 import { download, offer } from "./save.js";
 import { saved } from "./toolbar.js";
 
-/** @param {import("./line.js").Line} line @param {import("./view.js").View} view what is looked at */
-export function link(line, view) {
-  const url = new URL(location.href);
+/**
+ * @param {string} page address of a page that shows the view of its own address
+ * @param {import("./line.js").Line} line @param {import("./view.js").View} view what is looked at
+ */
+export function link(page, line, view) {
+  const url = new URL(page);
   url.search = view.to(line.cursor).write(url.searchParams).toString();
   return url.href;
 }
