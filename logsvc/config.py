@@ -141,6 +141,9 @@ class Limits(Group):
     """Seconds that one statement in the store may take."""
     read_bytes: dict[str, Count] = {"free": GiB, "starter": 4 * GiB, "standard": 16 * GiB}
     """Bytes that one statement in the store may read, uncompressed."""
+    reads: dict[str, Count] = {"free": 1, "starter": 2, "standard": 2, "pro": 8}
+    """Statements at once in the store; further ones wait for their turn, and where a hundred wait, are refused with
+    429. The embedded engine runs three at once, of all tenants."""
     push_bytes: dict[str, Count] = {"free": MiB // 4, "starter": MiB, "standard": 4 * MiB, "pro": 16 * MiB}
     """Bytes a second of pushed lines; ten seconds' worth may come at once."""
     retention: dict[str, Annotated[int, Field(ge=0, le=7)]] = {}

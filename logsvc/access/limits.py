@@ -3,10 +3,12 @@
 A limit is a share: with four processes behind a balancer each of them allows what its settings say.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from logsvc import metrics
 from logsvc.access.buckets import Buckets
@@ -16,6 +18,9 @@ from logsvc.errors import OverLimit
 
 BURST: Final = 10.0
 """Seconds of pushing at the plan's rate that may come at once."""
+
+WAITING: Final = 100
+"""Statements of one tenant that may wait for their turn."""
 
 _LATER: Final = 5.0
 """Seconds after which one who has too many tails may try again."""
@@ -27,6 +32,7 @@ class Plan(NamedTuple):
     tails: int | None = None
     query_seconds: float | None = None
     read_bytes: int | None = None
+    reads: int | None = None
     push_bytes: int | None = None
     retention: int = 0
 
@@ -37,6 +43,7 @@ class Limits:
     def __init__(self, settings: Settings | None = None, buckets: Buckets | None = None) -> None:
         self._settings = settings
         self._tails: Counter[str] = Counter()
+        self._turns: WeakValueDictionary[tuple[str, int], Turns] = WeakValueDictionary()
         self._pushed = buckets or Buckets()
 
     def plan(self, grant: Grant) -> Plan:
@@ -49,6 +56,7 @@ class Limits:
             settings.tails.get(name),
             settings.query_seconds.get(name),
             settings.read_bytes.get(name),
+            settings.reads.get(name),
             settings.push_bytes.get(name),
             settings.retention.get(name, 0),
         )
@@ -68,6 +76,17 @@ class Limits:
             if not self._tails[grant.tenant]:
                 del self._tails[grant.tenant]
 
+    def turns(self, grant: Grant) -> "Turns | None":
+        """What a statement in the store has to wait for; None where the plan says nothing."""
+        most = self.plan(grant).reads
+        if most is None:
+            return None
+        key = grant.tenant, most
+        turns = self._turns.get(key)
+        if turns is None:
+            turns = self._turns[key] = Turns(most)
+        return turns
+
     def admit_push(self, grant: Grant) -> None:
         """Raise OverLimit where the tenant has pushed more than its rate."""
         rate = self.plan(grant).push_bytes
@@ -79,3 +98,29 @@ class Limits:
         """Count pushed bytes; the seconds for which to take no more."""
         rate = self.plan(grant).push_bytes
         return 0.0 if rate is None else self._pushed.take(grant.tenant, size, rate, rate * BURST)
+
+
+class Turns:
+    """Of one tenant's statements in the store so many run at once, in the order in which they came.
+
+    So a tenant that asks much waits for itself, and not everybody for it. A context manager for one statement.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free = asyncio.Semaphore(most)
+        self._waiting = 0
+
+    async def __aenter__(self) -> None:
+        """Raises OverLimit where too many wait already."""
+        if self._waiting >= WAITING:
+            metrics.over_limit.labels("reads").inc()
+            raise OverLimit(f"Your plan allows {self._most} reads of history at once, and too many wait.", _LATER)
+        self._waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting -= 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._free.release()

@@ -29,7 +29,7 @@ from logsvc.formats.representations import (
     WebSocketMessages,
 )
 from logsvc.model import AppId
-from logsvc.store.protocol import ReadLimits
+from logsvc.store.protocol import ReadLimits, StoreReader
 from logsvc.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -108,11 +108,15 @@ def timeline_of(request: web.Request, context: Context) -> Timeline:
 
 def limited_timeline(app: AppId, context: Context, grant: Grant) -> Timeline:
     """An app's timeline, with what the plan allows of the store."""
-    plan = context.access.limits.plan(grant)
-    if plan.query_seconds is None and plan.read_bytes is None:
-        return Timeline(app, context.tiers)
-    limits = ReadLimits(plan.query_seconds, plan.read_bytes)
-    return Timeline(app, context.tiers, context.tiers.store.limited(limits))
+    return Timeline(app, context.tiers, limited_store(context, grant))
+
+
+def limited_store(context: Context, grant: Grant) -> StoreReader:
+    """The store, with what the plan allows of it."""
+    limits = context.access.limits
+    plan = limits.plan(grant)
+    allowed = ReadLimits(plan.query_seconds, plan.read_bytes, limits.turns(grant))
+    return context.tiers.store if allowed == ReadLimits() else context.tiers.store.limited(allowed)
 
 
 async def require_app(timeline: Timeline, context: Context, *, found: bool = False) -> None:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from logsvc.api.context import CONTEXT
 from logsvc.api.guard import GRANT
-from logsvc.api.logs import require_app, timeline_of
+from logsvc.api.logs import limited_store, require_app, timeline_of
 from logsvc.api.probe import readiness
 from logsvc.api.problems import Problem
 from logsvc.api.query import FILTER_PARAMETERS, check_names, read_by, read_filter, read_matcher, read_step
@@ -22,7 +22,7 @@ async def get_apps(request: web.Request) -> web.Response:
     """`{"apps":[{"app":"demo","processes":["web"],"last":"2026-11-23T02:00:00.123Z"}]}`, by name."""
     check_names(request.query, ())
     grant = request[GRANT]
-    found = await request.app[CONTEXT].tiers.store.apps(grant.tenant)
+    found = await limited_store(request.app[CONTEXT], grant).apps(grant.tenant)
     apps = [
         {"app": app.app, "processes": app.processes, "last": _time(app.last * 1_000_000)}
         for app in found

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from copy import copy
 from itertools import groupby
 from typing import Any, Final
@@ -166,4 +167,5 @@ class ClickHouseStore:
     async def _query(self, query: sql.Query) -> Sequence[Sequence[Any]]:
         query = sql.through_views(query) if self._views else query
         query = sql.limited(query, self._limits)
-        return await self._engine.query(query.sql, query.parameters)
+        async with self._limits.turns or nullcontext():
+            return await self._engine.query(query.sql, query.parameters)

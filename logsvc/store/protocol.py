@@ -5,6 +5,7 @@ they read (`below`), and never ask beyond the watermark, so a batch that is half
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple, Protocol
 
 from logsvc.model import AppId, Chunk, Cursor, Filter, Origin
@@ -47,6 +48,8 @@ class ReadLimits(NamedTuple):
 
     seconds: float | None = None
     bytes: int | None = None
+    turns: AbstractAsyncContextManager[None] | None = None
+    """Held for as long as a statement runs. What entering it raises, the read raises."""
 
 
 class StoreReader(Protocol):

@@ -1,12 +1,15 @@
 """Limits by tenant and plan: over one it is refused, and nobody else notices."""
 
+import asyncio
+
 import pytest
 
 from logsvc.access.buckets import Buckets
 from logsvc.access.grant import READ, Grant
-from logsvc.access.limits import Limits, Plan
+from logsvc.access.limits import WAITING, Limits, Plan
 from logsvc.config import Limits as Settings
 from logsvc.errors import OverLimit
+from tests.support.wait import until
 
 
 def grant(tenant: str = "acme", plan: str = "free") -> Grant:
@@ -19,12 +22,13 @@ def test_a_plan_says_what_may_be_had_and_the_default_what_nobody_said() -> None:
         tails={"free": 1, "pro": 9},
         query_seconds={"free": 2.0},
         read_bytes={"free": 1000},
+        reads={"free": 3},
         push_bytes={"free": 10},
         retention={"pro": 3},
     )
     limits = Limits(settings)
-    assert limits.plan(grant()) == Plan(1, 2.0, 1000, 10, 0)
-    assert limits.plan(grant(plan="pro")) == Plan(9, None, None, None, 3)
+    assert limits.plan(grant()) == Plan(1, 2.0, 1000, 3, 10, 0)
+    assert limits.plan(grant(plan="pro")) == Plan(9, None, None, None, None, 3)
     assert limits.plan(grant(plan="unknown")) == limits.plan(grant(plan="")) == limits.plan(grant())
     assert Limits().plan(grant()) == Plan()
 
@@ -40,6 +44,37 @@ def test_tails_are_counted_by_tenant() -> None:
     with limits.tail(grant()):
         pass
     assert not limits._tails
+
+
+async def test_reads_of_a_tenant_take_turns_and_others_do_not_wait_for_them() -> None:
+    limits = Limits(Settings(reads={"free": 2}))
+    running, most, done = 0, 0, asyncio.Event()
+
+    async def read(whose: Grant) -> None:
+        nonlocal running, most
+        turns = limits.turns(whose)
+        assert turns is not None
+        async with turns:
+            running += 1
+            most = max(most, running)
+            await done.wait()
+            running -= 1
+
+    async with asyncio.TaskGroup() as tasks:
+        mine = [tasks.create_task(read(grant())) for _ in range(2 + WAITING)]
+        await until(lambda: running == 2)
+        with pytest.raises(OverLimit, match="2 reads of history at once"):
+            await read(grant())
+        mine.pop().cancel()  # whoever leaves makes room for another
+        await asyncio.sleep(0)
+        mine.append(tasks.create_task(read(grant())))
+        other = tasks.create_task(read(grant("other")))
+        await until(lambda: running == 3)
+        done.set()
+    assert other.done()
+    assert (most, running) == (3, 0)
+    assert not limits._turns
+    assert Limits().turns(grant()) is None
 
 
 def test_pushing_is_paced_and_refused_where_it_goes_on() -> None:

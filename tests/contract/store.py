@@ -2,16 +2,18 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from logsvc.errors import TooCostly
 from logsvc.formats import cri
 from logsvc.model import EVERYTHING, AppId, Chunk, Cursor, Filter, Origin, Stream, notices_of
 from logsvc.purges import Purge
 from logsvc.selection import Matcher
-from logsvc.store.protocol import Bucket, Store
+from logsvc.store.protocol import Bucket, ReadLimits, Store, StoreReader
 from tests.support.store import APPENDED, END, chunk_of, lines_of, messages_of, new_app, stream_of
 
 SECOND = 1_000_000_000
@@ -107,6 +109,25 @@ class StoreContract:
 
     Tests share it, so each has an app of its own. Epoch 1 is the newest; epoch 0 came before.
     """
+
+    # ---- reads have limits
+
+    @pytest.mark.parametrize("limits", [ReadLimits(bytes=1000), ReadLimits(seconds=1e-6)], ids=["bytes", "seconds"])
+    async def test_a_read_beyond_its_limits_is_refused_whatever_it_asks_for(self, store: Store, limits: ReadLimits):
+        app = new_app()
+        await store.insert([chunk_of(stream_of(app), offset, *[b"x" * 1000] * 1000) for offset in range(20)])
+        wanted = Filter(grep_re=("nowhere(x*)*y",))
+        limited = store.limited(limits)
+        reads: list[Callable[[StoreReader], Awaitable[object]]] = [
+            lambda store: store.after(app, Cursor(1, 0, 0, -1), 100, wanted, 10_000),
+            lambda store: store.before(app, END, wanted, 10_000),
+            lambda store: store.volume(app, END, wanted, SECOND),
+        ]
+        for read in reads:
+            with pytest.raises(TooCostly):
+                await read(limited)
+            await read(store)
+            await read(store.limited(ReadLimits(seconds=20, bytes=1 << 30)))
 
     # ---- what is purged does not
 
