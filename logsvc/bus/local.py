@@ -148,9 +148,11 @@ class LocalBus:
         return await self._submit(append)
 
     async def turn(self, partition: int) -> int:
-        """Begin a new file with a fence; its offset. What is before it goes from the disk once it is stored."""
+        """Write a fence, then begin a new file; its offset. What is before it goes from the disk once it is stored."""
+        offset = await self.fence(partition)
         self.journal.turn()
-        return await self.fence(partition)
+        await self.fence(partition)
+        return offset
 
     async def fence(self, partition: int) -> int:
         """See `Bus.fence`. Raises BusError; a journal that is full still takes it."""

@@ -30,7 +30,9 @@ _HOUR: Final = 3600.0
 _RECENT: Final = 30 * 86_400_000
 """Milliseconds for which rows of a purge are looked for: longer than the bus keeps what could be stored late."""
 _LOOK: Final = 0.5
-"""Seconds between two looks at whether everything in front of a purge is stored, and between tries."""
+"""Seconds between two looks at whether everything in front of a purge is stored."""
+_AGAIN: Final = 15.0
+"""Seconds from a try that failed to the next."""
 
 log = logging.getLogger(__name__)
 
@@ -101,35 +103,32 @@ async def erase(purges: Purges, store: Store, passed: Passed) -> None:
     """
     news = asyncio.Event()
     purges.follow(lambda _: news.set())
-    settled: set[Purge] = set()
+    due: dict[Purge, float] = {}
+    """When to look for rows of each again, on the clock of the loop."""
+    time_of_loop = asyncio.get_running_loop().time
     while True:
         news.clear()
-        due = purges.since(time.time_ns() // 1_000_000 - _RECENT)
-        settled &= set(due)
-        hourly = settled == set(due)
-        for purge in due:
-            if hourly or purge not in settled:
-                if await _erased(purge, store, passed):
-                    settled.add(purge)
-                else:
-                    settled.discard(purge)
+        recent = purges.since(time.time_ns() // 1_000_000 - _RECENT)
+        due = {purge: due.get(purge, 0.0) for purge in recent}
+        for purge in [purge for purge, at in due.items() if at <= time_of_loop()]:
+            due[purge] = time_of_loop() + await _erased(purge, store, passed)
         try:
-            async with asyncio.timeout(_HOUR if settled == set(due) else _LOOK):
+            async with asyncio.timeout_at(min(due.values(), default=None)):
                 await news.wait()
         except TimeoutError:
             pass
 
 
-async def _erased(purge: Purge, store: Store, passed: Passed) -> bool:
-    """Delete its rows; whether no more can come."""
+async def _erased(purge: Purge, store: Store, passed: Passed) -> float:
+    """Delete its rows; the seconds until more may have come."""
     try:
         done = await passed(purge)
         if await store.purge(purge):
             log.info("lines of app %s of tenant %s were deleted from the store", purge.app.app, purge.app.tenant)
     except (BusError, StoreError) as error:
         log.warning("what was removed for good can't be deleted from the store yet: %s", error)
-        return False
-    return done
+        return _AGAIN
+    return _HOUR if done else _LOOK
 
 
 async def erased(purge: Purge, store: Store, passed: Passed, seconds: float) -> bool:

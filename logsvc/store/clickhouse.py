@@ -141,7 +141,8 @@ class ClickHouseStore:
         found = bool(await self._query(sql.purged_query(purge)))
         if found:
             await self._engine.command(sql.purge_lines(purge))
-        await self._engine.command(sql.purge_apps(purge))
+        if await self._query(sql.purged_apps_query(purge)):
+            await self._engine.command(sql.purge_apps(purge))
         return found
 
     # life

@@ -146,6 +146,12 @@ def purged_query(purge: Purge) -> Query:
     return Query(sql, {**purge.app._asdict(), "epoch": purge.before.epoch, "offset": purge.before.offset})
 
 
+def purged_apps_query(purge: Purge) -> Query:
+    """A row where there is a process of the app that has no line behind a purge, as far as that is known."""
+    sql = _lines("SELECT 1", _APPS, "AND app = {app:String} AND last <= {at:Int64} LIMIT 1")
+    return Query(sql, {**purge.app._asdict(), "at": purge.at})
+
+
 def purge_lines(purge: Purge) -> str:
     """Write the parts that hold lines of a purge without them; returns when every server has."""
     return _lines(
