@@ -3,7 +3,7 @@
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from logsvc.bus.dead_letters import dead_topic, set_aside
+from logsvc.bus.dead_letters import count_aside, dead_topic, set_aside
 from logsvc.bus.kafka_admin import migrate
 from logsvc.bus.kafka_client import connection
 from logsvc.errors import BusError
@@ -40,6 +40,8 @@ async def test_a_chunk_is_kept_whole_with_its_place_and_the_reason(kafka: Cluste
     assert said[0]["appended"] == b"1795399200000"
     assert said[0]["o"] == chunks[0].origin
     assert "p" in said[1]
+    assert await count_aside(settings, stream.app_id) == 2
+    assert await count_aside(settings, AppId("tenant", "other")) == 0
 
 
 async def test_brokers_that_are_away_are_an_error_and_nothing_is_dropped(kafka: Cluster):
