@@ -45,6 +45,8 @@ class Service:
     def wait_stored(self, app: str, lines: int, seconds: float = 120) -> float:
         """Wait until history counts `lines` lines of an app; returns the seconds it took."""
         begun = time.perf_counter()
+        while f'"{app}"'.encode() not in self.get("/v1/apps"):
+            time.sleep(0.05)
         while time.perf_counter() - begun < seconds:
             buckets = json.loads(self.get(f"/v1/apps/{app}/volume?step=1h"))["buckets"]
             count = sum(bucket["lines"] for bucket in buckets if bucket["process"] == "web")
