@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from playwright.async_api import BrowserContext, Download, Locator
+from playwright.async_api import BrowserContext, Download, Locator, Route
 
 from tests.browser.panes import Pane
 from tests.support import until
@@ -150,3 +150,38 @@ async def test_what_the_platform_says_stands_out(tmp_path: Path, context: Browse
         await pane.page.locator("log-pane .platform.fault", has_text="to crashed").first.wait_for()
         await pane.page.locator("log-pane .platform.rollout", has_text="from crashed to starting").first.wait_for()
         assert pane.complaints == []
+
+
+TOLD = {
+    "Process exited with status 137: it took more memory than it may": "fault",
+    "State changed from up to crashed: OOMKilled": "fault",
+    "State changed from crashed to up": "rollout",
+    "State changed from up to starting: the readiness probe fails": "fault",
+    "Image shop:9 can't be had: ErrImagePull": "fault",
+    "Process can't be started: CreateContainerConfigError": "fault",
+    "Starting process of image shop:9": "rollout",
+    "Rollout of revision 9 begins: shop:9": "rollout",
+    "Rollout of revision 9 is stuck: 1 of 3 dynos are up": "fault",
+    "Scaled from 3 to 5 dynos": "rollout",
+    "Process exited with status 0": "",
+    "Stopping all processes with SIGTERM": "",
+}
+"""What the platform says on Kubernetes, and how it stands out."""
+
+
+async def test_rollouts_and_crashes_look_different(pane: Pane) -> None:
+    """Lines as a cluster writes them, which nobody but the platform may write here."""
+    line = {"time": "2026-11-23T02:00:00.000000000Z", "source": "platform", "process": "web", "dyno": "web.1"}
+    lines = [{**line, "stream": "stdout", "message": message, "cursor": f"1.1.1.{n}"} for n, message in enumerate(TOLD)]
+    data = "".join(f"data: {orjson.dumps(each).decode()}\n" for each in lines)
+
+    async def answer(route: Route) -> None:
+        await route.fulfill(content_type="text/event-stream", body=f"id: 1.1.1.{len(TOLD) - 1}\n{data}\n")
+
+    await pane.page.route("**/v1/apps/*/logs?*", answer, times=1)
+    await pane.open()
+    rows = pane.page.locator("log-pane .row.platform")
+    assert await rows.count() == len(TOLD)
+    for number, kind in enumerate(TOLD.values()):
+        shown = (await rows.nth(number).get_attribute("class") or "").split()
+        assert shown == ["row", "platform", *([kind] if kind else [])], await rows.nth(number).inner_text()

@@ -9,7 +9,7 @@ const FOLDED = { text: 2000, runs: 200 };
 const UNFOLDED = { text: 50_000, runs: 2000 };
 
 const FAULT =
-  /\b(?:crash\w*|oom\w*|out of memory|killed|failed|fail\w*|evicted|unhealthy|back-?off|error R\d+|status [1-9]\d*)\b/i;
+  /\b(?:crash\w*|oom\w*|out of memory|killed|fail\w*|evicted|unhealthy|back-?off|can't be|stuck|error R\d+|status [1-9]\d*)\b/i;
 const ROLLOUT = /\b(?:release\w*|roll(?:out|ed|ing)\w*|deploy\w*|scal(?:ed?|ing)|state changed|start(?:ed|ing))\b/i;
 
 /**
