@@ -7,12 +7,14 @@
 Source: kubernetes/pkg/kubelet/logs/container_log_manager.go. Nothing here waits but the disk.
 """
 
+import errno
 import os
 import re
 import stat
 import tempfile
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -28,6 +30,11 @@ _HEAD: Final = 1024
 _BLOCK: Final = 1 << 20
 
 _NAME: Final = re.compile(r"(\d{1,9})\.log(?:\.(\d{8}-\d{6})(?:[.-](\d{1,9}))?)?(\.gz)?", re.ASCII)
+
+_ATTEMPTS: Final = 100
+
+_TICK: Final = 20_000_000
+"""ns; the kernel's clock for the times of files goes in steps of up to 10 ms."""
 
 _NO_LINK: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -78,7 +85,6 @@ class Entry(NamedTuple):
     name: LogName
     inode: tuple[int, int]
     """Device and inode."""
-    size: int
 
 
 class Listing(NamedTuple):
@@ -88,6 +94,7 @@ class Listing(NamedTuple):
     refused: list[str]
     """Names of logs that are no regular files."""
     mtime: int
+    """The folder's, in ns; 0 where it has changed so lately that another change might not show in it."""
 
 
 @contextmanager
@@ -120,24 +127,41 @@ def subfolders(fd: int) -> tuple[list[str], list[str]]:
 
 
 def list_logs(fd: int) -> Listing:
-    """The log files in a container's folder, oldest first."""
-    # Before the names are read: a change meanwhile makes the time differ, and the folder is listed again.
-    mtime = os.fstat(fd).st_mtime_ns
+    """The log files in a container's folder at one moment, oldest first.
+
+    Raises OSError, BlockingIOError where others change the folder faster than it can be listed.
+    """
+    for _ in range(_ATTEMPTS):
+        # Before the names are read: a change meanwhile makes the time differ, and the folder is listed again.
+        mtime = os.fstat(fd).st_mtime_ns
+        now = time.time_ns()
+        names = _snapshot(fd)
+        listing = _examine(fd, names, mtime if now - mtime > _TICK else 0)
+        # A file that is renamed in between has neither its old name nor its new one: it would seem to be deleted.
+        if listing is not None and _snapshot(fd) == names:
+            return listing
+    raise BlockingIOError(errno.EAGAIN, "it changes all the time")
+
+
+def _snapshot(fd: int) -> dict[LogName, int]:
+    """Names of log files with the inodes that the folder says they have."""
+    with os.scandir(fd) as found:
+        return {name: entry.inode() for entry in found if (name := LogName.parse(entry.name)) is not None}
+
+
+def _examine(fd: int, names: Iterable[LogName], mtime: int) -> Listing | None:
+    """What the names stand for; None where one of them is gone."""
     entries: list[Entry] = []
     refused: list[str] = []
-    with os.scandir(fd) as found:
-        for entry in found:
-            name = LogName.parse(entry.name)
-            if name is None:
-                continue
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if stat.S_ISREG(status.st_mode):
-                entries.append(Entry(name, (status.st_dev, status.st_ino), status.st_size))
-            else:
-                refused.append(entry.name)
+    for name in names:
+        try:
+            status = os.stat(name.name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if stat.S_ISREG(status.st_mode):
+            entries.append(Entry(name, (status.st_dev, status.st_ino)))
+        else:
+            refused.append(name.name)
     return Listing(sorted(entries), refused, mtime)
 
 

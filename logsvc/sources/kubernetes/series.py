@@ -82,6 +82,7 @@ class Series:
             return
         except OSError as error:
             self._say(f"{self.name} can't be listed: {error.strerror}")
+            self._listed = 0
             return
         self.gone = False
         for name in listing.refused:
@@ -94,11 +95,13 @@ class Series:
 
     def _open(self, directory: int, entry: Entry) -> LogFile | None:
         try:
-            return open_log(directory, entry)
+            file = open_log(directory, entry)
         except OSError as error:
             self._say(f"{self.name}/{entry.name.name} can't be opened: {error.strerror}")
+            file = None
+        if file is None:
             self._listed = 0
-            return None
+        return file
 
     def _say(self, text: str) -> None:
         if text not in self._said:
@@ -257,7 +260,7 @@ class Series:
         """Make a file readable that may be finished; whether that can be done."""
         if file.fd < 0:
             with suppress(FileNotFoundError, NotADirectoryError), folder(self._root, *self._path) as fd:
-                again = open_log(fd, Entry(file.name, file.inode, 0))
+                again = open_log(fd, Entry(file.name, file.inode))
                 if again is not None:
                     file.fd, file.compressed = again.fd, again.compressed
             file.finished = False

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,34 @@ async def test_a_file_that_was_compressed_meanwhile_goes_on_where_it_was(node: N
     await node.collect()
     assert node.said() == [b"one", b"two", b"three"]
     assert node.notices() == []
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["read and closed", "open"])
+async def test_a_file_that_is_compressed_while_its_folder_is_listed_is_not_taken_for_a_new_one(
+    node: Node, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    log = node.container()
+    log.write(b"one", b"two")
+    rotated = log.rotate()
+    log.write(b"three")
+    examined = os.stat
+
+    def compressed_meanwhile(path: str, **how: Any) -> os.stat_result:
+        if path == rotated.name and rotated.exists():
+            compress(rotated)
+        return examined(path, **how)
+
+    async with node.collecting(rescan=0.02 if finished else 30) as source:
+        await source.drained()
+        (lane,) = source.lanes.values()
+        await until(lambda: (lane.series.files[0].fd < 0) is finished)
+        monkeypatch.setattr(os, "stat", compressed_meanwhile)
+        log.rotate()
+        log.write(b"four")
+        await until(lambda: not rotated.exists())
+        await until(lambda: any(file.name.compressed for file in lane.series.files))
+        await source.drained()
+    assert node.said() == [b"one", b"two", b"three", b"four"]
 
 
 async def test_a_damaged_compressed_file_gives_what_it_has_and_a_notice_once(node: Node) -> None:
