@@ -6,10 +6,10 @@ bin := .venv/bin
 lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml
 
-.PHONY: help run cluster test chaos gates kafka browser heroku format tables lock wheel bench clean
+.PHONY: help run cluster test test-kubernetes chaos gates kafka kubernetes browser heroku format tables lock wheel bench clean
 
 help: ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 run: .venv/.installed-run ## Set up what is needed and run the service with the example app
 	@$(bin)/logsvc dev --procfile examples/Procfile --app demo
@@ -18,7 +18,10 @@ cluster: .venv/.installed-test kafka ## Set up what is needed and run the servic
 	@$(bin)/python -m scripts.cluster
 
 test: gates kafka heroku ## Set up what is needed, then all gates and all tests
-	$(bin)/pytest --cov
+	$(bin)/pytest --cov --ignore tests/kubernetes
+
+test-kubernetes: .venv/.installed-test kafka kubernetes ## Run the tests on a real Kubernetes of this machine's own; needs root
+	$(bin)/pytest tests/kubernetes
 
 chaos: .venv/.installed-test kafka ## Break the roles, Kafka and ClickHouse under load, for 10 minutes (MINUTES=30)
 	CHAOS_MINUTES=$(or $(MINUTES),10) $(bin)/pytest -q tests/chaos/kafka
@@ -32,6 +35,9 @@ gates: .venv/.installed-test browser ## Format, lint, types and layers, without 
 
 kafka: ## Get Apache Kafka, for the tests and benchmarks on it
 	@scripts/kafka.sh
+
+kubernetes: ## Build Kubernetes for the tests on it, once (up to 10 minutes); needs root and Go
+	@scripts/kubernetes.sh setup
 
 heroku: ## Get the heroku command line, for the tests of Heroku's API
 	@scripts/heroku.sh

@@ -43,3 +43,4 @@ def follow_files(source: "FilesSource") -> None:
     metrics.collect_files.set_function(lambda: len(source.lanes))
     metrics.collect_waiting_bytes.set_function(lambda: source.state.waiting_bytes)
     metrics.collect_deleted_bytes.set_function(lambda: source.state.deleted_bytes)
+    metrics.collect_unknown.set_function(lambda: source.state.unknown)

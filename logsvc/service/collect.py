@@ -20,6 +20,7 @@ from logsvc.service.pods import watched_pods
 from logsvc.service.role import Health, run_role
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector
+from logsvc.sources.kubernetes.chronicle import Chronicle
 from logsvc.sources.kubernetes.files import FilesSource
 from logsvc.sources.kubernetes.pods import PodIdentity
 from logsvc.sources.kubernetes.settings import FilesSettings
@@ -128,15 +129,19 @@ class _Collecting:
             stored_origins=self._store.origins,
             redact=self._redact,
         )
-        if isinstance(self._identity, PodIdentity):
-            self._identity.changed = source.identities_changed
         telemetry.follow_files(source)
         self._health.trouble = lambda: source.state.problem
         async with asyncio.TaskGroup() as group:
             running = group.create_task(source.run(), name="files")
+            saying = None
+            if isinstance(self._identity, PodIdentity):
+                self._identity.changed = source.identities_changed
+                saying = group.create_task(Chronicle(source, self._identity).run(), name="chronicle")
             try:
                 await until_sealed(self._epochs, bus.epoch)
             finally:
+                if saying is not None:
+                    saying.cancel()
                 source.stop()
                 await asyncio.wait([running])
 

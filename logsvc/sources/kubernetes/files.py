@@ -17,6 +17,7 @@ from typing import Final
 
 from logsvc.bus.protocol import Bus
 from logsvc.errors import BusError, ConfigError, StoreError
+from logsvc.model import Origin, Stream
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector, StoredOrigins
 from logsvc.sources.kubernetes.changes import Changes
@@ -28,6 +29,9 @@ from logsvc.sources.kubernetes.watch import Watcher
 from logsvc.sources.redaction import Redact
 
 __all__ = ["FilesSettings", "FilesSource", "FilesState"]
+
+SAID: Final = "/:"
+"""In the origin of what is said of a pod, and of no file's."""
 
 _MANY: Final = 40
 """Files written to at once with which a tick is twice as long as with one."""
@@ -140,6 +144,31 @@ class FilesSource:
         """Ask again whose the lines are that wait for it."""
         for lane in list(self._unknown):
             self.wake(lane)
+
+    async def say(self, stream: Stream, value: bytes, origin: Origin) -> bool:
+        """Append what no file holds, named by an `origin.file` with SAID in it; False where it can't be taken now."""
+        if not self._ready or self._broken.is_set() or self._stop.is_set():
+            return False
+        self._running += 1
+        try:
+            await self.collector.append(stream, value, origin)
+        except BusError as error:
+            self._fail(str(error))
+            return False
+        finally:
+            self._running -= 1
+            self._changes.happened()
+        return True
+
+    def has_read(self, pod: Pod, container: str, restart: int) -> bool:
+        """Whether everything that a container wrote up to a restart is on the bus, as far as is known here."""
+        lane = self.lanes.get((str(pod), container))
+        return lane is None or not (lane.busy or lane.series.changed(restart))
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is known what the bus has, and the bus takes more."""
+        return self._ready
 
     def _prepare(self) -> int:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -349,7 +378,8 @@ class FilesSource:
         """Positions of pods that were deleted while nobody read them are of no more use."""
         there = {pod.uid for name in names if (pod := Pod.parse(name)) is not None}
         there |= {lane.uid for lane in self.lanes.values()}
-        lost = [file for file in self.collector.positions if file.partition("/")[0] not in there]
+        files = (file for file in self.collector.positions if SAID not in file)
+        lost = [file for file in files if file.partition("/")[0] not in there]
         if lost:
             logger.warning("%d log files were deleted while they were not being read", len(lost))
             self.collector.forget(lost)
@@ -375,6 +405,7 @@ class FilesSource:
             self._mend()
         self.state.waiting_bytes = waiting
         self.state.deleted_bytes = deleted
+        self.state.unknown = len(self._unknown)
         if deleted > self._settings.max_deleted_bytes:
             self._give_up(deleted - self._settings.max_deleted_bytes)
 

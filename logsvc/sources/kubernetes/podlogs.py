@@ -52,6 +52,9 @@ class Pod(NamedTuple):
         parts = folder.split("_")
         return cls(*parts) if len(parts) == 3 and all(parts) else None
 
+    def __str__(self) -> str:
+        return f"{self.namespace}_{self.name}_{self.uid}"
+
 
 class LogName(NamedTuple):
     """A log file's name. Compares by age: rotated ones first, then the one that is written."""

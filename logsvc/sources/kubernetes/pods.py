@@ -21,6 +21,7 @@ from logsvc.sources.kubernetes.lane import Unwanted
 from logsvc.sources.kubernetes.naming import Filed, Rules, Tenant
 from logsvc.sources.kubernetes.objects import Containers, Json, Namespace, Owner, PodObject
 from logsvc.sources.kubernetes.podlogs import Pod
+from logsvc.sources.kubernetes.transitions import PodStatus
 from logsvc.waiting import persist
 
 _MOST_GONE: Final = 2_000
@@ -85,6 +86,10 @@ class PodIdentity:
         self._headless: dict[Pod, PodObject] = {}
         """Known but for what is above their Job."""
         self._some_headless = asyncio.Event()
+        self.statuses: dict[Pod, PodStatus] = {}
+        """How every pod of the node is now."""
+        self.stirred: set[Pod] = set()
+        """Pods that aren't as they were, or are gone; for who looks at `statuses` to empty."""
         self._asked: dict[Pod, float] = {}
         """When unknown pods were asked for first while the API server could be asked."""
         self._unsaved = False
@@ -112,6 +117,15 @@ class PodIdentity:
             filed = naming.file(known.pod, container, known.head, self._rules)
             last = known.streams[container] = restart, tenant, _stream(filed, tenant, uid, container, restart)
         return last[2]
+
+    def find(self, uid: str) -> PodObject | None:
+        """A pod that is or was here, by the uid that its folder has."""
+        return next((known.pod for folder, known in self._pods.items() if folder.uid == uid), None)
+
+    @property
+    def listed(self) -> bool:
+        """Whether `statuses` has had every pod of the node."""
+        return self._follow_pods.listed.is_set()
 
     # ---- what isn't known
 
@@ -145,6 +159,11 @@ class PodIdentity:
         pod = PodObject.of(item, self._rules.needed)
         self._folders[item["metadata"]["uid"]] = pod.folder
         self._gone.pop(pod.folder, None)
+        status = PodStatus.of(item, pod.containers.main)
+        if self.statuses.get(pod.folder) != status:
+            self.statuses[pod.folder] = status
+            self.stirred.add(pod.folder)
+            self.changed()
         known = self._pods.get(pod.folder)
         if known is not None and known.pod == pod:
             return
@@ -165,6 +184,9 @@ class PodIdentity:
 
     def _drop_pod(self, uid: str) -> None:
         folder = self._folders.pop(uid)
+        self.statuses.pop(folder, None)
+        self.stirred.add(folder)
+        self.changed()
         self._gone[folder] = None
         self._forget_oldest()
 

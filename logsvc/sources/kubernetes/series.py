@@ -370,10 +370,10 @@ class Series:
 
     # ---- how they are doing
 
-    def changed(self) -> bool:
-        """Whether an open file has bytes that were not seen yet, or can't be asked."""
+    def changed(self, restart: int | None = None) -> bool:
+        """Whether an open file, of up to a restart, has bytes that were not seen yet, or can't be asked."""
         for file in self.files:
-            if file.fd >= 0:
+            if file.fd >= 0 and (restart is None or file.name.restart <= restart):
                 try:
                     if file.compressed or file.changed():
                         return True

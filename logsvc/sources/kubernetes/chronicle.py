@@ -1,0 +1,99 @@
+"""Says in each app's timeline what happens to its pods, once, and behind the lines that come before it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from logsvc.formats import cri
+from logsvc.model import Origin, Stream
+from logsvc.sources.kubernetes.files import SAID, FilesSource
+from logsvc.sources.kubernetes.lane import Unwanted
+from logsvc.sources.kubernetes.podlogs import Pod
+from logsvc.sources.kubernetes.pods import PodIdentity
+from logsvc.sources.kubernetes.transitions import NOTHING, Line, Said, tell, tell_gone
+
+_OLD: Final = 300.0
+"""Seconds after which nothing is said any more of what happened to a pod before it was seen first."""
+
+_PAUSE: Final = 0.1
+"""Seconds until the next look at pods of which something can't be said yet."""
+
+
+class Chronicle:
+    """What is said of a node's pods. `run` it in a TaskGroup, beside the source.
+
+    What was said of a pod is kept in the origin of the last line that said it, as a file's position is, and is found
+    again with those.
+    """
+
+    def __init__(self, source: FilesSource, identity: PodIdentity, now: Callable[[], int] = time.time_ns) -> None:
+        """`now`: Unix ns."""
+        self._source = source
+        self._identity = identity
+        self._now = now
+        self._begun = False
+
+    async def run(self) -> None:
+        """Say what there is to say, until cancelled."""
+        stirred = self._identity.stirred
+        while True:
+            await asyncio.sleep(_PAUSE)
+            if not self._source.ready or not self._identity.listed:
+                continue
+            if not self._begun:
+                self._begun = True
+                stirred.update(self._identity.statuses, self._vanished())
+            for pod in list(stirred):
+                stirred.discard(pod)
+                if not await self._tell(pod):
+                    stirred.add(pod)
+
+    def _vanished(self) -> list[Pod]:
+        """Pods that something was said of and that went while nobody looked. Nobody knows of others any more."""
+        vanished = []
+        for file in [file for file in self._source.collector.positions if SAID in file]:
+            known = self._identity.find(file.partition("/")[0])
+            if known is None:
+                self._source.collector.forget([file])
+            elif known.folder not in self._identity.statuses:
+                vanished.append(known.folder)
+        return vanished
+
+    async def _tell(self, pod: Pod) -> bool:
+        """Say what there is to say of a pod; False where something has to wait."""
+        known = self._identity.find(pod.uid)
+        file = f"{pod.uid}{SAID}pod"
+        last = self._source.collector.positions.get(file)
+        said = Said.decode(last.held) if last is not None else None
+        status = self._identity.statuses.get(pod)
+        if known is None:
+            return status is None
+        if status is None:
+            lines, said = tell_gone(said, known.containers.main) if said else ([], NOTHING)
+        else:
+            lines, said = tell(said, status, self._now() / 1e9 - _OLD)
+        at = last.end if last is not None else 0
+        for line in lines:
+            if not await self._say(pod, line, Origin(self._source.collector.node, file, at, at + 1)):
+                return False
+            at += 1
+        if status is None:
+            self._source.collector.forget([file])
+        elif last is None or Said.decode(last.held) != said:
+            place = Origin(self._source.collector.node, file, at, at, held=said.encode())
+            self._source.collector.moved(place)
+        return True
+
+    async def _say(self, pod: Pod, line: Line, place: Origin) -> bool:
+        place = place._replace(held=line.said.encode())
+        if line.after is not None and not self._source.has_read(pod, line.container, line.after):
+            return False
+        stream = self._identity.stream(*pod, line.container, line.after or 0)
+        if not isinstance(stream, Stream):
+            if stream is Unwanted.LINES:
+                self._source.collector.moved(place)
+            return stream is Unwanted.LINES
+        value = cri.format_line(cri.format_time(self._now()), b"stdout", line.text.encode("utf-8", "replace"))
+        return await self._source.say(replace(stream, source="platform"), value, place)

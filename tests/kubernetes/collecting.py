@@ -1,0 +1,169 @@
+"""`logsvc collect` on the node of a real Kubernetes, pods that write numbered lines, and what came to the bus."""
+
+import secrets
+from pathlib import Path
+from typing import Any, Final
+
+from logsvc.bus.kafka import KafkaBus
+from logsvc.model import Chunk, Stream
+from tests.support import Tally
+from tests.support.kubernetes import Kubernetes
+from tests.support.roles import Platform, Role
+
+ROOT: Final = Path(__file__).parents[2]
+IMAGE: Final = "localhost/busybox:1"
+
+_WRITER: Final = """
+trap stop=1 TERM
+next=$(cat /counts/$WRITER 2>/dev/null || echo 0)
+end=$((next + LINES))
+while [ -z "$stop" ] && [ $next -lt $end ]; do
+  batch=0
+  while [ $batch -lt $BATCH ]; do
+    if [ -n "$HALF" ]; then printf 'writer=%s seq=%s cut' $WRITER $next; usleep $HALF; echo " $PAD"
+    else echo "writer=$WRITER seq=$next $PAD"; fi
+    next=$((next + 1)); batch=$((batch + 1))
+  done
+  usleep $PAUSE
+done
+echo $next >/counts/$WRITER.new; mv /counts/$WRITER.new /counts/$WRITER
+[ -n "$stop" ] || [ -n "$CRASH" ] || { sleep 1000000 & wait; }
+exit ${CRASH:-0}
+"""
+"""Counts what it writes in a file on the node, when it is done and when it is told to stop."""
+
+
+def writer(
+    name: str, *, lines: int = 1_000_000_000, batch: int = 50, pause: int = 10_000, pad: int = 100, **more: object
+) -> dict[str, Any]:
+    """A container; `pause` between batches in µs, `half` in the middle of each line, `crash`: its status at the end."""
+    given = {"WRITER": name, "LINES": lines, "BATCH": batch, "PAUSE": pause, "PAD": "x" * pad}
+    given |= {key.upper(): value for key, value in more.items()}
+    return {
+        "name": "main",
+        "image": IMAGE,
+        "command": ["/bin/sh", "-c", _WRITER],
+        "env": [{"name": key, "value": str(value)} for key, value in given.items()],
+        "volumeMounts": [{"name": "counts", "mountPath": "/counts"}],
+    }
+
+
+def saying(text: str, name: str = "main", *, then: str = "sleep 1000000 & wait") -> dict[str, Any]:
+    """A container that says one thing."""
+    return {"name": name, "image": IMAGE, "command": ["/bin/sh", "-c", f"trap exit TERM; echo {text}; {then}"]}
+
+
+class Collecting:
+    """One node, one collector, one namespace."""
+
+    def __init__(self, kubernetes: Kubernetes, platform: Platform) -> None:
+        self.kubernetes = kubernetes
+        self.platform = platform
+        self.namespace = f"acme-{secrets.token_hex(4)}"
+        self.counts = platform.folder / "counts"
+        self.counts.mkdir()
+        self.data = platform.folder / "node"
+
+    def begin(self, **annotations: str) -> None:
+        """Make the namespace, and the service account with the rights that the documentation names."""
+        text = (ROOT / "docs" / "operations.md").read_text()
+        role = text[text.index("apiVersion: rbac") :].partition("```")[0]
+        self.kubernetes.kubectl("apply", "-f", "-", given=role)
+        account = {"kind": "ServiceAccount", "name": "collect", "namespace": self.namespace}
+        self.kubernetes.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {
+                    "name": self.namespace,
+                    "annotations": {f"logsvc/{key}": text for key, text in annotations.items()},
+                },
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "ServiceAccount",
+                "metadata": {"name": "collect", "namespace": self.namespace},
+            },
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": f"collect-{self.namespace}"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "logsvc-collect"},
+                "subjects": [account],
+            },
+        )
+
+    def collector(self, **settings: object) -> Role:
+        kubernetes = self.kubernetes
+        given = {
+            **self.platform.settings,
+            "kubernetes.node": kubernetes.node,
+            "kubernetes.pods": kubernetes.pods,
+            "kubernetes.url": kubernetes.url,
+            "kubernetes.account": kubernetes.account(self.platform.folder / "account", "collect", self.namespace),
+            **{name.replace("_", ".", 1): value for name, value in settings.items()},
+        }
+        return Role(self.platform.folder / "collect", ("collect", "--data", str(self.data)), "logsvc collects", given)
+
+    # ---- what is in the cluster
+
+    def spec(self, *containers: dict[str, Any], **more: Any) -> dict[str, Any]:
+        counts = {"name": "counts", "hostPath": {"path": str(self.counts)}}
+        fields = {"terminationGracePeriodSeconds": 20, "containers": [*containers], "volumes": [counts]}
+        return {**fields, "automountServiceAccountToken": False, **more}
+
+    def metadata(self, name: str, **more: Any) -> dict[str, Any]:
+        return {"name": name, "namespace": self.namespace, **more}
+
+    def pod(self, name: str, *containers: dict[str, Any], labels: dict[str, str] | None = None, **more: Any) -> None:
+        metadata = self.metadata(name, labels=labels or {})
+        self.kubernetes.apply(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": self.spec(*containers, **more)}
+        )
+
+    def controlled(self, kind: str, name: str, *containers: dict[str, Any], **more: Any) -> None:
+        """A Deployment or StatefulSet; `labels`, `replicas`, the rest is of the pod."""
+        labels = {"own": name, **more.pop("labels", {})}
+        spec = {
+            "replicas": more.pop("replicas", 1),
+            "selector": {"matchLabels": {"own": name}},
+            "template": {"metadata": {"labels": labels}, "spec": self.spec(*containers, **more)},
+        }
+        self.kubernetes.apply({"apiVersion": "apps/v1", "kind": kind, "metadata": self.metadata(name), "spec": spec})
+
+    def kubectl(self, *arguments: str) -> str:
+        return self.kubernetes.kubectl("-n", self.namespace, *arguments)
+
+    def written(self, *names: str) -> dict[str, int] | None:
+        """What writers have counted; None while one of them isn't done."""
+        files = [self.counts / name for name in names]
+        if not all(file.exists() for file in files):
+            return None
+        return {file.name: int(file.read_text()) for file in files}
+
+    # ---- what is on the bus
+
+    async def chunks(self) -> list[Chunk]:
+        """All of this namespace's, in the order of each app."""
+        found: list[Chunk] = []
+        async with KafkaBus.open(self.platform.bus) as bus:
+            for partition in range(bus.partitions):
+                at, end = await bus.bounds(partition)
+                while at < end:
+                    _, chunks, at = await bus.read(partition, at, 1 << 22)
+                    found += [chunk for chunk in chunks if chunk.stream.tenant == self.namespace]
+        return found
+
+    async def tally(self) -> Tally:
+        """Of everything but notices."""
+        tally = Tally()
+        for chunk in await self.chunks():
+            if not chunk.stream.is_notice:
+                tally.feed(chunk.value)
+        return tally
+
+    async def streams(self) -> set[Stream]:
+        return {chunk.stream for chunk in await self.chunks()}
+
+    async def notices(self) -> list[bytes]:
+        return [chunk.value for chunk in await self.chunks() if chunk.stream.is_notice]

@@ -1,0 +1,74 @@
+"""Every line of real containers once and in order, whatever the kubelet does to their files and whoever is killed."""
+
+import asyncio
+import random
+
+from tests.kubernetes.collecting import Collecting, writer
+from tests.support import until
+
+LABELS = {"app.kubernetes.io/name": "shop"}
+
+
+async def complete(collecting: Collecting, *names: str) -> None:
+    """Wait until the last line of each writer is on the bus, then hold that each came once and in order."""
+    written = await until(lambda: collecting.written(*names), 180, what="the writers to be done")
+
+    async def came() -> bool:
+        return (await collecting.tally()).complete(written)
+
+    await until(came, 120, what="the last lines")
+    (await collecting.tally()).check(written)
+
+
+async def test_rotation_half_lines_and_a_crash_loop(collecting: Collecting) -> None:
+    collecting.begin()
+    async with collecting.collector() as collector:
+        await collector.start()
+        # The kubelet rotates at 1 MiB, so each of these sees several rotations.
+        collecting.pod("steady", writer("steady", lines=40_000), labels=LABELS)
+        collecting.pod("flood", writer("flood", lines=40_000, batch=4000, pad=400), labels=LABELS)
+        collecting.pod("half", writer("half", lines=4_000, batch=100, pad=1500, half=100), labels=LABELS)
+        collecting.pod("long", writer("long", lines=300, batch=20, pad=40_000), labels=LABELS)
+        collecting.pod("crash", writer("crash", lines=200, crash=3), labels=LABELS)
+        await complete(collecting, "steady", "flood", "half", "long")
+        await until(lambda: (collecting.written("crash") or {}).get("crash", 0) >= 1000, 120, what="five crashes")
+        collecting.kubectl("delete", "pod", "crash", "--wait")
+        await complete(collecting, "steady", "flood", "half", "long", "crash")
+    assert await collecting.notices() == []
+
+
+async def test_the_last_lines_of_deleted_pods(collecting: Collecting) -> None:
+    collecting.begin()
+    names = [f"short-{number}" for number in range(5)]
+    async with collecting.collector() as collector:
+        await collector.start()
+        for name in names:
+            collecting.pod(name, writer(name), labels=LABELS)
+        collecting.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+        collecting.kubectl("delete", "pod", "--all", "--wait")
+        await complete(collecting, *names)
+    assert await collecting.notices() == []
+
+
+async def test_a_collector_that_is_killed_five_times(collecting: Collecting) -> None:
+    collecting.begin()
+    steady = [f"steady-{number}" for number in range(4)]
+    async with collecting.collector() as collector:
+        await collector.start()
+        for name in steady:
+            collecting.pod(name, writer(name, lines=30_000), labels=LABELS)
+        collecting.pod("half", writer("half", lines=3_000, batch=50, half=200), labels=LABELS)
+        collecting.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+        short = []
+        for number in range(5):
+            short.append(f"short-{number}")
+            collecting.pod(short[-1], writer(short[-1]), labels=LABELS)
+            collecting.kubectl("wait", "--for=condition=Ready", "pod", short[-1], "--timeout=60s")
+            # So that it dies at any moment of whatever it does.
+            await asyncio.sleep(random.uniform(0.0, 0.5))
+            collector.kill()
+            await collector.start()
+            collecting.kubectl("delete", "pod", short[-1], "--wait")
+        await complete(collecting, *steady, "half", *short)
+        assert {stream.process for stream in await collecting.streams()} == {*steady, "half", *short}
+    assert await collecting.notices() == []
