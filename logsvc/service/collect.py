@@ -135,8 +135,9 @@ class _Collecting:
             running = group.create_task(source.run(), name="files")
             saying = None
             if isinstance(self._identity, PodIdentity):
-                self._identity.changed = source.identities_changed
-                saying = group.create_task(Chronicle(source, self._identity).run(), name="chronicle")
+                chronicle = Chronicle(source, self._identity)
+                self._identity.listeners = [source.identities_changed, chronicle.wake]
+                saying = group.create_task(chronicle.run(), name="chronicle")
             try:
                 await until_sealed(self._epochs, bus.epoch)
             finally:

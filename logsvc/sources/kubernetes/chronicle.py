@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -34,12 +35,17 @@ class Chronicle:
         self._identity = identity
         self._now = now
         self._begun = False
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be something to say."""
+        self._woken.set()
 
     async def run(self) -> None:
         """Say what there is to say, until cancelled."""
         stirred = self._identity.stirred
         while True:
-            await asyncio.sleep(_PAUSE)
+            await self._rest()
             if not self._source.ready or not self._identity.listed:
                 continue
             if not self._begun:
@@ -50,20 +56,29 @@ class Chronicle:
                 if not await self._tell(pod):
                     stirred.add(pod)
 
+    async def _rest(self) -> None:
+        """Until something changes; where something waits for its lines or for the bus, for a moment at most."""
+        idle = self._begun and not self._identity.stirred
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if idle else _PAUSE):
+                await self._woken.wait()
+        self._woken.clear()
+
     def _vanished(self) -> list[Pod]:
         """Pods that something was said of and that went while nobody looked. Nobody knows of others any more."""
+        known = {pod.folder.uid: pod.folder for pod in self._identity.pods}
         vanished = []
         for file in [file for file in self._source.collector.positions if SAID in file]:
-            known = self._identity.find(file.partition("/")[0])
-            if known is None:
+            pod = known.get(file.partition("/")[0])
+            if pod is None:
                 self._source.collector.forget([file])
-            elif known.folder not in self._identity.statuses:
-                vanished.append(known.folder)
+            elif pod not in self._identity.statuses:
+                vanished.append(pod)
         return vanished
 
     async def _tell(self, pod: Pod) -> bool:
         """Say what there is to say of a pod; False where something has to wait."""
-        known = self._identity.find(pod.uid)
+        known = self._identity.pod(pod)
         file = f"{pod.uid}{SAID}pod"
         last = self._source.collector.positions.get(file)
         said = Said.decode(last.held) if last is not None else None
@@ -90,7 +105,7 @@ class Chronicle:
         place = place._replace(held=line.said.encode())
         if line.after is not None and not self._source.has_read(pod, line.container, line.after):
             return False
-        stream = self._identity.stream(*pod, line.container, line.after or 0)
+        stream = self._identity.stream(*pod, line.container, line.run)
         if not isinstance(stream, Stream):
             if stream is Unwanted.LINES:
                 self._source.collector.moved(place)

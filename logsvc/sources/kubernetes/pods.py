@@ -6,7 +6,7 @@ deleted while the collector restarts.
 
 import asyncio
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -65,8 +65,8 @@ class PodIdentity:
 
         Blocks on the disk. Where the file can't be read, nothing is known at first.
         """
-        self.changed: Callable[[], None] = lambda: None
-        """Called when more is known than before."""
+        self.listeners: Sequence[Callable[[], None]] = ()
+        """Called when something isn't as it was."""
         self._api = api
         self._rules = rules
         self._file = CheckedFile(file, "list of pods")
@@ -118,9 +118,15 @@ class PodIdentity:
             last = known.streams[container] = restart, tenant, _stream(filed, tenant, uid, container, restart)
         return last[2]
 
-    def find(self, uid: str) -> PodObject | None:
-        """A pod that is or was here, by the uid that its folder has."""
-        return next((known.pod for folder, known in self._pods.items() if folder.uid == uid), None)
+    @property
+    def pods(self) -> Iterator[PodObject]:
+        """All that are known, those that are gone too."""
+        return (known.pod for known in self._pods.values())
+
+    def pod(self, folder: Pod) -> PodObject | None:
+        """One of `pods`."""
+        known = self._pods.get(folder)
+        return known and known.pod
 
     @property
     def listed(self) -> bool:
@@ -163,7 +169,7 @@ class PodIdentity:
         if self.statuses.get(pod.folder) != status:
             self.statuses[pod.folder] = status
             self.stirred.add(pod.folder)
-            self.changed()
+            self._changed()
         known = self._pods.get(pod.folder)
         if known is not None and known.pod == pod:
             return
@@ -180,13 +186,17 @@ class PodIdentity:
         self._pods[pod.folder] = _Known(pod, head)
         self._asked.pop(pod.folder, None)
         self._unsaved = True
-        self.changed()
+        self._changed()
+
+    def _changed(self) -> None:
+        for listener in self.listeners:
+            listener()
 
     def _drop_pod(self, uid: str) -> None:
         folder = self._folders.pop(uid)
         self.statuses.pop(folder, None)
         self.stirred.add(folder)
-        self.changed()
+        self._changed()
         self._gone[folder] = None
         self._forget_oldest()
 
@@ -211,7 +221,7 @@ class PodIdentity:
         if self._tenants.get(namespace.name) != tenant:
             self._tenants[namespace.name] = tenant
             self._unsaved = True
-            self.changed()
+            self._changed()
 
     def _drop_namespace(self, uid: str) -> None:
         """Lines of its pods may still come: it is forgotten after them, one day."""

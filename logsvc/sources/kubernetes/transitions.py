@@ -199,6 +199,11 @@ class Line(NamedTuple):
     said: Said
     """What was said, with this."""
 
+    @property
+    def run(self) -> int:
+        """The run of the container that it is said of."""
+        return self.said.steps.get(self.container, 0) // _STEPS
+
 
 def tell(said: Said | None, pod: PodStatus, since: float = 0.0) -> tuple[list[Line], Said]:
     """The lines that lead to how `pod` is now, and what was said with them.

@@ -54,8 +54,9 @@ class Watched:
         async with self.cluster.watched() as identity:
             self.node.identity = identity
             async with self.node.collecting(kill=kill) as source:
-                identity.changed = source.identities_changed
-                saying = asyncio.create_task(Chronicle(source, identity).run())
+                chronicle = Chronicle(source, identity)
+                identity.listeners = [source.identities_changed, chronicle.wake]
+                saying = asyncio.create_task(chronicle.run())
                 try:
                     yield source
                 finally:
