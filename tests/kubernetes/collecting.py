@@ -162,6 +162,13 @@ class Collecting:
                 tally.feed(chunk.value)
         return tally
 
+    async def story(self, dyno: str) -> list[str]:
+        """What the platform said of a dyno, in order."""
+        said = [
+            chunk for chunk in await self.chunks() if chunk.stream.source == "platform" and chunk.stream.dyno == dyno
+        ]
+        return [line.split(b" ", 3)[3].decode() for chunk in said for line in chunk.value.splitlines()]
+
     async def streams(self) -> set[Stream]:
         return {chunk.stream for chunk in await self.chunks()}
 

@@ -30,10 +30,11 @@ async def test_rotation_half_lines_and_a_crash_loop(collecting: Collecting) -> N
         collecting.pod("half", writer("half", lines=4_000, batch=100, pad=1500, half=100), labels=LABELS)
         collecting.pod("long", writer("long", lines=300, batch=20, pad=40_000), labels=LABELS)
         collecting.pod("crash", writer("crash", lines=200, crash=3), labels=LABELS)
-        await complete(collecting, "steady", "flood", "half", "long")
         await until(lambda: (collecting.written("crash") or {}).get("crash", 0) >= 1000, 120, what="five crashes")
         collecting.kubectl("delete", "pod", "crash", "--wait")
         await complete(collecting, "steady", "flood", "half", "long", "crash")
+    rotated = collecting.kubernetes.pods.glob(f"{collecting.namespace}_*/main/0.log.*")
+    assert {path.parent.parent.name.split("_")[1] for path in rotated} >= {"steady", "flood", "half", "long"}
     assert await collecting.notices() == []
 
 

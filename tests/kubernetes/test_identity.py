@@ -9,7 +9,7 @@ Filed = tuple[str, str, str]
 async def filed(collecting: Collecting) -> set[Filed]:
     """App, process and what is said there, of what is on the bus."""
     found = set()
-    for chunk in await collecting.chunks():
+    for chunk in [chunk for chunk in await collecting.chunks() if chunk.stream.source == "app"]:
         words = [line.rsplit(b" ", 1)[-1].decode() for line in chunk.value.splitlines()]
         found |= {(chunk.stream.app, chunk.stream.process, word) for word in words}
     return found

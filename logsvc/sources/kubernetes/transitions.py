@@ -147,8 +147,9 @@ def _state(pod: Json, main: str, runs: Sequence[Run], *, ready: bool) -> tuple[S
         return State.CRASHED, f"{reason}: {_cut(status.get('message', ''))}".removesuffix(": ") if reason else ""
     if "deletionTimestamp" in pod["metadata"]:
         return (State.DOWN if runs and not any(_is_running(run) for run in runs) else State.STOPPING), ""
-    if own is not None and not _is_running(own) and (own.exit or own.waits == "CrashLoopBackOff"):
-        return State.CRASHED, ""
+    if own is not None and own.exit is not None:
+        again = pod["spec"].get("restartPolicy", "Always") == "Always"
+        return (State.CRASHED if own.exit.status or again else State.COMPLETE), ""
     if ready:
         return State.UP, ""
     # One that has no readiness probe is ready as soon as it runs.

@@ -16,6 +16,7 @@ def pod(
     beside: tuple[str, ...] = (),
     attached: tuple[str, ...] = (),
     status: dict[str, Any] | None = None,
+    restart: str = "Always",
 ) -> dict[str, Any]:
     """A pod; `owner` is (apiVersion, kind, name), `beside` are init containers that go on."""
     metadata: dict[str, Any] = {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": "1"}
@@ -33,6 +34,7 @@ def pod(
         "nodeName": "node1",
         "containers": [{"name": each, "image": "shop:1"} for each in containers],
     }
+    spec["restartPolicy"] = restart
     if init or beside:
         spec["initContainers"] = [
             *({"name": each, "image": "shop:1"} for each in init),

@@ -42,13 +42,14 @@ def status(
     deleted: bool = False,
     init: tuple[dict[str, Any], ...] = (),
     at: int = 1,
+    restart: str = "Always",
     **more: Any,
 ) -> PodStatus:
     conditions = [{"type": "Ready", "status": str(ready), "lastTransitionTime": moment(at)}]
     given = {"phase": phase, "conditions": conditions, "containerStatuses": [*containers], **more}
     if init:
         given["initContainerStatuses"] = [*init]
-    pod = manifests.pod(status=given)
+    pod = manifests.pod(status=given, restart=restart)
     if deleted:
         pod["metadata"]["deletionTimestamp"] = moment(at)
     return PodStatus.of(pod, "main")
@@ -181,6 +182,17 @@ def test_init_containers_speak_for_themselves_and_a_job_completes() -> None:
         ("main", "Process exited with status 0"),
         ("main", "State changed from starting to complete"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("restart", "how", "state"),
+    [("Never", 0, "complete"), ("OnFailure", 0, "complete"), ("Never", 1, "crashed"), ("Always", 0, "crashed")],
+)
+def test_the_end_of_a_process_is_one_of_the_dyno_where_it_is_not_started_again(
+    restart: str, how: int, state: str
+) -> None:
+    over = status(container(terminated=ended(how)), restart=restart)
+    assert story(status(container(running=running())), over)[-1] == f"State changed from starting to {state}"
 
 
 def test_an_end_is_said_behind_the_lines_of_its_run() -> None:

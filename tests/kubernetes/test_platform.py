@@ -1,0 +1,72 @@
+"""What happens to real pods, as whoever watches the tail reads it."""
+
+from tests.kubernetes.collecting import IMAGE, Collecting, saying
+from tests.support import until
+
+LABELS = {"app.kubernetes.io/name": "shop", "app.kubernetes.io/component": "web"}
+BEGIN = f"Starting process of image {IMAGE}"
+
+
+def dynos(collecting: Collecting) -> list[str]:
+    pods = collecting.kubernetes.get("pods", "-n", collecting.namespace, "-l", "own=web")["items"]
+    return [pod["metadata"]["name"] for pod in pods]
+
+
+async def comes(collecting: Collecting, dyno: str, text: str, times: int = 1) -> None:
+    async def said() -> bool:
+        return (await collecting.story(dyno)).count(text) >= times
+
+    await until(said, 120, what=f"{text!r} of {dyno}")
+
+
+async def test_a_rollout_is_told_once_though_the_collector_is_killed(collecting: Collecting) -> None:
+    collecting.begin()
+    async with collecting.collector() as collector:
+        await collector.start()
+        collecting.controlled("Deployment", "web", saying("hello"), labels=LABELS)
+        (old,) = await until(lambda: dynos(collecting), what="the first dyno")
+        await comes(collecting, old, "State changed from starting to up")
+        collector.kill()
+        await collector.start()
+        collecting.kubectl("rollout", "restart", "deployment/web")
+        collecting.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+        await comes(collecting, old, "State changed from stopping to down")
+        (new,) = await until(lambda: [dyno for dyno in dynos(collecting) if dyno != old], what="the second dyno")
+        await comes(collecting, new, "State changed from starting to up")
+        collector.kill()
+        await collector.start()
+        collecting.kubectl("delete", "deployment", "web", "--wait")
+        await comes(collecting, new, "State changed from stopping to down")
+    for dyno in (old, new):
+        assert await collecting.story(dyno) == [
+            BEGIN,
+            "State changed from starting to up",
+            "Stopping all processes with SIGTERM",
+            "Process exited with status 0",
+            "State changed from stopping to down",
+        ]
+
+
+async def test_a_crash_an_image_that_is_not_there_and_a_process_that_takes_too_much(collecting: Collecting) -> None:
+    collecting.begin()
+    async with collecting.collector() as collector:
+        await collector.start()
+        collecting.pod("crash", saying("hello", then="sleep 1; exit 3"), labels=LABELS)
+        collecting.pod("lost", {**saying("hello"), "image": "localhost/nowhere:1"}, labels=LABELS)
+        greedy = saying("hello", then="exec awk 'BEGIN { while (1) x = x x \"greedy\" }'")
+        collecting.pod("greedy", {**greedy, "resources": {"limits": {"memory": "16Mi"}}}, labels=LABELS)
+        await comes(collecting, "crash", "Process exited with status 3", 2)
+        await comes(collecting, "greedy", "Process exited with status 137: it took more memory than it may")
+
+        async def pulled() -> bool:
+            return any("localhost/nowhere:1 can't be had: " in text for text in await collecting.story("lost"))
+
+        await until(pulled, 120, what="the image to be missed")
+    crash = await collecting.story("crash")
+    assert crash[:3] == [BEGIN, "Process exited with status 3", "State changed from up to crashed"] or crash[:4] == [
+        BEGIN,
+        "State changed from starting to up",
+        "Process exited with status 3",
+        "State changed from up to crashed",
+    ]
+    assert len(await collecting.story("lost")) == 1
