@@ -126,7 +126,7 @@ class PodIdentity:
     def pod(self, folder: Pod) -> PodObject | None:
         """One of `pods`."""
         known = self._pods.get(folder)
-        return known and known.pod
+        return known.pod if known is not None else None
 
     @property
     def listed(self) -> bool:
