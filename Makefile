@@ -21,7 +21,7 @@ test: gates kafka heroku ## Set up what is needed, then all gates and all tests
 	$(bin)/pytest --cov --ignore tests/kubernetes
 
 test-kubernetes: .venv/.installed-test kafka kubernetes ## Run the tests on a real Kubernetes of this machine's own; needs root
-	$(bin)/pytest tests/kubernetes
+	$(bin)/pytest --timeout 900 tests/kubernetes
 
 chaos: .venv/.installed-test kafka ## Break the roles, Kafka and ClickHouse under load, for 10 minutes (MINUTES=30)
 	CHAOS_MINUTES=$(or $(MINUTES),10) $(bin)/pytest -q tests/chaos/kafka

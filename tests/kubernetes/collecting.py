@@ -50,15 +50,21 @@ def writer(
 
 def saying(text: str, name: str = "main", *, then: str = "sleep 1000000 & wait") -> dict[str, Any]:
     """A container that says one thing."""
-    return {"name": name, "image": IMAGE, "command": ["/bin/sh", "-c", f"trap exit TERM; echo {text}; {then}"]}
+    return {"name": name, "image": IMAGE, "command": ["/bin/sh", "-c", f"trap 'exit 0' TERM; echo {text}; {then}"]}
 
 
 class Collecting:
     """One node, one collector, one namespace."""
 
-    def __init__(self, kubernetes: Kubernetes, platform: Platform) -> None:
+    def __init__(self, kubernetes: Kubernetes, platform: Platform, bus: KafkaBus) -> None:
         self.kubernetes = kubernetes
         self.platform = platform
+        self._bus = bus
+        self._read: dict[int, int] = {}
+        """Where to go on reading, by partition."""
+        self._chunks: list[Chunk] = []
+        self._tally = Tally()
+        self._tallied = 0
         self.namespace = f"acme-{secrets.token_hex(4)}"
         self.counts = platform.folder / "counts"
         self.counts.mkdir()
@@ -144,23 +150,23 @@ class Collecting:
     # ---- what is on the bus
 
     async def chunks(self) -> list[Chunk]:
-        """All of this namespace's, in the order of each app."""
-        found: list[Chunk] = []
-        async with KafkaBus.open(self.platform.bus) as bus:
-            for partition in range(bus.partitions):
-                at, end = await bus.bounds(partition)
-                while at < end:
-                    _, chunks, at = await bus.read(partition, at, 1 << 22)
-                    found += [chunk for chunk in chunks if chunk.stream.tenant == self.namespace]
-        return found
+        """All of this namespace's up to now, in the order of each app."""
+        for partition in range(self._bus.partitions):
+            at, end = self._read.get(partition, 0), (await self._bus.bounds(partition)).end
+            while at < end:
+                _, chunks, at = await self._bus.read(partition, at, 1 << 22)
+                self._chunks += [chunk for chunk in chunks if chunk.stream.tenant == self.namespace]
+            self._read[partition] = at
+        return self._chunks
 
     async def tally(self) -> Tally:
         """Of everything but notices."""
-        tally = Tally()
-        for chunk in await self.chunks():
+        chunks = await self.chunks()
+        for chunk in chunks[self._tallied :]:
             if not chunk.stream.is_notice:
-                tally.feed(chunk.value)
-        return tally
+                self._tally.feed(chunk.value)
+        self._tallied = len(chunks)
+        return self._tally
 
     async def story(self, dyno: str) -> list[str]:
         """What the platform said of a dyno, in order."""

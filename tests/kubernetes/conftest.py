@@ -2,11 +2,12 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from logsvc.bus.kafka import KafkaBus
 from tests.kubernetes.collecting import Collecting
 from tests.support.clickhouse import ClickHouse
 from tests.support.kafka import Cluster, cluster
@@ -40,9 +41,12 @@ def clickhouse(kubernetes: Kubernetes, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-async def collecting(tmp_path: Path, kubernetes: Kubernetes, kafka: Cluster, clickhouse: ClickHouse) -> Collecting:
+async def collecting(
+    tmp_path: Path, kubernetes: Kubernetes, kafka: Cluster, clickhouse: ClickHouse
+) -> AsyncIterator[Collecting]:
     """A namespace of its own to collect from; nothing runs yet."""
     database = f"logsvc_test_{secrets.token_hex(4)}"
     platform = Platform(tmp_path, kafka, clickhouse, {**SETTINGS, "clickhouse.database": database})
     await platform.migrate(3)
-    return Collecting(kubernetes, platform)
+    async with KafkaBus.open(platform.bus) as bus:
+        yield Collecting(kubernetes, platform, bus)

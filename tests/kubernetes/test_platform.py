@@ -16,7 +16,11 @@ async def comes(collecting: Collecting, dyno: str, text: str, times: int = 1) ->
     async def said() -> bool:
         return (await collecting.story(dyno)).count(text) >= times
 
-    await until(said, 120, what=f"{text!r} of {dyno}")
+    try:
+        await until(said, 120, what=f"{text!r} of {dyno}")
+    except AssertionError as error:
+        error.add_note(f"what was said: {await collecting.story(dyno)}")
+        raise
 
 
 async def test_a_rollout_is_told_once_though_the_collector_is_killed(collecting: Collecting) -> None:

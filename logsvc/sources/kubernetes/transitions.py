@@ -139,14 +139,15 @@ class PodStatus(NamedTuple):
 def _state(pod: Json, main: str, runs: Sequence[Run], *, ready: bool) -> tuple[State, str]:
     status = pod["status"]
     own = next((run for run in runs if run.name == main), None)
+    if "deletionTimestamp" in pod["metadata"]:
+        # First of all: one that is being stopped ends in the phase Succeeded or Failed, as its process exits.
+        return (State.DOWN if runs and not any(map(_is_running, runs)) else State.STOPPING), ""
     if status.get("phase") == "Succeeded":
         return State.COMPLETE, ""
     if status.get("phase") == "Failed":
         reason = status.get("reason", "")
         # Without a reason a container has failed, and its own line says how.
         return State.CRASHED, f"{reason}: {_cut(status.get('message', ''))}".removesuffix(": ") if reason else ""
-    if "deletionTimestamp" in pod["metadata"]:
-        return (State.DOWN if runs and not any(_is_running(run) for run in runs) else State.STOPPING), ""
     if own is not None and own.exit is not None:
         again = pod["spec"].get("restartPolicy", "Always") == "Always"
         return (State.CRASHED if own.exit.status or again else State.COMPLETE), ""
@@ -269,7 +270,7 @@ class _Teller:
         if state is State.STARTING and self.said.state in {State.UP, State.UNREADY}:
             own = next((run for run in pod.runs if run.name == pod.main), None)
             state = State.UNREADY if own is not None and _is_running(own) else State.STARTING
-        if state is not self.said.state:
+        if state is not self.said.state and not (state in {State.STOPPING, State.DOWN} and self.said.state in _ENDED):
             after = next((run.number for run in pod.runs if run.name == pod.main), None)
             ended = state in {State.CRASHED, State.DOWN, State.COMPLETE}
             self.change(pod.main, state, pod.why, after if ended else None, pod.since)

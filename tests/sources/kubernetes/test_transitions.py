@@ -64,13 +64,14 @@ def story(*pods: PodStatus, said: Said | None = None) -> list[str]:
     return texts
 
 
-def test_a_dyno_starts_gets_ready_and_is_stopped() -> None:
+@pytest.mark.parametrize("phase", ["Running", "Failed", "Succeeded"])
+def test_a_dyno_starts_gets_ready_and_is_stopped(phase: str) -> None:
     assert story(
         status(container(waiting=waiting("ContainerCreating")), phase="Pending"),
         status(container(running=running())),
         status(container(running=running()), ready=True),
         status(container(running=running()), ready=True, deleted=True),
-        status(container(terminated=ended(143)), deleted=True),
+        status(container(terminated=ended(143)), phase=phase, deleted=True),
     ) == [
         f"Starting process of image {IMAGE}",
         "State changed from starting to up",
@@ -182,6 +183,13 @@ def test_init_containers_speak_for_themselves_and_a_job_completes() -> None:
         ("main", "Process exited with status 0"),
         ("main", "State changed from starting to complete"),
     ]
+
+
+def test_nothing_more_is_said_of_a_job_that_is_complete_when_it_is_deleted() -> None:
+    over = container(terminated=ended(0))
+    assert story(
+        status(over, phase="Succeeded", restart="Never"), status(over, phase="Succeeded", restart="Never", deleted=True)
+    )[-1:] == ["State changed from starting to complete"]
 
 
 @pytest.mark.parametrize(
