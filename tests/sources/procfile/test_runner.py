@@ -35,7 +35,8 @@ def alive(pid: int) -> bool:
     """Whether a process runs; one that only waits to be buried doesn't."""
     try:
         return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        # The second where it goes between the opening and the reading.
         return False
 
 
@@ -182,12 +183,14 @@ procfile = {f"web: {FAMILY}"!r}
 asyncio.run(ProcfileRunner(parse_procfile(procfile), settings, directory=folder).run())
 """
     other = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
-    run = Run(tmp_path, "web: never started here")
-    await run.wrote("web.1", b"State changed")
-    family = await pids(run, "web.1", 4)
-    assert all(map(alive, family))
-    other.kill()
-    await other.wait()
+    try:
+        run = Run(tmp_path, "web: never started here")
+        await run.wrote("web.1", b"State changed")
+        family = await pids(run, "web.1", 4)
+        assert all(map(alive, family))
+    finally:
+        other.kill()
+        await other.wait()
     await until(lambda: not any(map(alive, family)), what="the end of the whole family")
 
 
