@@ -94,21 +94,21 @@ WRITES = """
 import sys, time
 with open(sys.argv[1], "wb", buffering=0) as file:
     began = time.monotonic()
-    for _ in range(10):
+    for _ in range(6):
         file.write(b"x")
     print(time.monotonic() - began)
 """
 
 
 def test_a_slow_disk_holds_each_write_below_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "delay").write_text("0.05")
+    (tmp_path / "delay").write_text("0.5")
     (tmp_path / "data").mkdir()
     disk = [sys.executable, "-m", "tests.support.slow_disk", tmp_path / "data", tmp_path / "delay"]
 
     def seconds(file: Path) -> float:
         return float(subprocess.check_output([*disk, sys.executable, "-c", WRITES, file]))
 
-    assert seconds(tmp_path / "data" / "file") > 0.5
-    assert seconds(tmp_path / "elsewhere") < 0.5
+    assert seconds(tmp_path / "data" / "file") > 3
+    assert seconds(tmp_path / "elsewhere") < 3
     (tmp_path / "delay").unlink()
-    assert seconds(tmp_path / "data" / "file") < 0.5
+    assert seconds(tmp_path / "data" / "file") < 3

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from logsvc.model import AppId, Chunk, Cursor, Stream
 from logsvc.window import Feed, Window
 from tests.support import until
+from tests.support.wait import DEADLINE
 
 APPS = [AppId("t", "a"), AppId("t", "b")]
 
@@ -64,11 +65,11 @@ async def test_who_waits_is_woken_by_lines_of_its_app_alone() -> None:
     waiting, sleeping = asyncio.create_task(feed.changed()), asyncio.create_task(other.changed())
     await asyncio.sleep(0)
     window.extend([chunk(0)], 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         await waiting
     assert not sleeping.done()
     window.wake()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         await sleeping
 
 

@@ -34,7 +34,7 @@ async def is_served(served: Served) -> None:
 
 
 async def test_heads_that_never_end_are_let_go(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("logsvc.api.server._IDLE", 1.0)
+    monkeypatch.setattr("logsvc.api.server._IDLE", 3.0)
     async with serving(store) as served:
         await served.rig.write(1)
         head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "

@@ -10,6 +10,7 @@ import orjson
 from playwright.async_api import Page
 
 from tests.support import Tally, numbered, until
+from tests.support.wait import DEADLINE
 
 CHROMIUM: Final[dict[str, Any]] = {
     "executable_path": "/usr/bin/chromium",
@@ -64,7 +65,7 @@ class Pane:
             f"(() => {{ const pane = document.querySelector('log-pane'); return {expression} }})()"
         )
 
-    async def until(self, expression: str, deadline: float = 20.0) -> Any:
+    async def until(self, expression: str, deadline: float = DEADLINE) -> Any:
         """Wait until an expression about `pane` is true."""
         return await until(lambda: self.js(expression), deadline, expression)
 
@@ -78,7 +79,7 @@ class Pane:
 
     async def state(self, word: str) -> None:
         """Wait until the pane says in which state it is; it may be 15 s until it tries again."""
-        await self.page.locator("log-pane .pill", has_text=word).wait_for(timeout=40_000)
+        await self.page.locator("log-pane .pill", has_text=word).wait_for(timeout=90_000)
 
     async def tally(self) -> Tally:
         """The verdict on the lines held."""

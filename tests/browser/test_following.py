@@ -154,7 +154,7 @@ async def test_a_cut_connection_loses_and_doubles_nothing(tmp_path: Path, contex
         wire.cutting = False
         with Writer(service.data, Writing(rate=1000)) as writer:
             pane = Pane(await context.new_page(), f"http://127.0.0.1:{wire.port}", "demo")
-            await until(lambda: _listed(service), 30, "the app")
+            await until(lambda: _listed(service), what="the app")
             await pane.open()
             await pane.state("Live")
             wire.cutting = True
@@ -201,7 +201,7 @@ async def test_a_service_that_stops_in_order_is_expected_back(tmp_path: Path, co
     async with Service(tmp_path) as service:
         await service.start()
         with Writer(service.data, Writing(rate=500)) as writer:
-            await until(lambda: _listed(service), 30, "the app")
+            await until(lambda: _listed(service), what="the app")
             pane = Pane(await context.new_page(), service.url, "demo")
             await pane.open()
             await pane.state("Live")

@@ -15,6 +15,8 @@ from functools import partial
 import orjson
 from aiohttp import web
 
+from tests.support.wait import DEADLINE
+
 Treatment = Callable[[web.Request, int], Awaitable[web.StreamResponse | None]]
 """Given a request and its number, from 0, an answer instead of the usual one, or None."""
 
@@ -58,7 +60,7 @@ def flaky(**settings: object) -> Iterator[Flaky]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=lambda: loop.run_until_complete(_serve(server, ready)))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(DEADLINE)
     try:
         yield server
     finally:

@@ -26,6 +26,7 @@ from logsvc.client.settings import Settings
 from tests.client.flaky import Flaky, event, flaky, problem
 from tests.client.program import paas, start
 from tests.support import Tally, eventually, loghub, numbered
+from tests.support.wait import DEADLINE
 
 TEXT = loghub("Apache")
 
@@ -118,7 +119,7 @@ def test_a_reader_who_has_enough_ends_it_quietly_even_while_nothing_comes() -> N
         assert process.stderr
         assert b"seq=0 " in process.stdout.readline()
         process.stdout.close()
-        assert process.wait(20) == 0
+        assert process.wait(DEADLINE) == 0
         assert process.stderr.read() == b""
 
 
@@ -134,7 +135,7 @@ def test_and_while_it_waits_to_reconnect() -> None:
         assert process.stderr
         assert b"trying again in" in process.stderr.readline()
         process.stdout.close()
-        assert process.wait(20) == 0
+        assert process.wait(DEADLINE) == 0
 
 
 def test_ctrl_c_ends_it_with_130_and_no_word() -> None:
@@ -143,7 +144,7 @@ def test_ctrl_c_ends_it_with_130_and_no_word() -> None:
         assert process.stderr
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(DEADLINE) == 130
         assert process.stderr.read() == b""
 
 
@@ -209,7 +210,7 @@ def test_colours_can_be_forced_into_a_pipe_and_kept_off_a_terminal() -> None:
             with running("logs", "-a", "demo", *arguments, server=server, stdout=slave) as process:
                 os.close(slave)
                 shown = read_until(master, lambda got: b"\n" in got)
-                process.wait(20)
+                process.wait(DEADLINE)
             os.close(master)
             assert (b"\x1b" in shown) is (not arguments)
 
@@ -223,7 +224,7 @@ def test_a_long_answer_into_a_file_shows_progress_on_the_terminal(tmp_path: Path
     ):
         os.close(slave)
         shown = read_until(master, lambda _: False)
-        assert process.wait(20) == 0
+        assert process.wait(DEADLINE) == 0
     os.close(master)
     assert re.match(rb"\r[\d,]+ of 2,000 lines, [\d.]+ MB\x1b\[K", shown)
     assert shown.endswith(b"\r\x1b[K"), "and takes it away"
@@ -327,7 +328,7 @@ def test_a_command_line_that_makes_no_sense_is_one_line_too(arguments: list[str]
 def test_no_output_to_write_to_is_an_error() -> None:
     with flaky(lines=log(5)) as server, Path("/dev/full").open("wb") as full:
         process = start("logs", "-a", "demo", url=server.url, stdout=full)
-        _, complaint = process.communicate(timeout=20)
+        _, complaint = process.communicate(timeout=DEADLINE)
     assert process.returncode == 1
     assert complaint == b"paas: can't write the output: No space left on device\n"
 
@@ -360,7 +361,7 @@ def test_a_connection_that_has_gone_silent_is_given_up(tmp_path: Path, capfd: py
 
     path = tmp_path / "out"
     with flaky(lines=log(3), treatment=silent) as server, path.open("wb") as file:
-        service = Service(Settings(server.url), read_timeout=0.3)
+        service = Service(Settings(server.url), read_timeout=3)
         query = Query("demo", [("num", "3")], tail=False, limit=3)
         Follow(service, query, PlainText(), Output(file.fileno()), backoff=Backoff(0.01)).run()
         assert server.requests[1][2]["Last-Event-ID"] == "1.0.0.0"

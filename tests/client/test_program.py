@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from tests.client.program import PAAS, environment, paas
+from tests.support.wait import DEADLINE
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -35,7 +36,7 @@ def test_help_for_nobody_ends_quietly() -> None:
         env=environment(NOWHERE),
         stderr=subprocess.PIPE,
     )
-    _, complaint = process.communicate(timeout=20)
+    _, complaint = process.communicate(timeout=DEADLINE)
     assert (process.returncode, complaint) == (0, b"")
 
 

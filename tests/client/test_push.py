@@ -12,6 +12,7 @@ from logsvc.client.push import BATCH, LINGER, LONGEST, PIECE
 from tests.client.flaky import Flaky, flaky, problem
 from tests.client.program import paas, start
 from tests.support import Tally, eventually, loghub, numbered
+from tests.support.wait import DEADLINE
 
 TEXT = loghub("HDFS")
 
@@ -66,7 +67,7 @@ def test_a_line_is_stored_soon_though_the_program_goes_on() -> None:
         process.stdin.flush()
         eventually(lambda: server.stored() == [b"one", b"two"])
         process.stdin.write(b"ee\nthe end")
-        process.communicate(timeout=20)
+        process.communicate(timeout=DEADLINE)
         assert process.returncode == 0
         assert server.stored() == [b"one", b"two", b"three", b"the end"]
         assert server.requests[0][1]["dyno"] == ["b.7"]
@@ -87,7 +88,7 @@ def test_tee_passes_on_what_it_reads_even_to_nobody() -> None:
         process.stdout.close()
         process.stdin.write(said)
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(DEADLINE) == 0
         assert b"".join(server.posted.values()) == said
 
 
@@ -138,7 +139,7 @@ def test_ctrl_c_stores_what_was_said_and_ends_with_130() -> None:
         process.send_signal(signal.SIGINT)
         process.stdin.write(b"last words\nunfinished")
         process.stdin.flush()
-        assert process.wait(20) == 130
+        assert process.wait(DEADLINE) == 130
         assert process.stderr
         assert process.stderr.read() == b""
         process.communicate()

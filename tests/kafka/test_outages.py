@@ -13,9 +13,9 @@ from tests.kafka.load import Load, feed, found, loading
 from tests.support.bus import PARTITIONS, partition_of, stream
 from tests.support.kafka import Cluster, cluster
 from tests.support.tally import Tally
-from tests.support.wait import until
+from tests.support.wait import DEADLINE, until
 
-DELIVERY = 2.0
+DELIVERY = 5.0
 """Seconds until an append counts as failed: short, so that a stopped broker is an outage soon."""
 
 
@@ -83,10 +83,9 @@ async def test_an_append_is_given_up_in_time_and_the_next_one_works(broker: Clus
     async with KafkaBus.open(settings) as bus:
         await bus.append(stream(), b"before\n")
         broker.brokers[0].pause()
-        began = asyncio.get_running_loop().time()
-        with pytest.raises(BusError, match="did not acknowledge within 2 s"):
-            await bus.append(stream(), b"lost or not\n")
-        assert asyncio.get_running_loop().time() - began < DELIVERY + 1
+        with pytest.raises(BusError, match="did not acknowledge within 5 s"):
+            async with asyncio.timeout(DEADLINE):
+                await bus.append(stream(), b"lost or not\n")
         broker.brokers[0].resume()
         fence = await bus.fence(partition_of("app"))
         after = await bus.append(stream(), b"after\n")
@@ -119,7 +118,7 @@ async def test_the_stores_reader_waits_out_an_outage_and_commits_what_it_owes(br
     async with KafkaBus.open(settings) as bus:
         group = bus.group()
         await bus.append(stream(), b"1\n")
-        (fetched,) = await group.fetch(1 << 20, 10)
+        (fetched,) = await group.fetch(1 << 20, DEADLINE)
         broker.brokers[0].pause()
         with pytest.raises(BusError, match="does not take the store's progress"):
             await group.commit({partition: fetched.next})

@@ -32,7 +32,7 @@ class Recorded:
 
 
 async def test_a_watermark_that_kafka_does_not_know_or_cannot_tell(broker: Cluster):
-    settings = broker.settings(delivery_timeout=2)
+    settings = broker.settings(delivery_timeout=5)
     await migrate(settings, PARTITIONS)
     recorded, now = Recorded(), 0.0
     async with KafkaBus.open(settings, recorded=recorded, clock=lambda: now) as bus:

@@ -14,6 +14,7 @@ from logsvc.config import Kafka
 from logsvc.errors import BusAway, BusError, ConfigError
 from tests.support.bus import PARTITIONS, partition_of, read_all, stream, values
 from tests.support.kafka import PASSWORD, USER, Cluster, cluster
+from tests.support.wait import DEADLINE
 
 NAMES = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
@@ -108,7 +109,7 @@ async def works(kafka: Kafka) -> None:
         live, group = bus.live(), bus.group()
         live.watch(partition_of("app"), 0)
         assert values((await live.fetch())[0].chunks) == [b"1\n"]
-        (fetched,) = await group.fetch(1 << 20, 10)
+        (fetched,) = await group.fetch(1 << 20, DEADLINE)
         await group.commit({fetched.partition: fetched.next})
         assert values(await read_all(bus, partition_of("app"))) == [b"1\n"]
     assert all(finding.ok for finding in await check(kafka))

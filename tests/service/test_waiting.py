@@ -23,7 +23,7 @@ from tests.support.roles import Platform, Role
 from tests.support.tcp import listening, silent
 
 SETTINGS = {"kafka.delivery_timeout": 3, "http.grace": 5, "bus.partitions": 3, "probe.port": 0}
-PROMPT = 10.0
+PROMPT = 60.0
 """Seconds: a stop that waited for Kafka would take for ever."""
 
 
@@ -107,7 +107,7 @@ async def test_settings_that_are_wrong_end_a_role_at_its_start(platform: Platfor
 
 
 async def test_an_epoch_that_begins_while_kafka_goes_away_is_waited_for(broker: Cluster) -> None:
-    settings = broker.settings(delivery_timeout=2)
+    settings = broker.settings(delivery_timeout=5)
     await migrate(settings, 2)
     async with opened(partial(Epochs.open, settings), "the test") as epochs:
         await migrate(settings, 3)

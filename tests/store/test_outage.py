@@ -89,7 +89,7 @@ async def test_the_next_server_is_asked(running: ClickHouse, store: ServerStore)
 
 
 async def test_a_server_that_does_not_answer_is_given_up_in_time(running: ClickHouse, store: ServerStore):
-    hasty = ServerStore(Settings(urls=[running.url], read_timeout=1, write_timeout=1))
+    hasty = ServerStore(Settings(urls=[running.url], read_timeout=3, write_timeout=3))
     app = new_app()
     chunk = chunk_of(stream_of(app), 0, b"hello")
     await hasty.insert([chunk])

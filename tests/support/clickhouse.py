@@ -87,7 +87,7 @@ class ClickHouse:
     async def start(self) -> None:
         """Start it and wait until it answers."""
         self.launch()
-        await until(self.answers, 60)
+        await until(self.answers, 180)
 
     def kill(self) -> None:
         """`kill -9`, and wait for its end."""
@@ -121,7 +121,7 @@ class ClickHouse:
     def __enter__(self) -> Self:
         self.launch()
         try:
-            eventually(self.answers, 60)
+            eventually(self.answers, 180)
         except BaseException:
             self.kill()
             raise

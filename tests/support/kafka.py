@@ -20,7 +20,7 @@ JARS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logsv
 POM = Path(__file__).with_name("kafka-pom.xml")
 USER, PASSWORD = "alice", "a secret's secret"
 _CLUSTER = "4L6g3nShT-eMCtK--X86sw"
-STARTED = 60.0
+STARTED = 180.0
 """Seconds that a broker may take to start on a busy machine."""
 
 

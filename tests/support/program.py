@@ -94,21 +94,21 @@ class Program:
         assert self._process is not None
         self._process.send_signal(signal.SIGINT)
 
-    def wait(self, deadline: float = 30.0) -> int:
+    def wait(self, deadline: float = 60.0) -> int:
         """Wait for its end; returns the exit status. Raises subprocess.TimeoutExpired."""
         assert self._process is not None
         return self._process.wait(deadline)
 
-    async def stop(self, deadline: float = 30.0) -> int:
+    async def stop(self, deadline: float = 60.0) -> int:
         """Ctrl-C; returns the exit status."""
         self.interrupt()
         return await self.ended(deadline)
 
-    async def ended(self, deadline: float = 30.0) -> int:
+    async def ended(self, deadline: float = 60.0) -> int:
         """Wait for its end; returns the exit status."""
         return await asyncio.to_thread(self.wait, deadline)
 
-    async def refused(self, deadline: float = 30.0, *, others_say: bool = False) -> str:
+    async def refused(self, deadline: float = 60.0, *, others_say: bool = False) -> str:
         """Start it where it can't run: check that it ends with status 1 and says one plain line, and return that.
 
         `others_say`: there may be something before, from the store's engine or of a start that went far.

@@ -14,6 +14,7 @@ from logsvc.model import AppId, Chunk, Cursor, Origin, Stream
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
 from logsvc.sources.kubernetes.lane import Identity
 from tests.support import cri_line
+from tests.support.wait import DEADLINE
 
 APP = AppId("acme", "shop")
 
@@ -231,7 +232,7 @@ class Node:
     async def collect(self, **settings: float) -> None:
         """Everything there is, then stop."""
         async with self.collecting(**settings) as source:
-            await asyncio.wait_for(source.drained(), 20)
+            await asyncio.wait_for(source.drained(), DEADLINE)
 
     def said(self) -> list[bytes]:
         assert isinstance(self.bus, MemoryBus)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.sources.kubernetes.support import Node, compress
 from tests.support import until
+from tests.support.wait import DEADLINE
 
 
 async def test_a_file_is_collected_once_the_bus_has_all_of_it(node: Node) -> None:
@@ -15,13 +16,13 @@ async def test_a_file_is_collected_once_the_bus_has_all_of_it(node: Node) -> Non
     log = node.container()
     log.write(b"one", b"two")
     async with node.collecting() as source:
-        await asyncio.wait_for(source.drained(), 20)
+        await asyncio.wait_for(source.drained(), DEADLINE)
         assert source.collected(log.path)
         rotated = log.rotate()
         log.write(b"three")
         log.raw(b"an unfinished li")
         assert not source.collected(log.path)
-        await asyncio.wait_for(source.drained(), 20)
+        await asyncio.wait_for(source.drained(), DEADLINE)
         assert source.collected(rotated)
         assert not source.collected(log.path)
         packed = compress(rotated)
@@ -29,7 +30,7 @@ async def test_a_file_is_collected_once_the_bus_has_all_of_it(node: Node) -> Non
         assert not source.collected(rotated), "it is not there"
         assert not source.collected(log.folder / "7.log"), "nobody knows it"
     async with node.collecting() as source:
-        await asyncio.wait_for(source.drained(), 20)
+        await asyncio.wait_for(source.drained(), DEADLINE)
         assert source.collected(packed)
 
 
@@ -39,11 +40,11 @@ async def test_a_file_that_holds_a_part_of_an_unfinished_line_is_not_collected(n
     rotated = log.rotate()
     log.write(b"gone on ", tag="P")
     async with node.collecting() as source:
-        await asyncio.wait_for(source.drained(), 20)
+        await asyncio.wait_for(source.drained(), DEADLINE)
         assert not source.collected(rotated)
         assert not source.collected(log.path)
         log.write(b"with")
-        await asyncio.wait_for(source.drained(), 20)
+        await asyncio.wait_for(source.drained(), DEADLINE)
         assert source.collected(rotated)
         assert source.collected(log.path)
     assert node.said() == [b"begun and gone on with"]
@@ -57,7 +58,7 @@ async def test_what_a_bus_that_fails_did_not_take_is_not_collected(node: Node) -
         await until(lambda: source.state.problem is not None)
         assert not source.collected(log.path)
         node.bus.full = False
-        await asyncio.wait_for(source.drained(), 20)
+        await asyncio.wait_for(source.drained(), DEADLINE)
         assert source.collected(log.path)
 
 

@@ -1,0 +1,56 @@
+"""What goes on for long ends at the second when its grant does, and when it is taken away."""
+
+import asyncio
+import time
+
+import pytest
+
+from logsvc.access.gate import _LOOK
+from logsvc.access.grant import READ, Grant
+from logsvc.access.leases import Leases
+from tests.support.wait import DEADLINE
+
+
+def grant(name: str, expires: float | None = None) -> Grant:
+    return Grant(name, "acme", frozenset({READ}), expires=expires)
+
+
+@pytest.mark.parametrize(
+    ("expires", "until", "ends"), [(100, None, 100), (None, 50, 50), (100, 50, 50), (50, 100, 50), (-1, None, 0)]
+)
+async def test_it_ends_when_the_grant_does_or_earlier(expires: float | None, until: float | None, ends: float) -> None:
+    """The end is set to the second, so nothing is left to a look now and then."""
+    leases = Leases()
+    wall, loop = time.time(), asyncio.get_running_loop().time()
+    absolute = [None if seconds is None else wall + seconds for seconds in (expires, until)]
+    async with leases.hold(grant("anna", absolute[0]), until=absolute[1]):
+        (limit,) = leases._held
+        when = limit.when()
+        assert when is not None
+        assert loop + ends - 0.01 <= when <= asyncio.get_running_loop().time() + ends + 0.01
+    assert not leases._held
+
+
+async def test_one_that_is_taken_away_ends_at_once_and_no_other_does() -> None:
+    leases = Leases()
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def other() -> bool:
+        async with leases.hold(grant("other")) as lease:
+            held.set()
+            await go_on.wait()
+        return lease.over
+
+    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
+        others = tasks.create_task(other())
+        await held.wait()
+        async with leases.hold(grant("anna")) as lease:
+            leases.end(unless=lambda grant: grant.subject == "other")
+            await asyncio.Event().wait()
+        assert lease.over
+        go_on.set()
+    assert others.result() is False
+
+
+def test_files_are_looked_at_often_enough_for_the_five_seconds_that_are_promised() -> None:
+    assert _LOOK <= 2
