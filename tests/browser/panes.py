@@ -12,10 +12,23 @@ from playwright.async_api import Page
 from tests.support import Tally, numbered, until
 from tests.support.wait import DEADLINE
 
+_WITHOUT: Final = (
+    # Pages of the address bar, which nobody sees here: half of the work of a new window.
+    *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup"),
+    # What Playwright leaves out; Chromium takes the last such list only.
+    *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades", "LensOverlay"),
+    *("HttpsFirstBalancedModeAutoEnable", "MediaRouter", "PaintHolding", "ThirdPartyStoragePartitioning"),
+    *("AvoidCorsURLLoaderRestartOnRedirect", "OptimizationHints", "NetworkTimeServiceQuerying", "AimEnabled"),
+    "PreconnectToSearch",
+)
 CHROMIUM: Final[dict[str, Any]] = {
     "executable_path": "/usr/bin/chromium",
     # As root Chromium refuses to start with its sandbox; shared memory is small in containers.
-    "args": ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])],
+    "args": [
+        "--disable-dev-shm-usage",
+        f"--disable-features={','.join(_WITHOUT)}",
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    ],
 }
 
 
@@ -64,6 +77,19 @@ class Pane:
         return await self.page.evaluate(
             f"(() => {{ const pane = document.querySelector('log-pane'); return {expression} }})()"
         )
+
+    async def rest(self) -> None:
+        """Wait until nothing scrolls any more: what the wheel or a key began goes on by itself for some frames."""
+        await self.js("""new Promise((done) => {
+            let same = 0, before = NaN;
+            const look = () => {
+                same = pane.scroller.scrollTop === before ? same + 1 : 0;
+                before = pane.scroller.scrollTop;
+                if (same > 5) done(true);
+                else requestAnimationFrame(look);
+            };
+            look();
+        })""")
 
     async def until(self, expression: str, deadline: float = DEADLINE) -> Any:
         """Wait until an expression about `pane` is true."""

@@ -39,6 +39,7 @@ async def test_chips_count_and_choose(pane: Pane) -> None:
     chip = pane.page.locator("log-pane .chip")
     for text in ("web 15", "worker 20", "web.2 5", "stdout 32"):
         await chip.filter(has_text=text).wait_for()
+    await pane.page.get_by_label("35 lines, 3 of them stderr").wait_for()
     await chip.filter(has_text="stderr 3").click()
     await shows(pane, 3)
     assert query_of(pane) == {"stream": ["stderr"]}

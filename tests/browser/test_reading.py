@@ -8,6 +8,7 @@ import orjson
 import pytest
 from playwright.async_api import BrowserContext, Download, Locator, Route
 
+from logsvc.client.colours import Palette
 from tests.browser.panes import Pane
 from tests.support import until
 from tests.support.service import Service
@@ -30,6 +31,23 @@ async def test_colours_of_a_message_are_shown(pane: Pane) -> None:
     assert await message.locator(".a-1").inner_text() == "red"
     assert await message.locator(".a-bold.a-fg").inner_text() == "dark"
     assert await message.locator(".a-bg").inner_text() == "paper"
+
+
+async def test_processes_have_the_colours_of_the_command_line(pane: Pane) -> None:
+    """Each message is written in the colour that `paas logs` gives its process."""
+    palette = Palette()
+    for process in ("web", "worker", "run", "clock", "mail", "router", "cron-a", "cron-b"):
+        on, off = palette.style(process)
+        await pane.push([f"{on}{process}{off}"], process=process)
+    await pane.open()
+    rows = pane.page.locator("log-pane .row")
+    await rows.nth(7).wait_for()
+    looks = await rows.evaluate_all("""rows => rows.map(row => ['.who', '.msg span'].map(part => {
+        const { color, fontWeight } = getComputedStyle(row.querySelector(part));
+        return `${color} ${fontWeight}`;
+    }))""")
+    assert [who for who, _ in looks] == [message for _, message in looks]
+    assert len({who for who, _ in looks}) == 8
 
 
 async def test_a_line_unfolds_into_its_fields(pane: Pane) -> None:
@@ -120,14 +138,14 @@ async def test_a_download_says_how_far_it_is_and_can_be_cancelled(pane: Pane) ->
     far = await until(lambda: _far(saving), what="the first lines")
     await until(lambda: _further(saving, far), what="more lines")
     await saving.get_by_role("button", name="Cancel").click()
-    assert await saving.is_hidden()
+    await saving.wait_for(state="hidden")
     await network.send("Network.emulateNetworkConditions", {**slow, "downloadThroughput": -1})
     async with pane.page.expect_download() as downloading:
         await pane.page.get_by_label("Download all lines").select_option("text")
     text = await asyncio.to_thread(Path(await (await downloading.value).path()).read_text)
     assert text.count("\n") == 20_000
     assert len(downloads) == 1, "what was cancelled came all the same"
-    assert await saving.is_hidden()
+    await saving.wait_for(state="hidden")
 
 
 async def _far(saving: Locator) -> int:
@@ -149,7 +167,13 @@ async def test_what_the_platform_says_stands_out(tmp_path: Path, context: Browse
         await pane.page.locator("log-pane .platform.rollout", has_text="Starting process").first.wait_for()
         await pane.page.locator("log-pane .platform.fault", has_text="to crashed").first.wait_for()
         await pane.page.locator("log-pane .platform.rollout", has_text="from crashed to starting").first.wait_for()
+        await pane.page.locator("log-pane .chip", has_text="platform").click()
+        await until(lambda: _all_platform(pane), what="the platform's lines only")
         assert pane.complaints == []
+
+
+async def _all_platform(pane: Pane) -> bool:
+    return await pane.js("pane.log.lines.length > 0 && pane.log.lines.every(line => line.fields.source === 'platform')")
 
 
 TOLD = {
