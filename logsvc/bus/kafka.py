@@ -19,7 +19,7 @@ from zstandard import ZstdCompressor
 from logsvc import metrics
 from logsvc.bus.epochs import Epoch, Epochs
 from logsvc.bus.kafka_batch import Outgoing
-from logsvc.bus.kafka_group import KafkaGroup
+from logsvc.bus.kafka_group import KafkaGroup, store_group
 from logsvc.bus.kafka_live import KafkaLive
 from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
 from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_KEY, MAX_ORIGIN, headers
@@ -72,7 +72,7 @@ class KafkaBus:
         self.partitions = epoch.partitions
         self.topic = epoch.topic(settings.prefix)
         self._topic_id = epoch.topic_id
-        self.group_id = f"{settings.prefix}-store"
+        self.group_id = store_group(settings.prefix)
         self.queries = queries
         self._clock = clock
         self._recorded = recorded

@@ -7,6 +7,7 @@ from logsvc.bus.dead_letters import dead_settings, dead_topic
 from logsvc.bus.epochs import Epoch, Epochs, control_topic
 from logsvc.bus.kafka_admin import MAX_BATCH, KafkaAdmin
 from logsvc.bus.kafka_client import why_unreachable
+from logsvc.bus.kafka_group import store_group
 from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
 from logsvc.config import Kafka
 from logsvc.errors import BusError, ConfigError
@@ -32,6 +33,7 @@ async def check(settings: Kafka) -> list[Finding]:
             findings += await _topic(settings, admin, control_topic(settings.prefix), None)
             findings += await _rights(settings, queries, control_topic(settings.prefix), {"READ"})
             findings.append(await _names(settings, queries))
+            findings.append(await _group(settings, queries))
             findings += await _dead(settings, admin, queries)
             for epoch in epochs.all.values():
                 if epoch.sealed is None or epoch is epochs.current:
@@ -63,6 +65,14 @@ async def _names(settings: Kafka, queries: KafkaQueries) -> Finding:
         advice = "Grant WRITE on them, and see that brokers can make the topic __transaction_state."
         return Finding("transactional ids", False, str(error), wanted, advice)
     return Finding("transactional ids", True, "granted", wanted)
+
+
+async def _group(settings: Kafka, queries: KafkaQueries) -> Finding:
+    """Whether stores may share the partitions, and everybody may ask how far they are."""
+    name = store_group(settings.prefix)
+    granted = await queries.may_join(name)
+    advice = "" if granted else f"Grant READ on group {name} to {settings.username or 'this client'}."
+    return Finding(f"group {name} rights", granted, "READ" if granted else "none", "READ", advice)
 
 
 async def _rights(settings: Kafka, queries: KafkaQueries, name: str, wanted: set[str]) -> list[Finding]:

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def store_group(prefix: str) -> str:
+    """Id of the group whose members share the partitions among them, to store what is in them."""
+    return f"{prefix}-store"
+
+
 class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
     """A member of the store's consumer group. One `fetch` at a time.
 

@@ -11,16 +11,20 @@ from typing import Any, Final, TypeVar
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import (
     ConcurrentTransactions,
+    GroupAuthorizationFailedError,
     GroupLoadInProgressError,
+    IllegalGenerationError,
     KafkaError,
     LeaderNotAvailableError,
     NodeNotReadyError,
     OffsetOutOfRangeError,
     TransactionalIdAuthorizationFailed,
+    UnknownMemberIdError,
     for_code,
 )
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.memory_records import MemoryRecords
@@ -129,6 +133,22 @@ class KafkaQueries:
                 if offset >= 0:
                     found[partition] = offset
         return found
+
+    async def may_join(self, group: str) -> bool:
+        """Whether the user may be a member of a group, and commit for it. Raises BusError."""
+        return await self._asked(lambda: self._may_join(group))
+
+    async def _may_join(self, group: str) -> bool:
+        try:
+            node = await self.client.coordinator_lookup(CoordinationType.GROUP, group)
+            # Of a member that nobody knows: rights are looked at first, and nothing comes of it.
+            answer = await self.client.send(node, HeartbeatRequest(group, -1, ""))
+            _check(answer.error_code)
+        except GroupAuthorizationFailedError:
+            return False
+        except (UnknownMemberIdError, IllegalGenerationError):
+            pass
+        return True
 
     async def producer(self, name: str) -> tuple[int, int]:
         """The id and the epoch of a producer under a name (`transactional.id`). Raises BusError.

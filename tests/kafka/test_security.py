@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from aiokafka.protocol.admin import CreateAclsRequest
 
 from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.kafka_admin import migrate
 from logsvc.bus.kafka_check import check
+from logsvc.bus.kafka_queries import KafkaQueries
 from logsvc.config import Kafka
 from logsvc.errors import BusAway, BusError, ConfigError
+from logsvc.findings import Finding
 from tests.support.bus import PARTITIONS, partition_of, read_all, stream, values
 from tests.support.kafka import PASSWORD, USER, Cluster, cluster
-from tests.support.wait import DEADLINE
+from tests.support.wait import DEADLINE, until
 
 NAMES = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
@@ -75,6 +78,9 @@ listener.name.sasl_plaintext.plain.sasl.jaas.config={plain}
 listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config={scram}
 listener.name.sasl_ssl.plain.sasl.jaas.config={plain}
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={scram}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+allow.everyone.if.no.acl.found=true
 """
     with cluster(tmp_path_factory.mktemp("kafka"), extra=extra, names=NAMES) as started:
         yield started
@@ -113,6 +119,54 @@ async def works(kafka: Kafka) -> None:
         await group.commit({fetched.partition: fetched.next})
         assert values(await read_all(bus, partition_of("app"))) == [b"1\n"]
     assert all(finding.ok for finding in await check(kafka))
+
+
+class Denied(NamedTuple):
+    """What an ACL refuses to USER, in Kafka's numbers, and what `logsvc check` is to say of it."""
+
+    kind: int
+    name: str
+    right: int
+    finding: str
+    advice: str
+
+
+TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
+"""This and the following: kafka/clients/…/common/resource, common/acl."""
+LITERAL = 3
+ALL, READ, WRITE = 2, 3, 4
+DENY, ALLOW = 2, 3
+
+
+@pytest.mark.parametrize(
+    "denied",
+    [
+        Denied(TOPIC, "{prefix}.1", WRITE, "{prefix}.1 rights", "Grant WRITE on topic {prefix}.1 to alice."),
+        Denied(TOPIC, "{prefix}.dead", WRITE, "{prefix}.dead rights", "Grant WRITE on topic {prefix}.dead to alice."),
+        Denied(GROUP, "{prefix}-store", READ, "group {prefix}-store rights",
+               "Grant READ on group {prefix}-store to alice."),
+        Denied(TRANSACTIONAL_ID, "{prefix}/check", WRITE, "transactional ids",
+               "Grant WRITE on them, and see that brokers can make the topic __transaction_state."),
+    ],
+    ids=lambda denied: denied.finding,
+)  # fmt: skip
+async def test_a_right_that_is_missing_is_named(secured: Cluster, certificates: Certificates, denied: Denied):
+    kafka = settings(secured, certificates, "sasl_ssl")
+    await migrate(kafka, PARTITIONS)
+    name = denied.name.format(prefix=kafka.prefix)
+    async with KafkaQueries.open(secured.settings()) as queries:
+        for right, permission in ((ALL, ALLOW), (denied.right, DENY)):
+            request = CreateAclsRequest(denied.kind, name, LITERAL, f"User:{USER}", "*", right, permission)
+            answer = await queries.client.send(queries.client.get_random_node(), request)
+            assert [code for code, _ in answer.creation_responses] == [0]
+
+    async def bad() -> list[Finding]:
+        return [finding for finding in await check(kafka) if not finding.ok]
+
+    await until(bad, what="the ACL holds")
+    (finding,) = await bad()
+    assert finding.name == denied.finding.format(prefix=kafka.prefix)
+    assert finding.todo == denied.advice.format(prefix=kafka.prefix)
 
 
 @pytest.mark.parametrize(
