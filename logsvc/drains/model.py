@@ -1,11 +1,11 @@
 """The nouns of drains, and how they are written down. No I/O.
 
-Each is one JSON object with its version `v`; `docs/formats.md` has the members. Whoever reads takes this version and the
-one before, and stops at a newer one.
+Each is one JSON object with its version `v`; `docs/formats.md` has the members. Whoever reads takes this version and
+the one before, and stops at a newer one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final, Self
@@ -78,12 +78,9 @@ class Drain:
         """Raises FormatError; NewerFormat for what a newer logsvc wrote."""
         values = _read(data)
         try:
-            drain = cls(**values)
-            if not all(
-                isinstance(getattr(drain, name), str) for name in ("id", "token", "tenant", "app", "url", "plan")
-            ):
-                raise TypeError("a member of the wrong type")
-            return replace(drain, start=Cursor.parse(values["start"]), filter=filter_of(values["filter"]))
+            _check_texts(values, "id", "token", "tenant", "app", "url", "plan")
+            places = {"start": Cursor.parse(values["start"]), "filter": filter_of(values["filter"])}
+            return cls(**values | places)
         except (TypeError, ValueError, KeyError, BadCursor) as error:
             raise FormatError(f"not a drain: {error}") from error
 
@@ -255,6 +252,12 @@ class Trial:
     """What it said, or what kept the line from it: one line of words, without a secret."""
     seconds: float
     """From the look-up of its name to its answer."""
+
+
+def _check_texts(values: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if not isinstance(values[name], str):
+            raise TypeError(f"{name} is not text")
 
 
 def _written(values: Mapping[str, Any]) -> bytes:

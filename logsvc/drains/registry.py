@@ -30,7 +30,7 @@ class Registry(Protocol):
 
     @property
     def drains(self) -> Mapping[str, Drain]:
-        """All of them by id, as far as this process has heard. A change makes another mapping, so keep it if you like."""
+        """All of them by id, as far as this process has heard. Each change makes another mapping."""
 
     async def changed(self, seen: Mapping[str, Drain]) -> Mapping[str, Drain]:
         """Wait until `drains` is another one than `seen`; returns it."""
