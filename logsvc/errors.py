@@ -14,7 +14,8 @@
     │   ├── BadFilter
     │   ├── BadKey           a record's key is not a stream
     │   ├── BadLine          a pushed line can't be read
-    │   └── BadTime          a time as people write it can't be read
+    │   ├── BadTime          a time as people write it can't be read
+    │   └── BadUrl           a drain's URL can't be used
     ├── BusError             the bus refuses or has lost what was asked of it
     │   ├── BusAway          the bus can't be reached now; trying again may help
     │   ├── OutOfRange       an offset outside of what the bus keeps
@@ -110,6 +111,10 @@ class BadLine(FormatError):
 
 class BadTime(FormatError):
     """A time as people write it can't be read."""
+
+
+class BadUrl(FormatError):
+    """A drain's URL can't be used; the message holds none of its secrets."""
 
 
 class BusError(LogsvcError):
