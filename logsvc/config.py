@@ -13,7 +13,7 @@ from textwrap import wrap
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -148,6 +148,8 @@ class Limits(Group):
     """Bytes a second of pushed lines; ten seconds' worth may come at once."""
     retention: dict[str, Annotated[int, Field(ge=0, le=7)]] = {}
     """Retention class of pushed lines (see `store.retention_days`); 0 for a plan that isn't here."""
+    drains: dict[str, Annotated[int, Field(ge=0)]] = {"free": 2, "starter": 6, "standard": 6, "pro": 20}
+    """Drains that an app may have, whatever the process; the next one is refused with 422."""
 
 
 class Tail(Group):
@@ -163,6 +165,31 @@ class Tail(Group):
     """Seconds for which a partition stays in memory after its last reader."""
     cold_lag: Seconds = 5.0
     """Where the store is more seconds behind than this, a new tail starts live and says so."""
+
+
+class Drains(Group):
+    """Drains: an app's lines forwarded to other places."""
+
+    http: bool = False
+    """Take drains that send lines and secrets unencrypted: `http://`, `otlp+http://`, `loki+http://`."""
+    allow: list[IPvAnyNetwork] = []
+    """Networks that drains may reach though they are not public, as `10.1.2.0/24`: for receivers of the platform's
+    own. Without an entry here loopback, private, link-local and all other special networks are refused."""
+    refuse: list[IPvAnyNetwork] = []
+    """Public networks that drains may not reach: those of the cluster, where it has any. Goes before `allow`."""
+    connect_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.0
+    """Seconds until a receiver that takes no connection counts as failing."""
+    request_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+    """Seconds until a receiver that doesn't answer a frame counts as failing."""
+    batch_bytes: Size = ByteSize(100 * KiB)
+    """About the most bytes in a frame, uncompressed; a single line may be larger."""
+    backlog_seconds: dict[str, Annotated[float, Field(gt=0)]] = {
+        "free": 6 * 3600.0, "starter": 24 * 3600.0, "standard": 48 * 3600.0, "pro": 72 * 3600.0
+    }  # fmt: skip
+    """Age, by plan, of the oldest line that a drain which was held up still delivers; what is older is skipped, with an
+    exact count in the drain's own stream. A plan that isn't here has that of `limits.default`."""
+    backlog_lines: dict[str, Count] = {"free": 1_000_000, "starter": 10_000_000}
+    """Lines, by plan, that a drain may be behind; as for `backlog_seconds`. No limit for a plan that isn't here."""
 
 
 class Collect(Group):
@@ -353,6 +380,7 @@ class Settings(BaseSettings):
     sessions: Sessions = Sessions()
     limits: Limits = Limits()
     tail: Tail = Tail()
+    drains: Drains = Drains()
     collect: Collect = Collect()
     redact: Redact = Redact()
     kubernetes: Kubernetes = Kubernetes()

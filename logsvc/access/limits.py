@@ -35,6 +35,8 @@ class Plan(NamedTuple):
     reads: int | None = None
     push_bytes: int | None = None
     retention: int = 0
+    drains: int | None = None
+    """Of one app."""
 
 
 class Limits:
@@ -59,6 +61,7 @@ class Limits:
             settings.reads.get(name),
             settings.push_bytes.get(name),
             settings.retention.get(name, 0),
+            settings.drains.get(name),
         )
 
     @contextmanager

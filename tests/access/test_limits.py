@@ -25,9 +25,10 @@ def test_a_plan_says_what_may_be_had_and_the_default_what_nobody_said() -> None:
         reads={"free": 3},
         push_bytes={"free": 10},
         retention={"pro": 3},
+        drains={"free": 2},
     )
     limits = Limits(settings)
-    assert limits.plan(grant()) == Plan(1, 2.0, 1000, 3, 10, 0)
+    assert limits.plan(grant()) == Plan(1, 2.0, 1000, 3, 10, 0, 2)
     assert limits.plan(grant(plan="pro")) == Plan(9, None, None, None, None, 3)
     assert limits.plan(grant(plan="unknown")) == limits.plan(grant(plan="")) == limits.plan(grant())
     assert Limits().plan(grant()) == Plan()
