@@ -181,8 +181,19 @@ class Drains(Group):
     """Seconds until a receiver that takes no connection counts as failing."""
     request_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
     """Seconds until a receiver that doesn't answer a frame counts as failing."""
+    ca_file: str = ""
+    """PEM file of authorities that sign receivers' certificates, besides those of the system."""
     batch_bytes: Size = ByteSize(100 * KiB)
     """About the most bytes in a frame, uncompressed; a single line may be larger."""
+    batch_seconds: Seconds = 0.7
+    """Seconds from one frame of a drain to the next, unless that one is full. After a longer silence a line goes at
+    once."""
+    pause_first: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Seconds from a failed try to the next; doubled at each further one, less up to a half by chance."""
+    pause_most: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    """Most seconds from a failed try to the next, unless the receiver asks for more by `Retry-After`."""
+    announce_seconds: Seconds = 900.0
+    """Seconds from one line about a failing drain in its app's log to the next."""
     backlog_seconds: dict[str, Annotated[float, Field(gt=0)]] = {
         "free": 6 * 3600.0, "starter": 24 * 3600.0, "standard": 48 * 3600.0, "pro": 72 * 3600.0
     }  # fmt: skip

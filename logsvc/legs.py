@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from logsvc.bus.protocol import Fetched, Records
 from logsvc.errors import OutOfRange
-from logsvc.model import AppId, Chunk, Cursor, Selection
+from logsvc.model import EVERYTHING, AppId, Chunk, Cursor, Selection
 from logsvc.router import Router
 from logsvc.selection import Matcher, first, last
 from logsvc.store.protocol import StoreReader
@@ -141,6 +141,41 @@ class Leg:
                     lost = "Lines were deleted from the bus before they were stored: an unknown amount"
                     return Step([], self.place(error.start), "bus", lost)
                 # Stored and deleted while we looked: the store has it now.
+
+    async def count(self, at: Cursor, end: Cursor, matcher: Matcher) -> int:
+        """How many lines from the place `at` to the place `end` pass."""
+        lines = 0
+        below = min((await self.stored()).offset, end.offset)
+        if at.offset < below:
+            lines = await self._store.count(self.app, at, below, matcher.wanted)
+            at = self.place(below)
+        async for selection in between(self, at, end, matcher):
+            lines += len(selection.numbers)
+        return lines
+
+    async def appended_since(self, since: int, at: Cursor) -> Cursor:
+        """See `Timeline.appended_since`."""
+        low, high = at.offset, (await self.end()).offset
+        while low < high:  # by halves: times rise with the offsets, but for a clock that is set
+            middle = (low + high) // 2
+            chunk = await self._chunk_behind(self.place(middle), self.place(high))
+            if chunk is None or chunk.appended >= since:
+                high = middle
+            else:
+                low = chunk.offset + 1
+        return max(at, self.place(low))
+
+    async def _chunk_behind(self, at: Cursor, end: Cursor) -> Chunk | None:
+        """The first chunk between two places."""
+        everything = Matcher(EVERYTHING)
+        while at < end:
+            step = await self.read(at, everything, end, lines=1)
+            if step.selections:
+                return step.selections[0].chunk
+            if step.at == at:
+                break
+            at = step.at
+        return None
 
     async def last_unstored(self, newest: "Newest", matcher: Matcher, upto: Cursor) -> Cursor:
         """Take what window and bus have up to `upto`, newest first; return the place up to which the store goes on."""

@@ -102,6 +102,18 @@ tails = _gauge("tails", "Tails that are open.", "representation")
 delivered_lines = _counter("delivered_lines", "Lines sent to clients.", "representation")
 delivered_bytes = _counter("delivered_bytes", "Bytes of lines sent to clients, before compression.", "representation")
 
+# Drains
+
+drains_held = _gauge("drains_held", "Drains that this process delivers.")
+drain_frames = _counter("drain_frames", "Frames that drains sent, each try, by what came of it.", "outcome")
+drain_lines = _counter("drain_lines", "Lines that receivers of drains took.")
+drain_bytes = _counter("drain_bytes", "Bytes of frames that drains sent, each try, before compression.")
+drain_lost_lines = _counter("drain_lost_lines", "Lines that drains will never get; their streams say so.", "reason")
+drain_request_seconds = _histogram("drain_request_seconds", "Time that a receiver took to answer a frame.")
+drain_delay_seconds = _histogram(
+    "drain_delay_seconds", "Age of the oldest line of a frame when a receiver took it: what a drain is behind."
+)
+
 # Pushed lines
 
 push_requests = _counter("push_requests", "Posts of lines, by what came of them.", "outcome")

@@ -232,6 +232,22 @@ class Timeline:
             await leg.backwards(newest, Matcher(EVERYTHING), await leg.stored(), await leg.end())
         return not newest.missing
 
+    async def count(self, at: Cursor, end: Cursor, matcher: Matcher) -> int:
+        """How many lines from the place `at` to the place `end` pass: rows, and what isn't stored yet."""
+        lines = 0
+        for leg in self._all():
+            if at.epoch <= leg.epoch <= end.epoch:
+                begin = at if leg.epoch == at.epoch else leg.start
+                upto = min(end, leg.sealed or end) if leg.epoch == end.epoch else await leg.end()
+                lines += await leg.count(begin, upto, matcher)
+        return lines
+
+    async def appended_since(self, since: int, at: Cursor) -> Cursor:
+        """The first place from `at` on, within its epoch, behind which the bus took everything at `since` (Unix ms) or
+        later; where it took nothing so late, the epoch's end.
+        """
+        return await self._leg(at).appended_since(since, at)
+
     async def volume(self, wanted: Filter, step: int, by: Sequence[str] = VOLUME_BY) -> list[Bucket]:
         """Lines by bucket of `step` ns of line time, and by what `by` names: rows, and what isn't stored yet."""
         below, end = await self._stored(), await self.end()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from logsvc.bus.local import LocalSettings
 from logsvc.bus.protocol import Fetched
 from logsvc.errors import BadCursor, OutOfRange
-from logsvc.legs import LAST_BYTES
+from logsvc.legs import LAST_BYTES, between
 from logsvc.model import EVERYTHING, Cursor, Filter
 from logsvc.selection import Matcher
 from logsvc.store.embedded import EmbeddedStore
@@ -203,6 +203,36 @@ async def test_volume_counts_every_line_once_stored_or_not(
                 expected[key] = expected.get(key, 0) + 1
         buckets = await made.timeline.volume(chosen, step, by)
         assert buckets == [Bucket(*key, lines) for key, lines in sorted(expected.items())]
+
+
+@SLOW
+@given(wanted=arrangements, filtered=filters, data=st.data())
+async def test_lines_between_two_places_are_counted_wherever_they_lie(
+    store: Store, wanted: Arrangement, filtered: Filter, data: st.DataObject
+) -> None:
+    async with arranged(store, wanted) as made:
+        places = [made.timeline.start, *(line.cursor for line in made.lines), await made.timeline.end()]
+        first, last = sorted(data.draw(st.tuples(st.sampled_from(places), st.sampled_from(places))))
+        expected = [line for line in made.lines if first < line.cursor <= last and passes(filtered, line)]
+        assert await made.timeline.count(first, last, Matcher(filtered)) == len(expected)
+
+
+@SLOW
+@given(wanted=arrangements, data=st.data())
+async def test_the_place_of_a_moment_is_found_wherever_it_lies(
+    store: Store, wanted: Arrangement, data: st.DataObject
+) -> None:
+    async with arranged(store, wanted) as made:
+        appended = {}
+        async for selection in between(made.timeline, made.timeline.start, await made.timeline.end(), ALL):
+            appended[selection.chunk.offset] = selection.chunk.appended
+        moments = sorted(set(appended.values())) or [0]
+        since = data.draw(st.sampled_from([0, *moments, moments[-1] + 1]))
+        at = data.draw(st.sampled_from([made.timeline.start, *(line.cursor for line in made.lines)]))
+        place = await made.timeline.appended_since(since, at)
+        assert place >= at
+        assert all(when < since for offset, when in appended.items() if at.offset < offset < place.offset)
+        assert all(when >= since for offset, when in appended.items() if offset >= max(place.offset, at.offset + 1))
 
 
 @SLOW

@@ -96,6 +96,10 @@ class ClickHouseStore:
         columns = await self._query(sql.first_query(app, epoch))
         return Cursor(epoch, columns[0][0], columns[1][0], columns[2][0]) if columns else None
 
+    async def count(self, app: AppId, after: Cursor, below: int, wanted: Filter) -> int:
+        ((lines,),) = await self._query(sql.count_query(app, after, below, wanted))
+        return int(lines)
+
     async def volume(
         self, app: AppId, below: Cursor, wanted: Filter, step: int, by: Sequence[str] = VOLUME_BY
     ) -> list[Bucket]:

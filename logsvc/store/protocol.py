@@ -64,6 +64,9 @@ class StoreReader(Protocol):
     async def first(self, app: AppId, epoch: int) -> Cursor | None:
         """The oldest line kept of an app."""
 
+    async def count(self, app: AppId, after: Cursor, below: int, wanted: Filter) -> int:
+        """How many lines behind `after` and below offset `below` of after's partition pass."""
+
     async def volume(
         self, app: AppId, below: Cursor, wanted: Filter, step: int, by: Sequence[str] = VOLUME_BY
     ) -> list[Bucket]:

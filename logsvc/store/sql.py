@@ -262,6 +262,24 @@ def before_query(app: AppId, before: Cursor, wanted: Filter, rows: int) -> Query
     return Query(sql, {**app._asdict(), **before._asdict(), "rows": rows, **values})
 
 
+_BETWEEN: Final = """AND epoch = {epoch:UInt32} AND partition = {partition:UInt16}
+    AND offset >= {offset:UInt64} AND offset < {below:UInt64} AND (offset > {offset:UInt64} OR line > {line:Int64})"""
+
+
+def count_query(app: AppId, after: Cursor, below: int, wanted: Filter) -> Query:
+    """One number: the rows behind `after` in its partition, below offset `below`, each once."""
+    condition, values = filter_condition(wanted)
+    sql = _lines(
+        "SELECT count()",
+        _LINES_ONCE,
+        _BETWEEN,
+        "AND",
+        condition,
+        "SETTINGS do_not_merge_across_partitions_select_final = 1",  # as in `volume_query`
+    )
+    return Query(sql, {**app._asdict(), **after._asdict(), "below": below, **values})
+
+
 def first_query(app: AppId, epoch: int) -> Query:
     """Columns partition, offset, line of the oldest row."""
     sql = _lines(

@@ -1,0 +1,210 @@
+"""One try to send a frame: over HTTP, and over a connection of syslog. What comes of it is an `Answer`, never an error.
+
+A sender belongs to one drain and sends one frame at a time.
+"""
+
+import asyncio
+import fcntl
+import ssl
+import struct
+import termios
+import time
+import zlib
+from base64 import b64encode
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Final, Protocol
+
+import aiohttp
+from yarl import URL
+
+from logsvc.drains.outbound import Outbound
+from logsvc.drains.policy import Answer, Outcome, judge
+from logsvc.drains.protocols import Framed, Framer, Posted
+from logsvc.drains.protocols.logplex import Logplex
+from logsvc.drains.protocols.loki import Loki
+from logsvc.drains.protocols.otlp import Otlp
+from logsvc.drains.protocols.syslog import Syslog
+from logsvc.drains.urls import DrainUrl
+
+USER_AGENT: Final = f"Logplex/1 logsvc/{version('logsvc')}"
+_READ: Final = 16 * 1024
+"""Bytes of an answer that are read; what is longer isn't, and its connection not used again."""
+_GZIP_LEVEL: Final = 1
+_OUTGOING: Final = struct.Struct("i")
+_LOOK: Final = 0.002, 0.05
+"""Seconds between the first two looks, and the most between two, at whether the other side has everything."""
+
+
+class Sender(Protocol):
+    """Sends frames of one drain."""
+
+    framer: Framer
+
+    async def send(self, frame_id: str, framed: Framed) -> Answer:
+        """Send a frame once."""
+
+    async def close(self) -> None: ...
+
+
+def sender_of(url: DrainUrl, token: str, outbound: Outbound) -> Sender:
+    """The sender that a URL asks for; `token` is the drain's."""
+    match url.protocol:
+        case "logplex":
+            return HttpSender(url, Logplex(token), outbound)
+        case "otlp":
+            return HttpSender(url, Otlp(), outbound)
+        case "loki":
+            return HttpSender(url, Loki(), outbound)
+        case "syslog":
+            return SyslogSender(url, Syslog(token), outbound)
+
+
+class HttpSender:
+    """Posts frames. Redirects are not followed: they could lead anywhere."""
+
+    def __init__(self, url: DrainUrl, protocol: Posted, outbound: Outbound) -> None:
+        self.framer: Framer = protocol
+        self._url, self._protocol, self._outbound = url, protocol, outbound
+        target = url.target if url.target != "/" else protocol.path
+        self._address = URL(f"{'https' if url.tls else 'http'}://{url.authority}{target}", encoded=True)
+        self._headers = self._fixed_headers()
+
+    def _fixed_headers(self) -> dict[str, str]:
+        headers = {
+            "Content-Type": self._protocol.content_type,
+            "User-Agent": USER_AGENT,
+            "Accept-Encoding": "identity",
+        }
+        if self._url.user or self._url.password:
+            secret = b64encode(f"{self._url.user}:{self._url.password}".encode()).decode()
+            headers["Authorization"] = f"Basic {secret}"
+        if self._url.gzip:
+            headers["Content-Encoding"] = "gzip"
+        return headers
+
+    async def send(self, frame_id: str, framed: Framed) -> Answer:
+        headers: Mapping[str, str] = {**self._headers, **self._protocol.headers(frame_id, framed)}
+        body = _gzipped(framed.body) if self._url.gzip else framed.body
+        try:
+            async with self._outbound.session.post(
+                self._address,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                ssl=self._outbound.tls(insecure=self._url.insecure) if self._url.tls else True,
+            ) as response:
+                said = await _beginning(response)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return Answer(Outcome.FAILED, described(error))
+        answer = judge(response.status, said, response.headers.get("Retry-After"), time.time())
+        if answer.outcome is Outcome.TAKEN:
+            return answer._replace(rejected=self._protocol.refused(said))
+        return answer
+
+    async def close(self) -> None:
+        """Connections are the session's."""
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    said = b""
+    while len(said) < _READ and (more := await response.content.read(_READ - len(said))):
+        said += more
+    return said
+
+
+def _gzipped(body: bytes) -> bytes:
+    """The same bytes each time: no time in the header."""
+    made = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
+    return made.compress(body) + made.flush()
+
+
+class SyslogSender:
+    """Writes frames to a connection that is kept.
+
+    Syslog has no answers. So that as little as can be is lost with a connection, a frame counts as taken once the
+    other side's kernel has acknowledged all of it; what its process has not read then is lost if it is killed.
+    """
+
+    def __init__(self, url: DrainUrl, framer: Framer, outbound: Outbound) -> None:
+        self.framer = framer
+        self._url, self._outbound = url, outbound
+        self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self, frame_id: str, framed: Framed) -> Answer:  # noqa: ARG002 - syslog has no place for it
+        try:
+            reader, writer = await self._connected()
+            async with asyncio.timeout(self._outbound.settings.request_timeout):
+                writer.write(framed.body)
+                await writer.drain()
+                await _acknowledged(reader, writer)
+        except (OSError, TimeoutError) as error:
+            self._abort()
+            return Answer(Outcome.FAILED, described(error))
+        except BaseException:
+            self._abort()  # cut in the middle of a frame
+            raise
+        return Answer(Outcome.TAKEN, "has acknowledged what was sent")
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._connection is not None and (self._connection[0].at_eof() or self._connection[1].is_closing()):
+            self._abort()
+        if self._connection is None:
+            context = self._outbound.tls(insecure=self._url.insecure) if self._url.tls else None
+            self._connection = await self._outbound.connect(self._url.host, self._url.port, context)
+            self._connection[1].transport.set_write_buffer_limits(high=0)  # `drain` waits until all of it is written
+        return self._connection
+
+    def _abort(self) -> None:
+        if self._connection is not None:
+            self._connection[1].transport.abort()
+            self._connection = None
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            _, writer = self._connection
+            self._connection = None
+            writer.close()
+
+
+async def _acknowledged(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Wait until nothing that was written is left unacknowledged (SIOCOUTQ of tcp(7)). Raises OSError."""
+    descriptor = writer.get_extra_info("socket").fileno()
+    pause, longest = _LOOK
+    while True:
+        if reader.at_eof() or writer.is_closing():
+            raise ConnectionResetError("it closed the connection")
+        (unsent,) = _OUTGOING.unpack(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(_OUTGOING.size)))
+        if not unsent:
+            return
+        await asyncio.sleep(pause)  # the kernel tells nobody when the last byte was acknowledged
+        pause = min(2 * pause, longest)
+
+
+def described(error: BaseException) -> str:
+    """What a failed try met with, as the end of a sentence that begins with the other side. Holds no address."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        reason = cause.verify_message
+        return f'has a bad certificate: {reason}. Error L14 (certificate validation): error="bad certificate"'
+    if isinstance(cause, ssl.SSLError):
+        return f"doesn't speak TLS as it should ({cause.reason or 'no reason given'})"
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "takes no connection in time"
+    if isinstance(cause, TimeoutError):
+        return "doesn't answer in time"
+    return _plain(error, cause)
+
+
+def _plain(error: BaseException, cause: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "has a name that can't be found"
+    if isinstance(cause, ConnectionRefusedError):
+        return "refuses the connection"
+    if isinstance(cause, ConnectionResetError | BrokenPipeError | aiohttp.ServerDisconnectedError):
+        return "closed the connection before it answered"
+    if isinstance(cause, OSError):
+        return f"can't be reached: {cause.strerror or cause}"
+    return f"answers what isn't HTTP ({type(error).__name__})"
