@@ -20,7 +20,7 @@ from logsvc.drains.notices import Announcer, overflow
 from logsvc.drains.outbound import Outbound
 from logsvc.drains.policy import Answer, Backoff, Outcome
 from logsvc.drains.registry import Share
-from logsvc.drains.report import Report
+from logsvc.drains.report import EVERY, Report
 from logsvc.drains.senders import sender_of
 from logsvc.drains.trouble import Trouble
 from logsvc.drains.urls import parse
@@ -232,11 +232,12 @@ class Delivery:
             return [selection async for selection in found]
 
     async def _wait(self, answer: Answer, oldest: float) -> None:
-        pause = self._backoff.next(answer.retry_after)
         now = self._means.now()
         await self._say(self._trouble.failed(answer, now))
-        await self._report.failed(State.RETRYING, answer.words, oldest, self._position.settled, now + pause)
-        await asyncio.sleep(pause)
+        until = now + self._backoff.next(answer.retry_after)
+        while (left := until - self._means.now()) > 0:
+            await self._report.failed(State.RETRYING, answer.words, oldest, self._position.settled, until)
+            await asyncio.sleep(min(left, EVERY))
 
     async def _refused(self, frame: Frame, lines: int, oldest: float, answer: Answer) -> None:
         lost = _more(frame.lost, lines, oldest)

@@ -11,8 +11,8 @@ from logsvc.model import EVERYTHING, Cursor
 from logsvc.selection import Matcher
 from logsvc.timeline import Timeline
 
-_EVERY: Final = 10.0
-"""Seconds between two reports of the same state."""
+EVERY: Final = 20.0
+"""Seconds between two reports of the same state. Nobody delivers a drain that hasn't been heard of for longer."""
 _COUNT: Final = 60.0
 """Seconds between two counts of what a drain has not got yet."""
 _RATE: Final = 60.0
@@ -31,7 +31,6 @@ class Report:
         self._lines = self._lag_lines = 0
         self._begun, self._begun_lines = now(), 0
         """Since when the rate is told, and after how many lines."""
-        self._told_lines = 0
         self._error = ""
         self._error_at: float | None = None
 
@@ -74,10 +73,9 @@ class Report:
 
     async def _tell(self, state: State, age: float = 0.0, retry_at: float | None = None, *, news: bool = False) -> None:
         now = self._now()
-        quiet = state is self._state and not news
-        if quiet and (now - self._reported < _EVERY or (state is State.DELIVERING and self._lines == self._told_lines)):
+        if state is self._state and not news and now - self._reported < EVERY:
             return
-        self._state, self._reported, self._told_lines = state, now, self._lines
+        self._state, self._reported = state, now
         status = DrainStatus(
             state, now, self._lag_lines, age, self._lines, self._rate(now), self._error, self._error_at, retry_at
         )

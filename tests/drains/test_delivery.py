@@ -1,0 +1,368 @@
+"""A drain on the real tiers, and a receiver that fails in every way there is: each line once, in order, or counted."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from logsvc.config import Drains
+from logsvc.drains.delivery import Backlog, Means
+from logsvc.drains.engine import Engine
+from logsvc.drains.local import LocalDrains
+from logsvc.drains.model import Drain, DrainStatus, State
+from logsvc.drains.notices import Announcer
+from logsvc.drains.outbound import Outbound
+from logsvc.drains.trial import send_test
+from logsvc.formats import cri
+from logsvc.model import EVERYTHING, Cursor, Filter
+from logsvc.selection import Matcher
+from logsvc.store.embedded import EmbeddedStore
+from logsvc.store.protocol import Store
+from tests.support import numbered, until
+from tests.support.receiver import Receiver, answer, cut, hang
+from tests.support.tiers import Rig, rig
+
+FAST: dict[str, Any] = {
+    "http": True,
+    "allow": [ip_network("127.0.0.1/32")],
+    "pause_first": 0.02,
+    "pause_most": 0.1,
+    "batch_seconds": 0.01,
+    "connect_timeout": 0.5,
+    "request_timeout": 0.5,
+}
+TIME = b"2026-11-23T02:00:00.000000000Z"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    store = asyncio.run(EmbeddedStore.open(tmp_path_factory.mktemp("store"), {0: 7}))
+    yield store
+    asyncio.run(store.close())
+
+
+class Desk:
+    """A rig with an engine, and lines with numbers."""
+
+    def __init__(self, made: Rig, drains: LocalDrains, means: Means) -> None:
+        self.rig, self.drains, self.means = made, drains, means
+        self.written = 0
+        self._engine: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        engine = Engine(self.drains, self.drains, self.means)
+        self._engine = asyncio.create_task(engine.run())
+
+    async def stop(self) -> None:
+        """The engine ends wherever it is, as `kill -9` would have it: nothing is saved on the way."""
+        if self._engine is not None:
+            self._engine.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._engine
+            self._engine = None
+
+    async def add(self, url: str, wanted: Filter = EVERYTHING, plan: str = "", start: Cursor | None = None) -> Drain:
+        begin = start or await self.rig.timeline.end()
+        drain = Drain.new(self.rig.app, url, begin, 1_795_399_200, wanted=wanted, plan=plan)
+        return await self.change(drain)
+
+    async def change(self, drain: Drain) -> Drain:
+        assert await self.drains.change(lambda _: drain) == drain
+        return drain
+
+    async def write(self, lines: int, *, chunks: int = 1, size: int = 0, process: str = "web") -> None:
+        """Numbered lines, in so many chunks."""
+        for _ in range(chunks):
+            value = b"".join(
+                cri.format_line(TIME, b"stdout", numbered("w", self.written + number, b"x" * size))
+                for number in range(lines)
+            )
+            self.written += lines
+            await self.rig.bus.append(self.rig.stream(process), value)
+
+    async def status(self, drain: Drain) -> DrainStatus | None:
+        return (await self.drains.statuses([drain])).get(drain.id)
+
+    async def has_all(self, receiver: Receiver, deadline: float = 20.0) -> None:
+        """Wait for the last line, and judge."""
+        written = {"w": self.written}
+        await until(lambda: receiver.verdict.tally.complete(written), deadline, "the last line")
+        receiver.verdict.tally.check(written)
+
+    async def told(self) -> list[bytes]:
+        """What the app's log says of its drains."""
+        end = await self.rig.timeline.end()
+        last = await self.rig.timeline.last(100, Matcher(Filter(process=frozenset({"drain"}))), end)
+        return [cri.parse(line)[3] for each in last.selections for line in cri.lines(each.value)]
+
+
+@asynccontextmanager
+async def desk(store: Store, folder: Path, **settings: object) -> AsyncIterator[Desk]:
+    given = Drains(**FAST | settings)
+    async with rig(store) as made, LocalDrains.open(folder) as drains, Outbound.open(given) as outbound:
+        means = Means(made.timeline._tiers, outbound, Announcer(lambda: made.bus), Backlog(given, "standard"))
+        working = Desk(made, drains, means)
+        working.start()
+        try:
+            yield working
+        finally:
+            await working.stop()
+
+
+async def test_lines_arrive_with_the_headers_of_heroku(store: Store, tmp_path: Path) -> None:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+        await working.write(3)  # before there is a drain
+        working.written = 0
+        drain = await working.add(receiver.url.replace("//", "//user:s%20cret@") + "/path?token=1")
+        await working.write(5)
+        await working.has_all(receiver)
+        (frame,) = receiver.all
+        assert frame.path == "/path?token=1"
+        assert frame.headers["Logplex-Drain-Token"] == drain.token
+        assert frame.headers["Authorization"] == "Basic dXNlcjpzIGNyZXQ="
+        assert frame.headers["User-Agent"].startswith("Logplex/")
+        assert frame.headers["Content-Type"] == "application/logplex-1"
+        assert len(frame.id) == 32
+
+
+FAILURES = {
+    "500": answer(500),
+    "503 and Retry-After": answer(503, **{"Retry-After": "0"}),
+    "429": answer(429),
+    "a redirect": answer(307, Location="http://169.254.169.254/"),
+    "no answer": hang,
+    "a cut connection": cut,
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_what_is_not_taken_is_sent_again_under_the_same_id_until_it_is(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+        await working.add(receiver.url)
+        receiver.script = [FAILURES[name]] * 2
+        await working.write(10, chunks=3)
+        await until(lambda: len(receiver.all) >= 3)
+        await working.write(10, chunks=3)
+        await working.has_all(receiver)
+        await until(lambda: receiver.verdict.repeated == 2)
+        assert len({frame.id for frame in receiver.all[:3]}) == 1
+
+
+async def test_what_is_refused_is_dropped_counted_in_the_stream_and_told_to_the_app(
+    store: Store, tmp_path: Path
+) -> None:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+        drain = await working.add(receiver.url.replace("//", "//user:secret@") + "/secret")
+        receiver.behave = answer(400)
+        await working.write(7)
+        await until(lambda: state_is(working, drain, State.DROPPING))
+        status = await working.status(drain)
+        assert status is not None
+        assert status.error == "The receiver answers 400 Bad Request."
+        await until(lambda: len(receiver.all) == 2)  # what its app was told is refused as well
+        receiver.behave = answer()
+        await working.write(5)
+        await working.has_all(receiver)
+        (count,) = {text for text in receiver.verdict.texts if text.startswith(b"Error L10 ") and b": 8 " in text}
+        assert count.startswith(b"Error L10 (output buffer overflow): 8 messages dropped since 20")
+        assert receiver.all[-1].texts()[0] == count
+        (told, *_) = await working.told()
+        assert told.endswith(b"the receiver answers 400 Bad Request. 7 lines were dropped")
+        assert b"secret" not in told
+
+
+async def test_a_drain_that_fails_is_told_to_its_app_in_words_and_so_is_that_it_works_again(
+    store: Store, tmp_path: Path
+) -> None:
+    async with desk(store, tmp_path) as working, Receiver(answer(503)).listening() as receiver:
+        drain = await working.add(receiver.url)
+        await working.write(1)
+        await until(working.told)
+        status = await working.status(drain)
+        assert status is not None
+        assert status.state is State.RETRYING
+        assert status.error == "The receiver answers 503 Service Unavailable."
+        assert status.retry_at is not None
+        receiver.behave = answer()
+        await working.has_all(receiver)
+        await until(lambda: working_again(working))
+        first, second = await working.told()
+        assert b"answers 503 Service Unavailable, for" in first
+        assert second.endswith(b"the receiver takes lines again")
+
+
+async def working_again(working: Desk) -> bool:
+    return len(await working.told()) == 2
+
+
+async def test_frames_are_as_large_as_they_may_be_and_a_longer_line_goes_alone(store: Store, tmp_path: Path) -> None:
+    async with desk(store, tmp_path, batch_bytes=4096) as working, Receiver().listening() as receiver:
+        start = await working.rig.timeline.end()
+        await working.write(50, chunks=20, size=40)
+        await working.write(1, size=9000)
+        await working.write(50, size=40)
+        await working.add(receiver.url, start=start)
+        await working.has_all(receiver)
+        sizes = [len(frame.body) for frame in receiver.all]
+        assert all(size < 4096 + 1000 for size in sizes if size < 9000)
+        assert sum(size >= 9000 for size in sizes) == 1
+        assert sum(size > 3000 for size in sizes) > len(sizes) * 0.9
+
+
+async def test_a_filter_is_applied_and_what_it_leaves_out_is_behind_all_the_same(store: Store, tmp_path: Path) -> None:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+        drain = await working.add(receiver.url, Filter(process=frozenset({"worker"}), exclude=("seq=3",)))
+        await working.write(3, process="web")
+        await working.write(4, process="worker")
+        await until(lambda: receiver.verdict.tally.next("w") == 7)
+        await until(lambda: len(receiver.verdict.texts) == 3)
+        await working.write(2, process="web")
+        await working.change(Drain(**{name: getattr(drain, name) for name in drain.__slots__} | {"filter": EVERYTHING}))
+        await working.write(2, process="web")
+        await until(lambda: receiver.verdict.tally.next("w") == 11)
+        assert receiver.verdict.tally.doubled == 0
+
+
+async def test_an_engine_that_is_killed_anywhere_goes_on_with_the_same_frame(store: Store, tmp_path: Path) -> None:
+    """Each time in the middle of a request that the receiver has taken and nobody was told of."""
+    async with desk(store, tmp_path, request_timeout=30) as working, Receiver().listening() as receiver:
+        await working.add(receiver.url)
+        for _ in range(5):
+            receiver.script = [hang]
+            seen = len(receiver.all)
+            await working.write(20, chunks=4)
+            await until(lambda seen=seen: len(receiver.all) > seen and not receiver.script)
+            await working.stop()
+            await working.write(20, chunks=4)
+            working.start()
+        await working.has_all(receiver)
+        await until(lambda: receiver.verdict.repeated == 5)
+
+
+async def test_a_paused_drain_goes_on_where_it_was_and_a_removed_one_stops(store: Store, tmp_path: Path) -> None:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+        drain = await working.add(receiver.url)
+        await working.write(5)
+        await working.has_all(receiver)
+        fields = {name: getattr(drain, name) for name in drain.__slots__}
+        await working.change(Drain(**fields | {"paused": True}))
+        await until(lambda: state_is(working, drain, State.PAUSED))
+        await working.write(5)
+        await working.change(drain)
+        await working.has_all(receiver)
+        await working.drains.remove(drain.id)
+        await until(lambda: gone(working, drain))
+        await working.write(1)
+        other = await working.add(receiver.url + "/other")
+        await working.write(1)
+        await until(lambda: receiver.all[-1].path == "/other")
+        assert receiver.verdict.texts[-1] == numbered("w", 11)
+        assert working.written == 12
+        assert other.token != drain.token
+
+
+async def state_is(working: Desk, drain: Drain, state: State) -> bool:
+    status = await working.status(drain)
+    return status is not None and status.state is state
+
+
+async def gone(working: Desk, drain: Drain) -> bool:
+    return await working.status(drain) is None
+
+
+@pytest.mark.parametrize("tier", ["bus", "store"])
+async def test_a_drain_beyond_its_age_skips_ahead_and_counts_exactly_what_it_skips(
+    store: Store, tmp_path: Path, tier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logsvc.legs.NEAR", 0)
+    async with desk(store, tmp_path, backlog_seconds={"tiny": 0.5}) as working, Receiver().listening() as receiver:
+        start = await working.rig.timeline.end()
+        await working.write(10, chunks=5)
+        old = await working.rig.end()
+        if tier == "store":
+            await working.rig.store_upto(old)
+        await until(lambda: is_old(working, old - 1))
+        skipped = working.written
+        await working.write(10, chunks=5)
+        await working.add(receiver.url, plan="tiny", start=start)
+        await until(lambda: receiver.verdict.tally.next("w") == working.written)
+        assert receiver.verdict.dropped == skipped
+        assert receiver.verdict.tally.lines == working.written - skipped
+
+
+async def is_old(working: Desk, offset: int) -> bool:
+    (chunk, *_) = (await working.rig.bus.read(0, offset, 1)).chunks
+    return working.means.now() - chunk.appended / 1000 > 1.0
+
+
+async def test_a_drain_too_many_lines_behind_skips_to_the_newest(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logsvc.drains.delivery._OLD", -1.0)
+    async with desk(store, tmp_path, backlog_lines={"tiny": 25}) as working, Receiver().listening() as receiver:
+        start = await working.rig.timeline.end()
+        await working.write(10, chunks=10)
+        await working.add(receiver.url, plan="tiny", start=start)
+        await until(lambda: receiver.verdict.tally.next("w") == working.written)
+        assert receiver.verdict.dropped == 75
+        assert receiver.verdict.tally.lines == 25
+
+
+async def test_a_hanging_drain_delays_no_other(store: Store, tmp_path: Path) -> None:
+    async with (
+        desk(store, tmp_path, request_timeout=30) as working,
+        Receiver(hang).listening() as stuck,
+        Receiver().listening() as receiver,
+    ):
+        for number in range(20):
+            await working.add(f"{stuck.url}/{number}")
+        await working.add(receiver.url)
+        await working.write(10, chunks=10)
+        await working.has_all(receiver)
+        await until(lambda: len(stuck.all) == 20)
+
+
+async def test_gzip_where_the_url_asks_for_it(store: Store, tmp_path: Path) -> None:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+        await working.add(f"{receiver.url}#gzip")
+        await working.write(5)
+        await working.has_all(receiver)
+        assert receiver.all[0].headers["Content-Encoding"] == "gzip"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "path", "kind"),
+    [("otlp", "/v1/logs", "application/x-protobuf"), ("loki", "/loki/api/v1/push", "application/json")],
+)
+async def test_other_protocols_go_through_the_same_engine(
+    store: Store, tmp_path: Path, protocol: str, path: str, kind: str
+) -> None:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+        await working.add(f"{protocol}+{receiver.url}")
+        receiver.script = [answer(503)]
+        await working.write(10, chunks=3)
+        await working.has_all(receiver)
+        await until(lambda: receiver.verdict.repeated == 1)
+        assert {(frame.path, frame.headers["Content-Type"]) for frame in receiver.all} == {(path, kind)}
+
+
+async def test_a_test_line_is_sent_at_once_and_the_answer_told(store: Store, tmp_path: Path) -> None:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+        drain = await working.add(receiver.url)
+        outbound = working.means.outbound
+        trial = await send_test(drain, outbound)
+        assert trial.taken
+        assert trial.answer == "The receiver answers 204 No Content."
+        assert receiver.verdict.texts[0].startswith(b"Test line ")
+        receiver.script = [lambda _: web.Response(status=403, text="who are you?")]
+        trial = await send_test(drain, outbound)
+        assert not trial.taken
+        assert trial.answer == "The receiver answers 403 Forbidden: who are you?."
