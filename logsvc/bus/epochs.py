@@ -5,7 +5,7 @@ its value a JSON object: `{"partitions":64,"created":<Unix s>,"topic_id":"<UUID>
 of each partition. Of several writers of one epoch the first in offset order wins. The writer, a random word, is in the
 key because the topic is compacted: that keeps the last record of a key, and would take the winner for the loser's.
 
-What operators say stands on the same topic: see controls.py.
+What operators say stands on the same topic: see controls.py. `others` has the rest, which is drains.
 """
 
 import asyncio
@@ -94,6 +94,8 @@ class Epochs:
         self._registry = Registry()
         self.controls = Controls()
         """What operators have said, as far as this process has heard."""
+        self.others: dict[bytes, bytes] = {}
+        """The last value of each key that says neither; one that was deleted is gone."""
         self._change = asyncio.Event()
 
     @classmethod
@@ -141,8 +143,17 @@ class Epochs:
         return self.all[number]
 
     async def changed(self) -> None:
-        """Wait for the next change of `all`."""
+        """Wait for the next records."""
         await self._change.wait()
+
+    async def read_to(self, offset: int) -> None:
+        """Wait until the record at `offset` was read. Raises BusAway."""
+        try:
+            async with asyncio.timeout(self._settings.delivery_timeout):
+                while await self._consumer.position(self._place) <= offset:
+                    await self.changed()
+        except TimeoutError as error:
+            raise BusAway(f"{self._topic} can't be read: no answer in time") from error
 
     async def announce(self, epoch: Epoch) -> None:
         """Say that an epoch takes lines. Returns once it is in `all`, whoever has said it first. Raises BusError."""
@@ -163,8 +174,7 @@ class Epochs:
             async with asyncio.timeout(self._settings.delivery_timeout):
                 await producer.start()
                 written = await producer.send_and_wait(self._topic, value, key=key, partition=0)
-                while await self._consumer.position(self._place) <= written.offset:
-                    await self.changed()
+                await self.read_to(written.offset)
         except (KafkaError, TimeoutError) as error:
             raise BusError(f"{self._topic} can't be written: {error}") from error
         finally:
@@ -190,11 +200,20 @@ class Epochs:
     async def _take(self) -> None:
         got = await self._consumer.getmany(self._place, timeout_ms=_WAIT_MS)
         for record in got.get(self._place, ()):
-            if not self._registry.apply(record.key, record.value):
-                self.controls.apply(record.key, record.value)
+            key, value = record.key, record.value
+            if not self._registry.apply(key, value) and not self.controls.apply(key, value):
+                self._keep(key, value)
         if got:
             self._change.set()
             self._change = asyncio.Event()
+
+    def _keep(self, key: bytes | None, value: bytes | None) -> None:
+        if key is None or _KEY.fullmatch(key):
+            return
+        if value is None:
+            self.others.pop(key, None)
+        else:
+            self.others[key] = value
 
     async def _follow(self) -> None:
         while True:

@@ -22,6 +22,7 @@ from logsvc.bus.epochs import Epoch, Epochs, control_topic
 from logsvc.bus.kafka_client import connection, unreachable
 from logsvc.bus.kafka_queries import LATEST, KafkaQueries
 from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_RECORD
+from logsvc.bus.kafka_tables import drains_settings, drains_topic
 from logsvc.bus.kafka_writer import BATCH_BYTES
 from logsvc.config import Kafka
 from logsvc.errors import BusError, ConfigError
@@ -135,7 +136,9 @@ async def migrate(settings: Kafka, partitions: int) -> Epoch:
     async with KafkaAdmin.open(settings) as admin, KafkaQueries.open(settings) as queries:
         await admin.create(control_topic(settings.prefix), 1, control_settings(settings))
         await admin.create(dead_topic(settings.prefix), 1, dead_settings(settings))
-        await _until_described(settings, admin, control_topic(settings.prefix))
+        await admin.create(drains_topic(settings.prefix), partitions, drains_settings(settings))
+        for topic in (control_topic(settings.prefix), drains_topic(settings.prefix)):
+            await _until_described(settings, admin, topic)
         async with Epochs.open(settings) as epochs:
             current = epochs.current if epochs.all else None
             if (

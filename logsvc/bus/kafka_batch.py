@@ -26,13 +26,14 @@ class Outgoing(NamedTuple):
     """A record to be."""
 
     key: bytes | None
-    value: bytes
+    value: bytes | None
+    """None takes the key out of a compacted topic."""
     headers: Sequence[tuple[str, bytes]]
 
     @property
     def size(self) -> int:
         """About its bytes in a batch."""
-        size = _ROOM + len(self.value) + len(self.key or b"")
+        size = _ROOM + len(self.value or b"") + len(self.key or b"")
         for name, value in self.headers:
             size += len(name) + len(value)
         return size
@@ -54,7 +55,8 @@ def _encode(record: Outgoing, number: int, parts: list[bytes]) -> None:
     key, value, headers = record
     before = b"\0\0" + _varint(number)  # attributes, and how much later than the first
     before += _varint(-1) if key is None else _varint(len(key)) + key
-    before += _varint(len(value))
+    before += _varint(-1 if value is None else len(value))
+    value = value or b""
     after = _varint(len(headers))
     for name, content in headers:
         after += _varint(len(name)) + name.encode("ascii") + _varint(len(content)) + content

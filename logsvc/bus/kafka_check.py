@@ -9,11 +9,14 @@ from logsvc.bus.kafka_admin import MAX_BATCH, KafkaAdmin
 from logsvc.bus.kafka_client import why_unreachable
 from logsvc.bus.kafka_group import store_group
 from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
+from logsvc.bus.kafka_tables import drains_settings, drains_topic
 from logsvc.config import Kafka
 from logsvc.errors import BusError, ConfigError
 from logsvc.findings import Finding
 
 _MIGRATE: Final = "Run logsvc migrate."
+_AS_MADE: Final = ("cleanup.policy", "segment.bytes", "segment.ms", "max.compaction.lag.ms")
+"""Settings of the topic of drains that keep it small."""
 
 
 async def check(settings: Kafka) -> list[Finding]:
@@ -31,7 +34,8 @@ async def check(settings: Kafka) -> list[Finding]:
             Epochs.open(settings) as epochs,
         ):
             findings += await _topic(settings, admin, control_topic(settings.prefix), None)
-            findings += await _rights(settings, queries, control_topic(settings.prefix), {"READ"})
+            findings += await _rights(settings, queries, control_topic(settings.prefix), {"READ", "WRITE"})
+            findings += await _drains(settings, admin, queries)
             findings.append(await _names(settings, queries))
             findings.append(await _group(settings, queries))
             findings += await _dead(settings, admin, queries)
@@ -100,6 +104,20 @@ async def _dead(settings: Kafka, admin: KafkaAdmin, queries: KafkaQueries) -> li
     starts, ends = await queries.offsets(name, [0], EARLIEST), await queries.offsets(name, [0], LATEST)
     advice = f"ClickHouse refused them: see the header `reason` of each (kcat -C -t {name} -e -f '%h\\n')."
     return [*findings, _is(f"{name} chunks set aside", str(ends[0] - starts[0]), "0", advice)]
+
+
+async def _drains(settings: Kafka, admin: KafkaAdmin, queries: KafkaQueries) -> list[Finding]:
+    """The topic of drains' positions. It may have any number of partitions, but always the same."""
+    name = drains_topic(settings.prefix)
+    partitions = await admin.describe(name)
+    if not partitions:
+        return [Finding(f"{name} exists", False, "no such topic", "the topic", _MIGRATE)]
+    config, wanted = await admin.config(name), drains_settings(settings)
+    findings = [_is(f"{name} {setting}", config[setting], wanted[setting], "Set it so.") for setting in _AS_MADE]
+    for setting, rule, meaning in _rules(settings, min(len(partition["replicas"]) for partition in partitions)):
+        found = config.get(setting, "")
+        findings.append(_is(f"{name} {setting}", meaning if rule(found) else found, meaning, "Set it so."))
+    return [*findings, *await _rights(settings, queries, name, {"READ", "WRITE"})]
 
 
 async def _topic(settings: Kafka, admin: KafkaAdmin, name: str, epoch: Epoch | None) -> list[Finding]:

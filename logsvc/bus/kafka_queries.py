@@ -32,7 +32,7 @@ from aiokafka.structs import TopicPartition
 
 from logsvc.bus.kafka_client import connection, unreachable
 from logsvc.bus.kafka_records import Decoded, decode
-from logsvc.bus.kafka_topic import topic_id, topic_rights
+from logsvc.bus.kafka_topic import topic_id, topic_partitions, topic_rights
 from logsvc.config import Kafka
 from logsvc.errors import BusAway, BusError
 
@@ -110,6 +110,19 @@ class KafkaQueries:
         size = min(max(max_bytes // 8, _LEAST_FETCH), _MOST_FETCH)  # compressed; the first batch comes whole
         buffer = await self._asked(lambda: self._fetch(topic, partition, offset, size))
         return _decoded(epoch, partition, buffer, offset, max_bytes)
+
+    async def records(self, topic: str, partition: int, offset: int) -> tuple[list[Any], int]:
+        """A few KiB of records from `offset` on as aiokafka has them, and the offset behind them; none at the end.
+
+        Raises OffsetOutOfRangeError (aiokafka's) where there is no such offset, BusError.
+        """
+        buffer = await self._asked(lambda: self._fetch(topic, partition, offset, _LEAST_FETCH))
+        records = _Records(partition, buffer, offset)
+        return [record for record in records if record.offset >= offset], records.next
+
+    async def partitions(self, topic: str) -> int:
+        """How many a topic has; 0 where there is no such topic. Raises BusError."""
+        return await self._asked(lambda: topic_partitions(self.client, topic))
 
     async def _fetch(self, topic: str, partition: int, offset: int, size: int) -> bytes:
         request = FetchRequest(0, 0, size, 0, [(topic, [(partition, offset, size)])])

@@ -1,4 +1,4 @@
-"""The id of a topic, by which one that was deleted and made again is told from the one before, and rights to it.
+"""The id of a topic, by which one that was deleted and made again is told from the one before; its size, and rights.
 
 aiokafka asks for metadata in versions that have no ids, so version 10 of that request is written down here, as
 Kafka's protocol guide has it.
@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import for_code
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     AbstractType,
@@ -90,6 +90,17 @@ async def topic_id(client: AIOKafkaClient, topic: str) -> str:
     if code:
         raise for_code(code)
     return str(found)
+
+
+async def topic_partitions(client: AIOKafkaClient, topic: str) -> int:
+    """How many partitions a topic has; 0 where there is no such topic. Raises aiokafka's errors."""
+    answer = await client.send(client.get_random_node(), _Request(topic))
+    ((code, _, _, _, partitions, *_),) = answer.topics
+    if code == UnknownTopicOrPartitionError.errno:
+        return 0
+    if code:
+        raise for_code(code)
+    return len(partitions)
 
 
 RIGHTS: Final = {"READ": 3, "WRITE": 4, "DESCRIBE_CONFIGS": 10, "ALTER_CONFIGS": 11}

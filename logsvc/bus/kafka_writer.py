@@ -54,6 +54,8 @@ class Topic(NamedTuple):
     """Awaited before each producer's first record; may refuse by BusError."""
     acknowledged: Callable[[int, int], None]
     """Told the offset behind each batch that was written, by partition."""
+    chunks: bool = True
+    """Whether its records are chunks, so that metrics count them."""
 
 
 class KafkaWriter:
@@ -148,9 +150,10 @@ class _Producer:
                 offset = await self._send(partition, queue)
                 taken = self._sending[partition]
                 self._sending[partition] = []
-                metrics.bus_append_seconds.observe(time.perf_counter() - began)
-                metrics.bus_appends.inc(len(taken))
-                metrics.bus_append_bytes.inc(sum(len(record.value) for record, _ in taken))
+                if self._topic.chunks:
+                    metrics.bus_append_seconds.observe(time.perf_counter() - began)
+                    metrics.bus_appends.inc(len(taken))
+                    metrics.bus_append_bytes.inc(sum(len(record.value or b"") for record, _ in taken))
                 self._topic.acknowledged(partition, offset + len(taken))
                 for number, (_, done) in enumerate(taken, offset):
                     if not done.done():

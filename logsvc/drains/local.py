@@ -14,14 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from logsvc.drains.model import Drain, DrainStatus, Position
-from logsvc.drains.records import (
-    DRAIN,
-    drain_key,
-    drains_of,
-    position_key,
-    positions_of,
-    status_key,
-)
+from logsvc.drains.records import DRAIN, DrainTable, drain_key, position_key, positions_of, status_key
 from logsvc.drains.registry import Change, ShareLost
 from logsvc.drains.watched import Watched
 from logsvc.errors import BusError, ConfigError
@@ -45,7 +38,9 @@ class LocalDrains:
         """What is to be written next; None for what goes."""
         self._write = Together(self._commit)
         self._changing = asyncio.Lock()
-        self._drains: Watched[Mapping[str, Drain]] = Watched(drains_of(records, {}))
+        self._table = DrainTable()
+        self._table.update(records)
+        self._drains = Watched(self._table.drains)
         self._holder: _LocalShare | None = None
         self._assigned = Watched(frozenset({0}))
 
@@ -126,7 +121,8 @@ class LocalDrains:
         self._waiting |= changes
         await self._write(None)
         if any(key.startswith(DRAIN) for key in changes):
-            self._drains.set(drains_of(self._records, self.drains))
+            self._table.update(self._records)
+            self._drains.set(self._table.drains)
 
     async def _commit(self, _: None) -> None:
         taken = dict(self._waiting)

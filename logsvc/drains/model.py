@@ -41,8 +41,6 @@ class Drain:
     created_at: int
     """Unix seconds."""
     updated_at: int
-    addon: str | None = None
-    """Name of the add-on that it belongs to."""
     paused: bool = False
     """Whether delivery rests; what comes meanwhile is delivered afterwards."""
     filter: Filter = EVERYTHING
@@ -97,12 +95,12 @@ def filter_of(members: Mapping[str, Any]) -> Filter:
     """The filter of a JSON object. Raises TypeError or ValueError where it says what a drain's filter can't."""
     if unknown := set(members) - set(FILTERS):
         raise ValueError(f"{', '.join(sorted(unknown))}: not part of a drain's filter")
-    sets = {name: frozenset(_names(members, name)) for name in _SETS}
-    texts = {name: tuple(_names(members, name)) for name in _TEXTS}
+    parts: dict[str, Any] = {name: frozenset(_names(members, name)) for name in _SETS}
+    parts |= {name: tuple(_names(members, name)) for name in _TEXTS}
     fold = members.get("ignore_case", False)
     if type(fold) is not bool:
         raise TypeError("ignore_case is true or false")
-    return Filter(**sets, **texts, ignore_case=fold)
+    return Filter(**parts, ignore_case=fold)
 
 
 def _names(members: Mapping[str, Any], name: str) -> list[str]:

@@ -30,24 +30,33 @@ def status_key(drain: str) -> bytes:
     return STATUS + drain.encode()
 
 
-def drains_of(records: Mapping[bytes, bytes], known: Mapping[str, Drain]) -> dict[str, Drain]:
-    """The drains that a table has, by id. Raises NewerFormat.
+class DrainTable:
+    """The drains that a table of records has. A drain whose record is the same stays the same object."""
 
-    `known` is what it had before, so that a drain which is still the same stays the same object. What isn't a drain is
-    another tool's: passed over.
-    """
-    drains = {}
-    for key, value in records.items():
-        if not key.startswith(DRAIN):
-            continue
-        try:
-            drain = Drain.parse(value)
-        except FormatError as error:
-            logger.warning("%r is passed over: %s", key, error)
-            continue
-        before = known.get(drain.id)
-        drains[drain.id] = drain if before is None or before != drain else before
-    return drains
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[bytes, Drain | None]] = {}
+        self.drains: Mapping[str, Drain] = {}
+        """By id; another mapping after each change."""
+
+    def update(self, records: Mapping[bytes, bytes]) -> None:
+        """Have `drains` say what `records` do. Raises NewerFormat, and then nothing changes."""
+        known = {}
+        for key, value in records.items():
+            if key.startswith(DRAIN):
+                before = self._known.get(key)
+                known[key] = before if before is not None and before[0] == value else (value, _drain(key, value))
+        if known != self._known:
+            self._known = known
+            self.drains = {drain.id: drain for _, drain in known.values() if drain is not None}
+
+
+def _drain(key: bytes, value: bytes) -> Drain | None:
+    """What isn't a drain is another tool's: passed over."""
+    try:
+        return Drain.parse(value)
+    except FormatError as error:
+        logger.warning("%r is passed over: %s", key, error)
+        return None
 
 
 def positions_of(records: Mapping[bytes, bytes]) -> dict[str, Position]:

@@ -56,7 +56,7 @@ class DrainsContract:
         assert await kept.registry.statuses([drain()]) == {}
 
     async def test_a_drain_is_there_on_return_and_after_a_restart(self, opener: Opener):
-        made = drain(filter=WANTED, paused=True, addon="papertrail", plan="pro")
+        made = drain(filter=WANTED, paused=True, plan="pro")
         async with opener() as kept:
             assert await kept.registry.change(adding(made)) == made
             assert kept.registry.drains == {made.id: made}

@@ -80,7 +80,7 @@ async def test_rights_are_looked_at(kafka: Cluster):
     await migrate(settings, PARTITIONS)
     found = {finding.name.partition(".")[2]: finding.found for finding in await check(settings)}
     assert found["1 rights"] == "READ, WRITE"
-    assert found["control rights"] == "READ"
+    assert found["control rights"] == found["drains rights"] == "READ, WRITE"
     assert found["dead rights"] == "WRITE"
 
 
