@@ -23,7 +23,10 @@ from logsvc.api.context import Context
 from logsvc.api.server import listening
 from logsvc.bus.local import LocalBus
 from logsvc.bus.sealed import Stored
+from logsvc.config import Settings
+from logsvc.drains.local import LocalDrains
 from logsvc.router import Router
+from logsvc.service.drains import drains_of
 from logsvc.service.purging import LocalPurges
 from logsvc.sources.push import PushSource
 from logsvc.store.embedded import EmbeddedStore
@@ -40,12 +43,16 @@ async def serve(folder: Path) -> None:
     """Everything is in the store: its epoch is over, and the one that follows is empty."""
     store = await EmbeddedStore.open(folder)
     with TemporaryDirectory() as temporary:
-        async with LocalBus.open(Path(temporary), partitions=PARTITIONS) as bus:
+        async with (
+            LocalBus.open(Path(temporary), partitions=PARTITIONS) as bus,
+            LocalDrains.open(Path(temporary)) as kept,
+            drains_of(Settings(), kept) as drains,
+        ):
             bus.epoch = 2
             older = Epoch(Stored(1, dict.fromkeys(range(PARTITIONS), 1 << 50)), None)
             tiers = Tiers(bus, store, Router(bus, window_bytes=1 << 20), [older])
             removing = LocalPurges(bus, Path(temporary) / "purges")
-            context = Context(tiers, PushSource(bus, store), removing.remove)
+            context = Context(tiers, PushSource(bus, store), removing.remove, drains)
             async with listening(context, "127.0.0.1", 0, 1.0) as url:
                 print(url, flush=True)
                 await asyncio.to_thread(sys.stdin.read)

@@ -11,7 +11,9 @@ from logsvc.access.grant import OPERATE, READ, WRITE
 from logsvc.api.assets import Assets
 from logsvc.api.browsers import mark_shared, only_local, share_with_origins
 from logsvc.api.context import CONTEXT, Context
+from logsvc.api.drains import add_drains
 from logsvc.api.guard import Handler, guarded
+from logsvc.api.heroku import as_heroku
 from logsvc.api.ingest import post_logs
 from logsvc.api.logs import get_logs
 from logsvc.api.openapi import Described
@@ -19,7 +21,7 @@ from logsvc.api.pages import get_apps, get_ready, get_volume
 from logsvc.api.probe import get_health, get_metrics
 from logsvc.api.problems import Problem
 from logsvc.api.removal import delete_logs
-from logsvc.api.sessions import as_heroku, follow_session, get_app, post_session
+from logsvc.api.sessions import follow_session, get_app, post_session
 from logsvc.errors import BusError, OverLimit, StoreAway, StoreError, TooCostly
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ def make_app(context: Context) -> web.Application:
     Assets().add_to(app.router, otherwise=as_heroku(guarded(READ, get_app)))
     app.router.add_post("/apps/{app}/log-sessions", as_heroku(guarded(READ, post_session)))
     app.router.add_get("/v1/log-sessions/{session}", follow_session)
+    add_drains(app.router)
     Described().add_to(app.router)
     app.router.add_get("/healthz", get_health)
     app.router.add_get("/readyz", get_ready)

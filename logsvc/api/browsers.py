@@ -11,7 +11,7 @@ from logsvc.api.problems import Problem
 
 _LOOPBACK: Final = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
 
-_METHODS: Final = "GET, HEAD, POST, DELETE"
+_METHODS: Final = "GET, HEAD, POST, PUT, DELETE"
 _HEADERS: Final = "Authorization, Content-Type, Content-Encoding, Idempotency-Key, Last-Event-ID, Logsvc-Tenant"
 _EXPOSED: Final = "Logsvc-Cursor, Retry-After"
 _DAY: Final = "86400"

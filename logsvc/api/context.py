@@ -16,6 +16,8 @@ from logsvc.access.leases import Lease, Leases
 from logsvc.access.limits import Limits
 from logsvc.access.sessions import Sessions
 from logsvc.api.problems import Problem
+from logsvc.drains.addresses import Addresses
+from logsvc.drains.registry import Registry, TryOut
 from logsvc.model import AppId
 from logsvc.purges import Purge
 from logsvc.sources.push import PushSource
@@ -50,6 +52,20 @@ class Access:
 
 
 @dataclass(slots=True)
+class Drains:
+    """Where drains are kept, and what they may be; one for the process."""
+
+    registry: Registry
+    try_out: TryOut
+    addresses: Addresses
+    """Which of them may be reached."""
+    unencrypted: bool = False
+    """Whether they may be reached without TLS by HTTP."""
+    trying: set[str] = field(default_factory=set)
+    """Ids of those that are sent a test line now."""
+
+
+@dataclass(slots=True)
 class Context:
     """One for the process."""
 
@@ -57,6 +73,7 @@ class Context:
     push: PushSource
     remove: Callable[[AppId], Awaitable[Purge]]
     """Removes for good what an app has written until now. Raises BusError."""
+    drains: Drains
     access: Access = field(default_factory=Access)
     heartbeat: float = 15.0
     """Seconds of silence after which a tail is told where it is."""

@@ -29,11 +29,11 @@ _LOCAL: Final = Grant("local", LOCAL_TENANT, SCOPES - {OPERATE})
 _MINUTE: Final = 60.0
 
 
-def guarded(scope: str, handler: Handler) -> Handler:
-    """The handler for those whose token has the scope; it finds the grant as `request[GRANT]`."""
+def guarded(scope: str, handler: Handler, *, also: str | None = None) -> Handler:
+    """The handler for those whose token has the scope, or the one `also` named; it finds it as `request[GRANT]`."""
 
     async def guard(request: web.Request) -> web.StreamResponse:
-        grant = await _admitted(request, scope)
+        grant = await _admitted(request, scope, also)
         request[GRANT] = grant
         return await handler(request)
 
@@ -52,12 +52,12 @@ def app_of(request: web.Request) -> AppId:
     return AppId(grant.tenant, name)
 
 
-async def _admitted(request: web.Request, scope: str) -> Grant:
+async def _admitted(request: web.Request, scope: str, also: str | None) -> Grant:
     access = request.app[CONTEXT].access
     if access.gate is None:
         return _chosen(_LOCAL, request)
     grant = await _verified(request, access, access.gate)
-    if scope not in grant.scopes:
+    if scope not in grant.scopes and also not in grant.scopes:
         metrics.auth_requests.labels("scope").inc()
         challenge = f'Bearer realm="logsvc", error="insufficient_scope", scope="{scope}"'
         raise Problem(403, f"This token lacks the scope {scope}.", headers={"WWW-Authenticate": challenge})

@@ -7,7 +7,8 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from logsvc.access.grant import NAME, OPERATE, READ, WRITE
+from logsvc.access.grant import DRAINS, NAME, OPERATE, READ, WRITE
+from logsvc.drains.model import FILTERS as DRAIN_FILTERS
 
 Schema = dict[str, Any]
 
@@ -72,6 +73,23 @@ _SESSION: Final[Schema] = {
         "lines": {"type": ["integer", "null"]},
         "tail": {"type": ["boolean", "null"]},
     },
+}
+_DRAIN_FILTER: Final[Schema] = {
+    "type": "object",
+    "properties": {name: FILTER[name][0] for name in DRAIN_FILTERS},
+    "additionalProperties": False,
+}
+_DRAIN: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "url": {"type": "string", "maxLength": 2000, "examples": ["https://logs.example.com/in"]},
+        "filter": _DRAIN_FILTER,
+    },
+    "additionalProperties": False,
+}
+_DRAIN_SHOWN: Final[dict[str, tuple[Schema, str]]] = {
+    "status": (_FLAG, "Each says how it does."),
+    "extended": (_FLAG, "As at Heroku."),
 }
 
 
@@ -166,6 +184,7 @@ def _paths() -> dict[str, dict[str, Schema]]:
                 "requestBody": session,
             }
         },
+        **_drains(),
         "/v1/log-sessions/{session}": {
             "get": _operation(
                 "Follow a log session; its address is the right to do so.",
@@ -181,12 +200,53 @@ def _paths() -> dict[str, dict[str, Schema]]:
     }
 
 
+def _drains() -> dict[str, dict[str, Schema]]:
+    body = {"required": True, "content": {"application/json": {"schema": _DRAIN}}}
+    shown = {"200": _answer("The drain.", "application/json")}
+    all_shown = {"200": _answer("The drains.", "application/json")}
+    actions = {
+        "pause": ("Have a drain rest.", shown, ()),
+        "resume": ("Have it go on where it was.", shown, ()),
+        "test": ("Send one marked line.", {"200": _answer("What the other side says.", "application/json")}, (409,)),
+    }
+    return {
+        "/apps/{app}/log-drains": {
+            "get": _operation("The drains of an app.", all_shown, scope=READ, query=_DRAIN_SHOWN, problems=(404,)),
+            "post": {
+                **_operation(
+                    "Make a drain.",
+                    {"201": _answer("The drain.", "application/json")},
+                    scope=DRAINS,
+                    problems=(404, 409, 413, 422),
+                ),
+                "requestBody": body,
+            },
+            "delete": _operation("Take all drains of an app away.", all_shown, scope=DRAINS, problems=(404,)),
+        },
+        "/apps/{app}/log-drains/{drain}": {
+            "get": _operation("One drain.", shown, scope=READ, query=_DRAIN_SHOWN, problems=(404,)),
+            "put": {
+                **_operation("Another URL or filter.", shown, scope=DRAINS, problems=(404, 409, 413, 422)),
+                "requestBody": body,
+            },
+            "delete": _operation("Take a drain away.", shown, scope=DRAINS, problems=(404,)),
+        },
+        **{
+            f"/apps/{{app}}/log-drains/{{drain}}/actions/{name}": {
+                "post": _operation(summary, answers, scope=DRAINS, problems=(404, *problems))
+            }
+            for name, (summary, answers, problems) in actions.items()
+        },
+    }
+
+
 def document() -> Schema:
     """The document as it is served."""
     paths: dict[str, dict[str, Any]] = {}
     for path, operations in _paths().items():
         names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-        schemas = {"app": _NAME, "session": {"type": "string", "minLength": 1}}
+        text = {"type": "string", "minLength": 1}
+        schemas = {"app": _NAME, "session": text, "drain": {**text, "description": "Its id, token or URL."}}
         inside = [{"name": name, "in": "path", "required": True, "schema": schemas[name]} for name in names]
         paths[path] = {**operations, "parameters": inside}
     problem = {

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
-import orjson
 from aiohttp import web
 
 from logsvc.access.grant import NAME, READ, Grant
 from logsvc.access.sessions import Session
+from logsvc.api.bodies import read_object
 from logsvc.api.context import CONTEXT
-from logsvc.api.guard import GRANT, Handler
+from logsvc.api.guard import GRANT
 from logsvc.api.logs import answer, choose_form, require_app, timeline_of, upgrades
 from logsvc.api.problems import Problem, bad_parameter
 from logsvc.api.query import DEFAULT_NUM, Query, check_names, read_cursor, read_matcher
@@ -31,23 +31,7 @@ from logsvc.formats.representations import (
 )
 from logsvc.model import AppId, Filter
 
-_MOST_BODY: Final = 16 * 1024
 _MOST_LINES: Final = 999_999_999
-_MISSING: Final = {401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "rate_limit"}
-
-
-def as_heroku(handler: Handler) -> Handler:
-    """The handler, whose problems also say what Heroku's clients read: `id` and `message`."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except Problem as problem:
-            problem.members.setdefault("id", _MISSING.get(problem.status, "bad_request"))
-            problem.members.setdefault("message", str(problem))
-            raise
-
-    return handle
 
 
 async def get_app(request: web.Request) -> web.Response:
@@ -66,7 +50,7 @@ async def post_session(request: web.Request) -> web.Response:
     """Open a log session; the answer's address is good for whoever has it."""
     context = request.app[CONTEXT]
     timeline = timeline_of(request, context)
-    asked = await _body(request)
+    asked = await read_object(request)
     session = _session(timeline.app, request[GRANT], asked)
     await require_app(timeline, context)
     access = context.access
@@ -98,21 +82,6 @@ async def follow_session(request: web.Request) -> web.StreamResponse:
     with access.sessions.following(session):
         until = access.sessions.end(session)
         return await answer(request, AppId(session.tenant, session.app), query, _form(request), grant, until)
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    data = await request.content.read(_MOST_BODY + 1)
-    while len(data) <= _MOST_BODY and (more := await request.content.read(_MOST_BODY)):
-        data += more
-    if len(data) > _MOST_BODY:
-        raise Problem(413, "This is more than a log session can say.")
-    try:
-        body = orjson.loads(data or b"{}")
-    except ValueError as error:
-        raise Problem(400, "The body is not JSON.") from error
-    if not isinstance(body, dict):
-        raise Problem(400, "The body is not a JSON object.")
-    return body
 
 
 def _session(app: AppId, grant: Grant, asked: dict[str, Any]) -> Session:

@@ -15,10 +15,12 @@ from logsvc.api.server import listening
 from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.config import Settings
 from logsvc.console import Screening, show
+from logsvc.drains.local import LocalDrains
 from logsvc.errors import ConfigError
 from logsvc.model import AppId
 from logsvc.router import Router
 from logsvc.service.access import access_of, require_tokens
+from logsvc.service.drains import drains_of
 from logsvc.service.lifecycle import say, settle, signals
 from logsvc.service.procfile import make_runner, until_stopped
 from logsvc.service.purging import LocalPurges, erase
@@ -130,7 +132,11 @@ async def _core(settings: Settings) -> AsyncIterator[_Core]:
         telemetry.follow_routers([router])
         access = await stack.enter_async_context(access_of(settings))
         tiers = Tiers(bus, store, router, purges=removing.purges)
-        context = Context(tiers, push, removing.remove, access, heartbeat=tail.heartbeat, max_tails=tail.max_tails)
+        kept = await stack.enter_async_context(LocalDrains.open(data))
+        drains = await stack.enter_async_context(drains_of(settings, kept))
+        context = Context(
+            tiers, push, removing.remove, drains, access, heartbeat=tail.heartbeat, max_tails=tail.max_tails
+        )
         removing.purges.follow(context.forget)
         yield _Core(bus, store, writer, removing, router, context)
 

@@ -13,11 +13,13 @@ from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.protocol import Records
 from logsvc.bus.sealed import Stored
 from logsvc.config import Settings
+from logsvc.drains.kafka_registry import KafkaRegistry
 from logsvc.errors import StoreAway
 from logsvc.model import AppId
 from logsvc.purges import Purge
 from logsvc.router import Router
 from logsvc.service.access import access_of, require_tokens
+from logsvc.service.drains import drains_of
 from logsvc.service.epochs import is_stored, next_epoch, until_sealed
 from logsvc.service.lifecycle import say
 from logsvc.service.purging import remove_everywhere
@@ -89,8 +91,11 @@ class _Serving:
         access = await self._stack.enter_async_context(access_of(self._settings))
         if access.gate is not None:
             controls.follow_revoked(access.gate.revoke)
+        registry = partial(KafkaRegistry.open, self._settings.kafka, self._epochs)
+        kept = await self._stack.enter_async_context(opened(registry, "the service", self._health.waited_out))
+        drains = await self._stack.enter_async_context(drains_of(self._settings, kept))
         context = Context(
-            self._tiers, self._push, self._remove, access, heartbeat=tail.heartbeat, max_tails=tail.max_tails
+            self._tiers, self._push, self._remove, drains, access, heartbeat=tail.heartbeat, max_tails=tail.max_tails
         )
         controls.purges.follow(context.forget)
         return context

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from logsvc.store.embedded import EmbeddedStore
 from logsvc.store.protocol import Store
+from tests.api.guarded import Guarded, guarded
 from tests.api.served import Served, serving
 
 
@@ -28,3 +30,10 @@ def far(monkeypatch: pytest.MonkeyPatch) -> None:
 async def served(store: Store) -> AsyncIterator[Served]:
     async with serving(store) as served:
         yield served
+
+
+@pytest.fixture
+async def site(store: Store, tmp_path: Path) -> AsyncIterator[Guarded]:
+    async with guarded(store, tmp_path) as site:
+        await site.served.rig.write(3)
+        yield site

@@ -3,13 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
 import orjson
 
-from logsvc.api.context import LOCAL_TENANT, Access, Context
+from logsvc.api.context import LOCAL_TENANT, Access, Context, Drains
 from logsvc.api.server import listening
+from logsvc.config import Drains as DrainSettings
+from logsvc.drains.addresses import Addresses
+from logsvc.drains.local import LocalDrains
+from logsvc.drains.outbound import Outbound
+from logsvc.drains.trial import send_test
 from logsvc.service.purging import LocalPurges
 from logsvc.sources.push import PushSource
 from logsvc.store.protocol import Store
@@ -116,6 +124,17 @@ class Events:
 
 
 @asynccontextmanager
+async def kept_drains() -> AsyncIterator[Drains]:
+    """None at first; they may reach this machine, by HTTP too."""
+    settings = DrainSettings.model_validate({"http": True, "allow": ["127.0.0.0/8"]})
+    with TemporaryDirectory() as folder:
+        async with LocalDrains.open(Path(folder)) as registry, Outbound.open(settings) as outbound:
+            yield Drains(
+                registry, partial(send_test, outbound=outbound), Addresses(settings.allow), unencrypted=settings.http
+            )
+
+
+@asynccontextmanager
 async def serving(
     store: Store,
     *,
@@ -135,7 +154,10 @@ async def serving(
         push = PushSource(made.bus, store)
         removing = LocalPurges(made.bus, made.folder / "purges")
         tiers = Tiers(made.bus, store, made.router, purges=removing.purges)
-        context = Context(tiers, push, removing.remove, access or Access(), heartbeat=heartbeat, max_tails=max_tails)
+        drains = await stack.enter_async_context(kept_drains())
+        context = Context(
+            tiers, push, removing.remove, drains, access or Access(), heartbeat=heartbeat, max_tails=max_tails
+        )
         removing.purges.follow(context.forget)
         client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=True))
         url = await stack.enter_async_context(listening(context, "127.0.0.1", 0, grace))

@@ -2,11 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -22,70 +18,13 @@ from logsvc.config import Auth
 from logsvc.config import Limits as Settings
 from logsvc.errors import ConfigError
 from logsvc.store.protocol import Store
-from tests.api.served import NDJSON, SSE, Events, Lines, Served, problem_of, serving
-from tests.support.tokens import AUDIENCE, Issuer
+from tests.api.guarded import Guarded, guarded, replace
+from tests.api.served import NDJSON, SSE, Events, Lines, problem_of
+from tests.support.tokens import Issuer
 from tests.support.wait import DEADLINE, until
 
 LIFE = 4.0
 """Seconds that a token or session is good for where its end is waited for: enough to open a few tails with it."""
-
-
-@dataclass
-class Guarded:
-    """A service that asks for tokens, its issuer, and its file of what was revoked."""
-
-    served: Served
-    issuer: Issuer
-    jwks: Path
-    tokens: Path
-    revoked: Path
-
-    def header(self, **claims: Any) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.issuer.token(**claims)}"}
-
-    def get(self, path: str = "", **claims: Any) -> Any:
-        return self.served.client.get(self.served.logs + path, headers=self.header(**claims))
-
-    def publish(self) -> None:
-        replace(self.jwks, self.issuer.jwks())
-
-
-def replace(path: Path, data: bytes) -> None:
-    """As one step, for the service may look at any moment."""
-    new = path.with_suffix(".new")
-    new.write_bytes(data)
-    new.rename(path)
-
-
-@asynccontextmanager
-async def guarded(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Guarded]:
-    issuer = Issuer()
-    jwks, tokens, revoked = folder / "jwks", folder / "tokens", folder / "revoked"
-    jwks.write_bytes(issuer.jwks())
-    tokens.write_text("")
-    revoked.write_text("")
-    auth = Auth(
-        **{
-            "jwks": str(jwks),
-            "audience": AUDIENCE,
-            "tokens_file": str(tokens),
-            "revoked_file": str(revoked),
-            "leeway": 0.0,
-            **settings,
-        }
-    )
-    async with AsyncExitStack() as stack:
-        access = Access(failures=auth.failures)
-        access.gate = await stack.enter_async_context(Gate.open(auth, access.leases))
-        served = await stack.enter_async_context(serving(store, access=access))
-        yield Guarded(served, issuer, jwks, tokens, revoked)
-
-
-@pytest.fixture
-async def site(store: Store, tmp_path: Path) -> AsyncIterator[Guarded]:
-    async with guarded(store, tmp_path) as site:
-        await site.served.rig.write(3)
-        yield site
 
 
 async def test_a_token_opens_its_tenants_apps(site: Guarded) -> None:

@@ -1,0 +1,21 @@
+"""Drains, as the settings say."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from logsvc.api.context import Drains
+from logsvc.config import Settings
+from logsvc.drains.addresses import Addresses
+from logsvc.drains.outbound import Outbound
+from logsvc.drains.registry import Registry
+from logsvc.drains.trial import send_test
+
+
+@asynccontextmanager
+async def drains_of(settings: Settings, registry: Registry) -> AsyncIterator[Drains]:
+    """What the API needs of drains. Raises ConfigError."""
+    given = settings.drains
+    async with Outbound.open(given) as outbound:
+        try_out = partial(send_test, outbound=outbound)
+        yield Drains(registry, try_out, Addresses(given.allow, given.refuse), unencrypted=given.http)
