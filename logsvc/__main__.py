@@ -81,6 +81,15 @@ def serve(config: Path | None, host: str | None, port: int | None) -> None:
 
 
 @cli.command()
+@click.pass_obj
+def drain(config: Path | None) -> None:
+    """Deliver apps' lines to their drains. Start as many as there is work for."""
+    from logsvc.service import drain as role  # noqa: PLC0415 - other commands need none of it
+
+    sys.exit(uvloop.run(role.drain(_start(config, {}))))
+
+
+@cli.command()
 @click.option("--procfile", type=_FILE, required=True, help="Run the processes of this Procfile.")
 @click.option("--app", default="demo", show_default=True, help="The app that they are.")
 @click.option("--scale", multiple=True, metavar="TYPE=N", help="How many processes of a type to run; repeats.")

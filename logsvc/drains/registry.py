@@ -48,7 +48,9 @@ class Registry(Protocol):
 class Share(Protocol):
     """The drains of one share, for the process that delivers them. Nobody else can save while it is held."""
 
-    number: int
+    @property
+    def number(self) -> int:
+        """Which one it is, from 0 on."""
 
     def position(self, drain: str) -> Position | None:
         """As it was saved last, by whomever; None for a drain that was never delivered: begin at `Drain.start`."""
@@ -70,7 +72,9 @@ class Share(Protocol):
 class Positions(Protocol):
     """How far drains are, and who delivers them."""
 
-    shares: int
+    @property
+    def shares(self) -> int:
+        """How many there are; always the same number."""
 
     @property
     def assigned(self) -> frozenset[int]:

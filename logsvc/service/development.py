@@ -15,12 +15,13 @@ from logsvc.api.server import listening
 from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.config import Settings
 from logsvc.console import Screening, show
+from logsvc.drains.engine import Engine
 from logsvc.drains.local import LocalDrains
 from logsvc.errors import ConfigError
 from logsvc.model import AppId
 from logsvc.router import Router
 from logsvc.service.access import access_of, require_tokens
-from logsvc.service.drains import drains_of
+from logsvc.service.drains import delivering, drains_of
 from logsvc.service.lifecycle import say, settle, signals
 from logsvc.service.procfile import make_runner, until_stopped
 from logsvc.service.purging import LocalPurges, erase
@@ -69,6 +70,7 @@ async def develop(asked: Development) -> int:
             background.create_task(core.writer.run(), name="store"),
             background.create_task(retain(core.store), name="retention"),
             background.create_task(erase(core.purges.purges, core.store, core.purges.passed), name="purges"),
+            background.create_task(core.engine.run(), name="drains"),
         ]
         try:
             async with listening(core.context, host, asked.settings.http.port, asked.settings.http.grace) as url:
@@ -103,6 +105,7 @@ class _Core:
     writer: StoreLoop
     purges: LocalPurges
     router: Router
+    engine: Engine
     context: Context
 
 
@@ -134,11 +137,12 @@ async def _core(settings: Settings) -> AsyncIterator[_Core]:
         tiers = Tiers(bus, store, router, purges=removing.purges)
         kept = await stack.enter_async_context(LocalDrains.open(data))
         drains = await stack.enter_async_context(drains_of(settings, kept))
+        means = await stack.enter_async_context(delivering(settings, tiers))
         context = Context(
             tiers, push, removing.remove, drains, access, heartbeat=tail.heartbeat, max_tails=tail.max_tails
         )
         removing.purges.follow(context.forget)
-        yield _Core(bus, store, writer, removing, router, context)
+        yield _Core(bus, store, writer, removing, router, Engine(kept, kept, means), context)
 
 
 async def _check_same_age(bus: LocalBus, store: EmbeddedStore) -> None:

@@ -7,9 +7,12 @@ from functools import partial
 from logsvc.api.context import Drains
 from logsvc.config import Settings
 from logsvc.drains.addresses import Addresses
+from logsvc.drains.delivery import Backlog, Means
+from logsvc.drains.notices import Announcer
 from logsvc.drains.outbound import Outbound
 from logsvc.drains.registry import Registry
 from logsvc.drains.trial import send_test
+from logsvc.timeline import Tiers
 
 
 @asynccontextmanager
@@ -19,3 +22,11 @@ async def drains_of(settings: Settings, registry: Registry) -> AsyncIterator[Dra
     async with Outbound.open(given) as outbound:
         try_out = partial(send_test, outbound=outbound)
         yield Drains(registry, try_out, Addresses(given.allow, given.refuse), unencrypted=given.http)
+
+
+@asynccontextmanager
+async def delivering(settings: Settings, tiers: Tiers) -> AsyncIterator[Means]:
+    """What deliveries need. Raises ConfigError."""
+    async with Outbound.open(settings.drains) as outbound:
+        backlog = Backlog(settings.drains, settings.limits.default)
+        yield Means(tiers, outbound, Announcer(lambda: tiers.bus), backlog)

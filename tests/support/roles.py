@@ -16,7 +16,7 @@ from tests.support.program import LOGSVC, Program
 
 
 class Role(Program):
-    """`logsvc collect`, `store`, `serve` or `procfile`."""
+    """`logsvc collect`, `store`, `serve`, `drain` or `procfile`."""
 
     def __init__(self, folder: Path, arguments: tuple[str, ...], ready: str, settings: Mapping[str, object]) -> None:
         """`ready` is what it says when it has begun."""
@@ -93,6 +93,9 @@ class Platform:
 
     def store(self, name: str) -> Role:
         return Role(self.folder / f"store-{name}", ("store",), "logsvc stores", self.settings)
+
+    def drain(self, name: str) -> Role:
+        return Role(self.folder / f"drain-{name}", ("drain",), "logsvc delivers drains", self.settings)
 
     def serve(self, name: str, port: int = 0) -> Serving:
         return Serving(self.folder / f"serve-{name}", port or free_port(), self.settings)
