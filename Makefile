@@ -6,7 +6,7 @@ bin := .venv/bin
 lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml
 
-.PHONY: help run cluster test test-kubernetes chaos gates kafka kubernetes browser heroku format tables lock wheel bench clean
+.PHONY: help run cluster test test-kubernetes chaos gates kafka kubernetes browser heroku receivers format tables lock wheel bench clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -17,7 +17,7 @@ run: .venv/.installed-run ## Set up what is needed and run the service with the 
 cluster: .venv/.installed-test kafka ## Set up what is needed and run the service as roles, on Kafka and ClickHouse
 	@$(bin)/python -m scripts.cluster
 
-test: gates kafka heroku ## Set up what is needed, then all gates and all tests
+test: gates kafka heroku receivers ## Set up what is needed, then all gates and all tests
 	$(bin)/pytest --cov --ignore tests/kubernetes
 
 test-kubernetes: .venv/.installed-test kafka kubernetes ## Run the tests on a real Kubernetes of this machine's own; needs root
@@ -41,6 +41,9 @@ kubernetes: ## Build Kubernetes for the tests on it, once (up to 10 minutes); ne
 
 heroku: ## Get the heroku command line, for the tests of Heroku's API
 	@scripts/heroku.sh
+
+receivers: ## Get rsyslog and syslog-ng, for the tests of drains
+	@scripts/receivers.sh
 
 browser: ## Get Chromium, and what checks the types and the accessibility of the log pane
 	@scripts/browser.sh

@@ -152,7 +152,8 @@ class SyslogSender:
         if self._connection is None:
             context = self._outbound.tls(insecure=self._url.insecure) if self._url.tls else None
             self._connection = await self._outbound.connect(self._url.host, self._url.port, context)
-            self._connection[1].transport.set_write_buffer_limits(high=0)  # `drain` waits until all of it is written
+            # So that `drain` waits until all of it is written; at 0, asyncio's TLS would wait for ever.
+            self._connection[1].transport.set_write_buffer_limits(high=1, low=0)
         return self._connection
 
     def _abort(self) -> None:
@@ -175,7 +176,7 @@ async def _acknowledged(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
         if reader.at_eof() or writer.is_closing():
             raise ConnectionResetError("it closed the connection")
         (unsent,) = _OUTGOING.unpack(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(_OUTGOING.size)))
-        if not unsent:
+        if not unsent and not writer.transport.get_write_buffer_size():
             return
         await asyncio.sleep(pause)  # the kernel tells nobody when the last byte was acknowledged
         pause = min(2 * pause, longest)

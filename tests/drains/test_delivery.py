@@ -1,118 +1,17 @@
 """A drain on the real tiers, and a receiver that fails in every way there is: each line once, in order, or counted."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 
-from logsvc.config import Drains
-from logsvc.drains.delivery import Backlog, Means
-from logsvc.drains.engine import Engine
-from logsvc.drains.local import LocalDrains
-from logsvc.drains.model import Drain, DrainStatus, State
-from logsvc.drains.notices import Announcer
-from logsvc.drains.outbound import Outbound
+from logsvc.drains.model import Drain, State
 from logsvc.drains.trial import send_test
-from logsvc.formats import cri
-from logsvc.model import EVERYTHING, Cursor, Filter
-from logsvc.selection import Matcher
-from logsvc.store.embedded import EmbeddedStore
+from logsvc.model import EVERYTHING, Filter
 from logsvc.store.protocol import Store
+from tests.drains.desk import Desk, desk
 from tests.support import numbered, until
 from tests.support.receiver import Receiver, answer, cut, hang
-from tests.support.tiers import Rig, rig
-
-FAST: dict[str, Any] = {
-    "http": True,
-    "allow": [ip_network("127.0.0.1/32")],
-    "pause_first": 0.02,
-    "pause_most": 0.1,
-    "batch_seconds": 0.01,
-    "connect_timeout": 0.5,
-    "request_timeout": 0.5,
-}
-TIME = b"2026-11-23T02:00:00.000000000Z"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    store = asyncio.run(EmbeddedStore.open(tmp_path_factory.mktemp("store"), {0: 7}))
-    yield store
-    asyncio.run(store.close())
-
-
-class Desk:
-    """A rig with an engine, and lines with numbers."""
-
-    def __init__(self, made: Rig, drains: LocalDrains, means: Means) -> None:
-        self.rig, self.drains, self.means = made, drains, means
-        self.written = 0
-        self._engine: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        engine = Engine(self.drains, self.drains, self.means)
-        self._engine = asyncio.create_task(engine.run())
-
-    async def stop(self) -> None:
-        """The engine ends wherever it is, as `kill -9` would have it: nothing is saved on the way."""
-        if self._engine is not None:
-            self._engine.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._engine
-            self._engine = None
-
-    async def add(self, url: str, wanted: Filter = EVERYTHING, plan: str = "", start: Cursor | None = None) -> Drain:
-        begin = start or await self.rig.timeline.end()
-        drain = Drain.new(self.rig.app, url, begin, 1_795_399_200, wanted=wanted, plan=plan)
-        return await self.change(drain)
-
-    async def change(self, drain: Drain) -> Drain:
-        assert await self.drains.change(lambda _: drain) == drain
-        return drain
-
-    async def write(self, lines: int, *, chunks: int = 1, size: int = 0, process: str = "web") -> None:
-        """Numbered lines, in so many chunks."""
-        for _ in range(chunks):
-            value = b"".join(
-                cri.format_line(TIME, b"stdout", numbered("w", self.written + number, b"x" * size))
-                for number in range(lines)
-            )
-            self.written += lines
-            await self.rig.bus.append(self.rig.stream(process), value)
-
-    async def status(self, drain: Drain) -> DrainStatus | None:
-        return (await self.drains.statuses([drain])).get(drain.id)
-
-    async def has_all(self, receiver: Receiver, deadline: float = 20.0) -> None:
-        """Wait for the last line, and judge."""
-        written = {"w": self.written}
-        await until(lambda: receiver.verdict.tally.complete(written), deadline, "the last line")
-        receiver.verdict.tally.check(written)
-
-    async def told(self) -> list[bytes]:
-        """What the app's log says of its drains."""
-        end = await self.rig.timeline.end()
-        last = await self.rig.timeline.last(100, Matcher(Filter(process=frozenset({"drain"}))), end)
-        return [cri.parse(line)[3] for each in last.selections for line in cri.lines(each.value)]
-
-
-@asynccontextmanager
-async def desk(store: Store, folder: Path, **settings: object) -> AsyncIterator[Desk]:
-    given = Drains(**FAST | settings)
-    async with rig(store) as made, LocalDrains.open(folder) as drains, Outbound.open(given) as outbound:
-        means = Means(made.timeline._tiers, outbound, Announcer(lambda: made.bus), Backlog(given, "standard"))
-        working = Desk(made, drains, means)
-        working.start()
-        try:
-            yield working
-        finally:
-            await working.stop()
 
 
 async def test_lines_arrive_with_the_headers_of_heroku(store: Store, tmp_path: Path) -> None:

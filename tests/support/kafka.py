@@ -4,7 +4,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from logsvc.bus.kafka_admin import KafkaAdmin
 from logsvc.config import Kafka
 from tests.support.ports import free_port
+from tests.support.tcp import listens
 from tests.support.wait import eventually
 
 JARS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logsvc" / "kafka"
@@ -68,7 +68,7 @@ class Broker:
     def is_up(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "log").read_text()[-4000:]
-        return all(map(_listens, self.listeners.values()))  # it opens them one after the other
+        return all(map(listens, self.listeners.values()))  # it opens them one after the other
 
     def kill(self) -> None:
         """`kill -9`."""
@@ -136,11 +136,6 @@ class Cluster:
             **others,
         }
         return Kafka.model_validate(given)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A TCP server for tests: whatever ends a connection's task, the connection is closed with it."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -33,6 +34,12 @@ async def listening(connected: Connected, port: int = 0) -> AsyncIterator[int]:
             server.close()
             for task in list(connections):
                 task.cancel()
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:

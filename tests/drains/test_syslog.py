@@ -1,0 +1,106 @@
+"""Drains to rsyslog and syslog-ng, plain and with TLS, and to a receiver of syslog that closes its connections."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from logsvc.drains.model import State
+from logsvc.store.protocol import Store
+from tests.drains.desk import Desk, desk
+from tests.support import Tally, numbered, tcp, until
+from tests.support.certificates import authority, signed
+from tests.support.drain_formats import syslog, whole_messages
+from tests.support.syslogd import Rsyslog, Syslogd, SyslogNg
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An authority, and key and certificate of 127.0.0.1 that it has signed."""
+    folder = tmp_path_factory.mktemp("certificates")
+    key, ca = authority(folder, "authority")
+    return ca, signed(folder, "receiver", key, ca)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("kind", [Rsyslog, SyslogNg])
+async def test_a_syslog_server_of_debian_gets_every_line_in_order(
+    store: Store, tmp_path: Path, certificates: tuple[Path, Path], kind: type[Syslogd], *, tls: bool
+) -> None:
+    """Lines wait for it while it isn't there yet."""
+    ca, certificate = certificates
+    async with (
+        desk(store, tmp_path / "data", ca_file=str(ca), request_timeout=10) as working,
+        kind(tmp_path / "server", certificate if tls else None) as server,
+    ):
+        drain = await working.add(server.url)
+        await working.write(50, chunks=20, size=100)
+        await until(lambda: failing(working, drain.id))
+        await server.start()
+        await working.write(50, chunks=20, size=100)
+        await until(lambda: len(server.received()) >= working.written, what="all lines")
+        rows = [row for row in server.received() if row[1] == b"app"]
+        assert {tuple(row[:4]) for row in rows} == {(drain.token.encode(), b"app", b"web.1", rows[0][3])}
+        tally = Tally()
+        for row in rows:
+            tally.feed(row[4])
+        tally.check({"w": working.written})
+        assert rows[7][4].strip() == numbered("w", 7, b"x" * 100)
+
+
+async def failing(working: Desk, drain: str) -> bool:
+    status = (await working.drains.statuses(list(working.drains.drains.values()))).get(drain)
+    return status is not None and status.state is State.RETRYING
+
+
+async def test_a_certificate_that_nobody_signed_is_refused_unless_the_url_says_insecure(
+    store: Store, tmp_path: Path, certificates: tuple[Path, Path]
+) -> None:
+    _, certificate = certificates
+    async with (
+        desk(store, tmp_path / "data", request_timeout=10) as working,
+        Rsyslog(tmp_path / "server", certificate) as server,
+    ):
+        await server.start()
+        drain = await working.add(server.url)
+        await working.write(3)
+        await until(lambda: failing(working, drain.id))
+        status = (await working.drains.statuses([drain]))[drain.id]
+        assert "Error L14 (certificate validation)" in status.error
+        assert server.received() == []
+        await working.add(f"{server.url}#insecure", start=drain.start)
+        await until(lambda: len(server.received()) >= 3)
+
+
+class Closing:
+    """Takes syslog, and closes its connection when it is told to."""
+
+    def __init__(self) -> None:
+        self.connections: list[asyncio.StreamWriter] = []
+        self.tally = Tally()
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.append(writer)
+        data = b""
+        while more := await reader.read(1 << 16):
+            data += more
+            whole = whole_messages(data)
+            for message in syslog(data[:whole]):
+                self.tally.feed(message.text)
+            data = data[whole:]
+
+
+async def test_a_connection_that_the_receiver_has_closed_is_noticed_before_anything_is_sent(
+    store: Store, tmp_path: Path
+) -> None:
+    receiver = Closing()
+    async with desk(store, tmp_path, request_timeout=10) as working, tcp.listening(receiver.connected) as port:
+        await working.add(f"syslog://127.0.0.1:{port}")
+        for _ in range(5):
+            await working.write(20, chunks=10)
+            await until(lambda: receiver.tally.next("w") == working.written)
+            writer = receiver.connections[-1]
+            writer.close()
+            await writer.wait_closed()
+    assert len(receiver.connections) == 5
+    receiver.tally.check({"w": working.written})
