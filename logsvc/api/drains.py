@@ -38,6 +38,8 @@ from logsvc.timeline import Timeline
 
 _MOST_TRIALS: Final = 32
 """Drains that are sent a test line at once."""
+_SILENCE: Final = 60.0
+"""Seconds without a word of a drain's delivery after which nobody seems to deliver it; it says something each 20."""
 
 Known = Mapping[str, Drain]
 
@@ -300,10 +302,12 @@ def _members(drain: Drain, grant: Grant) -> dict[str, Any]:
 
 
 def _status(drain: Drain, status: DrainStatus | None) -> dict[str, Any]:
-    if status is None:
-        status = DrainStatus(State.PAUSED if drain.paused else State.STARTING, drain.created_at)
+    status = status or DrainStatus(State.STARTING, drain.created_at)
+    state: str = State.PAUSED if drain.paused else status.state
+    if not drain.paused and time.time() - max(status.at, drain.updated_at) > _SILENCE:
+        state = "unattended"
     return {
-        "state": State.PAUSED if drain.paused else status.state,
+        "state": state,
         "at": _moment(status.at),
         "lag_lines": status.lag_lines,
         "lag_seconds": round(status.lag_seconds, 1),

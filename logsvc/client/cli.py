@@ -2,6 +2,7 @@
 
 import click
 
+from logsvc.client.drains import COMMANDS as DRAINS
 from logsvc.client.logs import logs
 from logsvc.client.push import push
 
@@ -17,3 +18,5 @@ def cli() -> None:
 
 cli.add_command(logs)
 cli.add_command(push)
+for command in DRAINS:
+    cli.add_command(command)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -87,6 +87,21 @@ class Service:
         """POST and wait for the 2xx. Raises Refused, Unavailable or ClientError."""
         self._request("POST", path, parameters, headers, body).drain_conn()
 
+    def ask(self, method: str, path: str, parameters: Parameters = (), body: object = None) -> Any:
+        """Ask a question in JSON, or none, and return the answer's JSON. Raises Refused, Unavailable or ClientError."""
+        headers = {"Accept": "application/json"}
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = orjson.dumps(body)
+        response = self._request(method, path, parameters, headers, data)
+        with _translated("the connection was lost", answered=True):
+            answer = response.read()
+        try:
+            return orjson.loads(answer)
+        except ValueError:
+            raise ClientError(f"{self.url} answers as logsvc never would: is the service there?") from None
+
     def _request(
         self, method: str, path: str, parameters: Parameters, headers: dict[str, str], body: bytes | None = None
     ) -> urllib3.BaseHTTPResponse:
@@ -124,9 +139,14 @@ class Backoff:
 
 def app_path(app: str) -> str:
     """`/v1/apps/{app}/logs`. Raises ClientError for a name that is none."""
+    return f"/v1/apps/{quoted_app(app)}/logs"
+
+
+def quoted_app(app: str) -> str:
+    """The name of an app as it stands in a path. Raises ClientError for a name that is none."""
     if app in {"", ".", ".."}:
         raise ClientError(f"an app can't be called {app!r}")
-    return f"/v1/apps/{quote(app, safe='')}/logs"
+    return quote(app, safe="")
 
 
 @contextmanager

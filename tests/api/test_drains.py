@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import time
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +19,10 @@ from tests.api.served import Served, only
 
 URL = "https://user:sEcReT@logs.example.com/in?key=sEcReT#gzip"
 HEROKU = {"addon", "created_at", "id", "token", "updated_at", "url"}
+
+
+def moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Client:
@@ -156,24 +162,34 @@ async def test_a_status_says_how_it_does(served: Served, drains: Client) -> None
     made = await drains.add()
     _, (shown,) = await drains.ask("GET", "?status=true")
     assert (shown["status"]["state"], shown["status"]["error"]) == ("starting", None)
-    status = DrainStatus(
-        State.RETRYING, 1_795_399_200.5, 12, 3.25, 500, 20.04, "503", error_at=1_795_399_199.0, retry_at=1_795_399_230
-    )
+    now = int(time.time())
+    status = DrainStatus(State.RETRYING, now, 12, 3.25, 500, 20.04, "503", error_at=1_795_399_199.0, retry_at=now + 30)
     async with served.context.drains.registry.hold(0) as share:  # type: ignore[attr-defined] # a LocalDrains is both
         await share.report(made["id"], status)
     assert (await drains.ask("GET", f"/{made['id']}?status=true"))[1]["status"] == {
         "state": "retrying",
-        "at": "2026-11-23T02:00:00Z",
+        "at": moment(now),
         "lag_lines": 12,
         "lag_seconds": 3.2,
         "lines": 500,
         "lines_per_second": 20.0,
         "error": "503",
         "error_at": "2026-11-23T01:59:59Z",
-        "retry_at": "2026-11-23T02:00:30Z",
+        "retry_at": moment(now + 30),
     }
     await drains.ask("POST", f"/{made['id']}/actions/pause")
     assert (await drains.ask("GET", f"/{made['id']}?status=true"))[1]["status"]["state"] == "paused"
+
+
+async def test_one_of_which_nobody_has_said_anything_for_long_is_unattended(
+    served: Served, drains: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await drains.add()
+    async with served.context.drains.registry.hold(0) as share:  # type: ignore[attr-defined] # as above
+        await share.report(made["id"], DrainStatus(State.DELIVERING, time.time()))
+    assert (await drains.ask("GET", f"/{made['id']}?status=true"))[1]["status"]["state"] == "delivering"
+    monkeypatch.setattr("logsvc.api.drains._SILENCE", -1.0)
+    assert (await drains.ask("GET", f"/{made['id']}?status=true"))[1]["status"]["state"] == "unattended"
 
 
 async def test_a_test_sends_one_line_and_says_what_came_back(drains: Client) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 
 from logsvc.access.static import mint
@@ -23,7 +24,7 @@ PROCFILE = "web: echo hello; exec sleep 100000\n"
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
     """With a token, lines of two processes, and those of a process that the platform runs."""
-    token, entry = mint("heroku", "local", ["logs:read", "logs:write"], [])
+    token, entry = mint("heroku", "local", ["logs:read", "logs:write", "drains:write"], [])
     (tmp_path / "tokens").write_text(entry)
     settings = {"auth.tokens_file": tmp_path / "tokens", "log.format": "json"}
     async with Service(tmp_path, procfile=PROCFILE, settings=settings) as service:
@@ -90,6 +91,27 @@ async def test_it_follows(service: Service, heroku: Heroku) -> None:
             await push(service, "cron", 0, 1)
             await push(service, "worker", begin, begin + 3)
         assert sequence("\n".join(await lines_of(process, 18))) == list(range(12, 30))
+
+
+async def test_its_drain_commands_work(service: Service, heroku: Heroku) -> None:
+    url = "https://user:pw@logs.example.com/in?key=%2F#insecure"
+    status, out, errors = await heroku.run("drains:add", url, "-a", service.app)
+    assert (status, out.strip()) == (0, f"Successfully added drain {url}"), errors
+    status, out, errors = await heroku.run("drains:add", url, "-a", service.app)
+    assert status != 0
+    assert "has a drain with this URL already" in " ".join(errors.split())
+    status, out, errors = await heroku.run("drains", "-a", service.app, "--json")
+    assert status == 0, errors
+    (drain,) = orjson.loads(out)
+    assert (drain["url"], drain["addon"]) == (url, None)
+    status, out, errors = await heroku.run("drains", "-a", service.app)
+    assert (status, out.splitlines()[-1]) == (0, f"{url} ({drain['token']})"), errors
+    status, out, errors = await heroku.run("drains:remove", url, "-a", service.app)
+    assert (status, out.strip()) == (0, f"Successfully removed drain {url}"), errors
+    status, out, errors = await heroku.run("drains:remove", drain["token"], "-a", service.app)
+    assert status != 0
+    assert "no such drain" in " ".join(errors.split())
+    assert await heroku.run("drains", "-a", service.app) == (0, "", "")
 
 
 async def test_it_is_told_what_is_wrong(service: Service, heroku: Heroku, tmp_path: Path) -> None:
