@@ -3,15 +3,20 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
+from typing import Final
 
 from logsvc import metrics
 from logsvc.drains.delivery import Delivery, Means
 from logsvc.drains.model import Drain, DrainStatus, State
-from logsvc.drains.registry import Positions, Registry, Share
+from logsvc.drains.registry import Positions, Registry, Share, ShareLost
 from logsvc.errors import BadFilter, BadUrl
 from logsvc.model import AppId
 from logsvc.waiting import keep_up
+
+_HEARD: Final = 10.0
+"""Seconds after which this process has heard that a share is not its own any more."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +36,21 @@ class Engine:
                 await _end(task for share, task in running.items() if share not in assigned)
                 running = {share: task for share, task in running.items() if share in assigned}
                 for share in assigned - running.keys():
-                    work = keep_up(partial(self._deliver, share), f"delivery of share {share}")
+                    work = keep_up(partial(self._hold, share), f"delivery of share {share}")
                     running[share] = tasks.create_task(work, name=f"drains of share {share}")
                 assigned = await self._positions.reassigned(assigned)
+
+    async def _hold(self, number: int) -> None:
+        """Deliver a share, and again after somebody else did, if it is still to be delivered here then."""
+        while True:
+            assigned = self._positions.assigned
+            try:
+                await self._deliver(number)
+            except* ShareLost:
+                # Mostly it was assigned elsewhere, and that will be heard in a moment: this task ends then.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_HEARD):
+                        await self._positions.reassigned(assigned)
 
     async def _deliver(self, number: int) -> None:
         async with self._positions.hold(number) as share, asyncio.TaskGroup() as tasks:

@@ -10,8 +10,8 @@ then it writes each frame to FILE before it answers.
 import asyncio
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ class Receiver:
 
     async def _posted(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        headers = dict(request.headers)
+        headers = {str(header): value for header, value in request.headers.items()}
         name = headers.get("Logplex-Frame-Id") or headers.get("Idempotency-Key", "")
         frame = Frame(name, body, headers, request.raw_path)
         self.all.append(frame)
@@ -137,11 +137,23 @@ class Receiver:
             await runner.cleanup()
 
 
-def kept_in(path: Path) -> Iterable[Frame]:
-    """The frames that a process has written down; the last may be cut, then it was not answered."""
-    for line in path.read_bytes().split(b"\n")[:-1]:
-        fields = orjson.loads(line)
-        yield Frame(fields["id"], fields["body"].encode("latin-1"), fields["headers"], fields["path"])
+class Kept:
+    """The frames that a process has written to a file, as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at = path, 0
+        path.touch()
+
+    def new(self) -> Iterator[Frame]:
+        """Those that have come since. One that was cut when the process was killed was not answered."""
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._at += len(whole) + len(end)
+        for line in whole.split(b"\n"):
+            with suppress(orjson.JSONDecodeError):
+                fields = orjson.loads(line)
+                yield Frame(fields["id"], fields["body"].encode("latin-1"), fields["headers"], fields["path"])
 
 
 async def _serve(port: int, file: Path, certificate: str | None) -> None:
@@ -151,6 +163,7 @@ async def _serve(port: int, file: Path, certificate: str | None) -> None:
         context.load_cert_chain(certificate)
     receiver = Receiver()
     with file.open("ab", buffering=0) as out:
+        out.write(b"\n")  # ends what the process before may have left
 
         def keep(frame: Frame) -> None:
             fields = {

@@ -1,0 +1,119 @@
+"""Drains through the roles, on a real Kafka and a ClickHouse: every line, however processes end."""
+
+import asyncio
+import random
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.chaos.writer import Node, Writing
+from tests.support import until
+from tests.support.kafka import Cluster
+from tests.support.ports import free_port
+from tests.support.program import Program
+from tests.support.receiver import Kept, Verdict
+from tests.support.roles import Platform, Role, Serving
+
+pytestmark = pytest.mark.timeout(400)
+
+SETTINGS = {"drains.http": True, "drains.allow": '["127.0.0.1/32"]', "drains.pause_most": 2}
+APPS = ("first", "second", "third", "fourth")
+
+
+class ReceiverProcess(Program):
+    """tests/support/receiver.py, on a port that it keeps; what it gets is in a file."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port = free_port()
+        self._file = folder / "frames"
+        self._kept = Kept(self._file)
+        self._verdicts: dict[str, Verdict] = defaultdict(Verdict)
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "tests.support.receiver", str(self.port), str(self._file)]
+
+    async def start(self) -> None:
+        self.launch()
+        await self.said("receiver is ready")
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """By app, which is the path that was posted to."""
+        for frame in self._kept.new():
+            self._verdicts[frame.path.strip("/")].feed(frame)
+        return self._verdicts
+
+    async def goes_on(self, deadline: float = 60.0) -> None:
+        """Wait until each app has new lines."""
+        before = {app: self.verdicts()[app].tally.lines for app in APPS}
+
+        def each() -> bool:
+            now = self.verdicts()
+            return all(now[app].tally.lines > before[app] for app in APPS)
+
+        await until(each, deadline, "lines of each app")
+
+
+async def add_drain(server: Serving, app: str, url: str) -> None:
+    address = f"{server.url}/apps/{app}/log-drains"
+    async with aiohttp.ClientSession() as client, client.post(address, json={"url": url}) as answer:
+        assert answer.status == 201, await answer.text()
+
+
+async def test_every_line_arrives_through_kills_of_roles_receiver_and_kafka(
+    platform: Platform, kafka: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.settings |= SETTINGS
+    await platform.migrate(6)
+    collector, server = platform.collect("n"), platform.serve("1")
+    store, drains = platform.store("1"), [platform.drain(str(number)) for number in range(2)]
+    receiver = ReceiverProcess(tmp_path / "receiver")
+    async with collector, server, store, drains[0], drains[1], receiver:
+        for role in (collector, server, store, *drains):
+            await role.start()
+        await receiver.start()
+        for app in APPS:
+            await add_drain(server, app, f"http://127.0.0.1:{receiver.port}/{app}")
+        writings = [Writing(app=app, rate=200, long_every=499) for app in APPS]
+        with Node(platform.node("n"), writings) as node:
+            await receiver.goes_on()
+            for _ in range(3):
+                took = await kill_one(random.choice(drains), receiver)
+                with capsys.disabled():
+                    sys.stdout.write(f"\n  drains of a killed process went on elsewhere after {took:.1f} s\n")
+            receiver.kill()
+            await receiver.start()
+            await receiver.goes_on()
+            await asyncio.to_thread(kafka.restart)
+            await receiver.goes_on(120)
+            for role in drains:  # both at once
+                role.kill()
+            for role in drains:
+                await role.start()
+            await receiver.goes_on()
+            written = await asyncio.to_thread(node.finish)
+        await until(lambda: is_complete(receiver, written), 120, "the last lines")
+        verdicts = receiver.verdicts()
+        for app, of_app in written.items():
+            verdicts[app].tally.check(of_app)
+
+
+async def kill_one(role: Role, receiver: ReceiverProcess) -> float:
+    """`kill -9`; the seconds until what it delivered is delivered by the other one."""
+    role.kill()
+    began = time.monotonic()
+    await receiver.goes_on()
+    took = time.monotonic() - began
+    await role.start()
+    await receiver.goes_on()
+    return took
+
+
+def is_complete(receiver: ReceiverProcess, written: dict[str, dict[str, int]]) -> bool:
+    verdicts = receiver.verdicts()
+    return all(verdicts[app].tally.complete(of_app) for app, of_app in written.items())
