@@ -2,8 +2,8 @@
 
     python -m scripts.cluster [first port]
 
-One Kafka broker, the engine of ClickHouse behind its HTTP interface, `logsvc migrate`, and two each of collect, store
-and serve. Each collector's node runs the example app, under a name of its own. Everything is kept in a temporary
+One Kafka broker, the engine of ClickHouse behind its HTTP interface, `logsvc migrate`, and two each of collect, store,
+serve and drain. Each collector's node runs the example app, under a name of its own. Everything is kept in a temporary
 folder, and is gone at the end.
 """
 
@@ -61,6 +61,7 @@ def _start(stack: ExitStack, folder: Path, port: int) -> list[Role]:
     roles: list[Role] = [
         *(platform.store(str(number)) for number in (1, 2)),
         *serving,
+        *(platform.drain(str(number)) for number in (1, 2)),
         *(platform.collect(node) for node in nodes),
         *(
             platform.procfile(node, PROCFILE, app, 5000 + 1000 * number)
