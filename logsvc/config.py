@@ -37,6 +37,7 @@ GiB: Final = 1024 * MiB
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[ByteSize, Field(ge=4 * KiB)]
+ByPlan = dict[str, Annotated[float, Field(gt=0)]]
 LabelName = Annotated[str, Field(pattern=r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")]
 
 
@@ -137,7 +138,7 @@ class Limits(Group):
     """Plan of tokens that name none, or none of those in `tails`."""
     tails: dict[str, Annotated[int, Field(ge=0)]] = {"free": 5, "starter": 20, "standard": 100, "pro": 1000}
     """Tails at once; the next one is refused with 429."""
-    query_seconds: dict[str, Annotated[float, Field(gt=0)]] = {"free": 5.0, "starter": 10.0, "standard": 20.0}
+    query_seconds: ByPlan = {"free": 5.0, "starter": 10.0, "standard": 20.0}
     """Seconds that one statement in the store may take."""
     read_bytes: dict[str, Count] = {"free": GiB, "starter": 4 * GiB, "standard": 16 * GiB}
     """Bytes that one statement in the store may read, uncompressed."""
@@ -194,9 +195,7 @@ class Drains(Group):
     """Most seconds from a failed try to the next, unless the receiver asks for more by `Retry-After`."""
     announce_seconds: Seconds = 900.0
     """Seconds from one line about a failing drain in its app's log to the next."""
-    backlog_seconds: dict[str, Annotated[float, Field(gt=0)]] = {
-        "free": 6 * 3600.0, "starter": 24 * 3600.0, "standard": 48 * 3600.0, "pro": 72 * 3600.0
-    }  # fmt: skip
+    backlog_seconds: ByPlan = {"free": 21_600.0, "starter": 86_400.0, "standard": 172_800.0, "pro": 259_200.0}
     """Age, by plan, of the oldest line that a drain which was held up still delivers; what is older is skipped, with an
     exact count in the drain's own stream. A plan that isn't here has that of `limits.default`."""
     backlog_lines: dict[str, Count] = {"free": 1_000_000, "starter": 10_000_000}

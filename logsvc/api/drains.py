@@ -105,6 +105,7 @@ async def post_drain(request: web.Request) -> web.Response:
 async def put_drain(request: web.Request) -> web.Response:
     """Give a drain another URL or filter; its token stays, and so does the place where it is."""
     check_names(request.query, ())
+    _named(request, request.app[CONTEXT].drains.registry.drains)  # a drain that isn't there is told before all else
     body = await _body(request)
     if not body:
         raise _invalid("url", "say where lines are to go")

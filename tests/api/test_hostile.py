@@ -3,9 +3,7 @@
 import asyncio
 import gzip
 import resource
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,9 +12,9 @@ import zstandard
 
 from logsvc.api.openapi import READING, document
 from logsvc.store.protocol import Store
+from tests.api.guarded import Guarded
 from tests.api.served import SSE, Served, problem_of, serving
 from tests.api.test_sessions import opened
-from tests.api.test_tokens import Guarded, guarded
 from tests.support.wait import DEADLINE, until
 
 
@@ -132,28 +130,25 @@ async def test_returns_in_lines_make_no_event_of_their_own(served: Served) -> No
             assert b"\nid: 9.9.9.9" not in body
 
 
-@pytest.fixture
-async def site(store: Store, tmp_path: Path) -> AsyncIterator[Guarded]:
-    async with guarded(store, tmp_path) as site:
-        await site.served.rig.write(3)
-        yield site
-
-
 async def test_every_address_of_the_api_refuses_another_tenants_names_cursors_and_signatures(site: Guarded) -> None:
     """Each answers as if the app weren't there, whatever else of it is known."""
     served, client = site.served, site.served.client
-    theirs = site.header(tenant="other")
+    scopes = "logs:read logs:write drains:write"
+    theirs = site.header(tenant="other", scope=scopes)
+    drains = f"{served.url}/apps/{served.name}/log-drains"
+    async with client.post(drains, json={"url": "syslog://m0"}, headers=site.header(scope=scopes)) as response:
+        drain = (await response.json())["id"]
     cursor = str(served.rig.lines[0].cursor)
     refused = 0
     for path, operations in document()["paths"].items():
         if "{app}" not in path:
             continue
-        url = served.url + path.replace("{app}", served.name)
+        url = served.url + path.replace("{app}", served.name).replace("{drain}", drain)
         for method in operations.keys() - {"parameters"}:
-            if (path, method) == ("/v1/apps/{app}/logs", "post"):
-                continue  # makes an app of that name in one's own tenant: see test_tokens.py
+            if (path, method) == ("/v1/apps/{app}/logs", "post") or path == "/apps/{app}/log-drains":
+                continue  # means an app of that name in one's own tenant: see test_tokens.py, test_drains.py
             # An operator's request is refused for want of the scope, whoever's the app is.
-            expected = 403 if method == "delete" else 404
+            expected = 403 if (path, method) == ("/v1/apps/{app}/logs", "delete") else 404
             for more in ({}, {"Last-Event-ID": cursor}, {"Logsvc-Tenant": "local"}):
                 async with client.request(method, url, headers={**theirs, **more}) as response:
                     assert response.status == (403 if "Logsvc-Tenant" in more else expected), (path, more)
