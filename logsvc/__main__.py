@@ -8,8 +8,9 @@ import click
 import uvloop
 
 from logsvc import logs
-from logsvc.config import Settings, load, render
+from logsvc.config import Settings
 from logsvc.errors import LogsvcError
+from logsvc.loading import load, render
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)

@@ -11,8 +11,9 @@ from pydantic import BaseModel, SecretStr
 
 from logsvc import config
 from logsvc.bus.local import LocalSettings
-from logsvc.config import Group, Settings, load, render
+from logsvc.config import Group, Settings
 from logsvc.errors import ConfigError
+from logsvc.loading import load, render
 from logsvc.sources.kubernetes.files import FilesSettings
 from logsvc.sources.procfile.formation import RunnerSettings
 
