@@ -65,7 +65,7 @@ async def add_drain(server: Serving, app: str, url: str) -> None:
         assert answer.status == 201, await answer.text()
 
 
-async def test_every_line_arrives_through_kills_of_roles_receiver_and_kafka(
+async def test_every_line_arrives_through_kills_of_roles_receiver_and_kafka_and_a_new_epoch(
     platform: Platform, kafka: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     platform.settings |= SETTINGS
@@ -88,6 +88,8 @@ async def test_every_line_arrives_through_kills_of_roles_receiver_and_kafka(
                     sys.stdout.write(f"\n  drains of a killed process went on elsewhere after {took:.1f} s\n")
             receiver.kill()
             await receiver.start()
+            await receiver.goes_on()
+            await platform.migrate(9)
             await receiver.goes_on()
             await asyncio.to_thread(kafka.restart)
             await receiver.goes_on(120)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsPartialSuccess,
@@ -26,6 +26,8 @@ from tests.support import drain_formats
 from tests.support.drain_formats import Message, Record
 from tests.support.lines import selections
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine takes long to make chunks."""
 TOKEN = "d.9f6a1ee1-6b1c-4a6f-9d3a-0c3a9e2d5b11"
 GOLDEN = Path(__file__).parents[2] / "data" / "drains"
 FRAMERS: dict[str, Framer] = {"logplex": Logplex(TOKEN), "syslog": Syslog(TOKEN), "otlp": Otlp(), "loki": Loki()}
@@ -79,6 +81,7 @@ def _lines(framed: Sequence[Selection]) -> list[tuple[Stream, bytes, bytes, byte
 
 
 @pytest.mark.parametrize(("framer", "read"), [("logplex", drain_formats.logplex), ("syslog", drain_formats.syslog)])
+@PATIENT
 @given(framed=st.lists(selections(), max_size=4))
 def test_syslog_messages_are_read_back(
     framer: str, read: Callable[[bytes], list[Message]], framed: list[Selection]
@@ -98,6 +101,7 @@ def test_syslog_messages_are_read_back(
         assert message.priority == (190 if stream.source == "app" else 45)
 
 
+@PATIENT
 @given(text=st.binary(max_size=4 * MAX_MESSAGE) | st.text(max_size=50).map(lambda text: (text * 900).encode()))
 @example(b"\x80" * (2 * MAX_MESSAGE + 1))
 @example(("x" + "\U0001f600" * MAX_MESSAGE).encode())
@@ -122,6 +126,7 @@ def test_a_long_message_is_counted_as_the_messages_that_it_becomes() -> None:
 
 
 @pytest.mark.parametrize(("framer", "read"), [("otlp", drain_formats.otlp), ("loki", drain_formats.loki)])
+@PATIENT
 @given(framed=st.lists(selections(), max_size=4))
 def test_records_are_read_back_in_their_order(
     framer: str, read: Callable[[bytes], list[Record]], framed: list[Selection]

@@ -1,0 +1,108 @@
+"""HTTPS: certificates are verified, unless the URL says otherwise, and redirects lead nowhere."""
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import pytest
+
+from logsvc.config import Drains
+from logsvc.drains.outbound import Outbound
+from logsvc.drains.policy import Answer, Outcome
+from logsvc.drains.senders import sender_of
+from logsvc.drains.urls import parse
+from tests.drains.desk import FAST
+from tests.drains.protocols.test_protocols import SAMPLE
+from tests.support import tcp
+from tests.support.certificates import authority, signed
+from tests.support.receiver import Receiver, answer
+
+FRAME = "0" * 32
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("certificates")
+    key, ca = authority(folder, "authority")
+    return ca, signed(folder, "receiver", key, ca)
+
+
+def serving(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+async def sent(url: str, **settings: object) -> Answer:
+    async with Outbound.open(Drains(**FAST | settings)) as outbound:
+        sender = sender_of(parse(url), "d.token", outbound)
+        try:
+            return await sender.send(FRAME, sender.framer.frame(SAMPLE))
+        finally:
+            await sender.close()
+
+
+async def test_a_certificate_of_a_known_authority_is_taken(certificates: tuple[Path, Path]) -> None:
+    ca, certificate = certificates
+    async with Receiver().listening(context=serving(certificate)) as receiver:
+        assert (await sent(receiver.url, ca_file=str(ca))).outcome is Outcome.TAKEN
+        assert receiver.all[0].headers["Logplex-Msg-Count"] == "7"
+
+
+async def test_one_that_nobody_knows_is_refused_unless_the_url_says_insecure(certificates: tuple[Path, Path]) -> None:
+    async with Receiver().listening(context=serving(certificates[1])) as receiver:
+        refused = await sent(receiver.url)
+        assert refused.outcome is Outcome.FAILED
+        assert 'Error L14 (certificate validation): error="bad certificate"' in refused.words
+        assert receiver.all == []
+        assert (await sent(f"{receiver.url}#insecure")).outcome is Outcome.TAKEN
+
+
+async def test_a_certificate_of_another_host_is_refused(certificates: tuple[Path, Path]) -> None:
+    ca, certificate = certificates
+    async with Receiver().listening(context=serving(certificate)) as receiver:
+        url = receiver.url.replace("127.0.0.1", "localhost")
+        refused = await sent(url, ca_file=str(ca))
+        assert "has a bad certificate" in refused.words
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    async with Receiver().listening() as inside, Receiver().listening() as receiver:
+        receiver.behave = answer(308, Location=inside.url)
+        answered = await sent(receiver.url)
+        assert answered.outcome is Outcome.FAILED
+        assert "308 Permanent Redirect (redirects are not followed" in answered.words
+        assert inside.all == []
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"", "closed the connection before it answered"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "answers what isn't HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n" + b"x" * 100_000, ""),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 5\r\n\r\nlater", "answers 503 Service Unavailable: later"),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nbomb", ""),
+    ],
+)
+async def test_odd_answers_are_told_in_words_and_hold_nothing_up(said: bytes, words: str) -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        await writer.drain()
+
+    async with tcp.listening(connected) as port:
+        answered = await sent(f"http://127.0.0.1:{port}")
+        if words:
+            assert answered.outcome is Outcome.FAILED
+            assert words in answered.words
+        else:
+            assert answered.outcome is Outcome.TAKEN
+
+
+async def test_what_can_not_be_reached_is_told_in_words() -> None:
+    async with tcp.listening(tcp.silent) as port:
+        assert (await sent(f"http://127.0.0.1:{port}")).words == "doesn't answer in time"
+        assert (await sent(f"https://127.0.0.1:{port}")).words == "takes no connection in time"
+    assert (await sent(f"http://127.0.0.1:{port}")).words == "refuses the connection"
+    assert (await sent("https://no-such-name.invalid")).words == "has a name that can't be found"
