@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -24,7 +24,7 @@ from logsvc.drains.report import EVERY, Report
 from logsvc.drains.senders import sender_of
 from logsvc.drains.trouble import Trouble
 from logsvc.drains.urls import parse
-from logsvc.errors import BadCursor, NewerFormat
+from logsvc.errors import BadCursor, BusError, NewerFormat
 from logsvc.legs import between
 from logsvc.model import AppId, Cursor, Selection
 from logsvc.selection import Matcher
@@ -43,6 +43,10 @@ _COUNT: Final = 300.0
 """Seconds between two counts of the lines that a drain is behind."""
 _SAVE: Final = 30.0
 """Seconds after which a place is saved to which nothing was sent."""
+_ROOM: Final = 0.9
+"""Share of its limit to which a drain skips ahead: one that is too slow for its app skips now and then, not always."""
+_LEAVE: Final = 2.0
+"""Most seconds that a delivery takes to end."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
 """Seconds between tries to read a bus or a store that is away."""
@@ -117,6 +121,14 @@ class Delivery:
                     await self._go_on()
         finally:
             await self._sender.close()
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """Save that the last frame was taken, so that whoever goes on doesn't send it again."""
+        if self._saved.pending is not None and self._position.pending is None:
+            with suppress(BusError, TimeoutError):
+                async with asyncio.timeout(_LEAVE):
+                    await self._save(self._position)
 
     async def _begin(self) -> None:
         at = self._position.settled
@@ -232,11 +244,12 @@ class Delivery:
             return [selection async for selection in found]
 
     async def _wait(self, answer: Answer, oldest: float) -> None:
-        now = self._means.now()
+        loop, now = asyncio.get_running_loop(), self._means.now()
         await self._say(self._trouble.failed(answer, now))
-        until = now + self._backoff.next(answer.retry_after)
-        while (left := until - self._means.now()) > 0:
-            await self._report.failed(State.RETRYING, answer.words, oldest, self._position.settled, until)
+        pause = self._backoff.next(answer.retry_after)
+        until = loop.time() + pause
+        while (left := until - loop.time()) > 0:
+            await self._report.failed(State.RETRYING, answer.words, oldest, self._position.settled, now + pause)
             await asyncio.sleep(min(left, EVERY))
 
     async def _refused(self, frame: Frame, lines: int, oldest: float, answer: Answer) -> None:
@@ -261,7 +274,7 @@ class Delivery:
         seconds, lines = self._means.backlog.seconds(plan), self._means.backlog.lines(plan)
         target = batch.first
         if seconds is not None and age > seconds:
-            since = int((now - seconds) * 1000)
+            since = int((now - seconds * _ROOM) * 1000)
             target = await self._patiently(lambda: self._timeline.appended_since(since, batch.first))
         elif lines is not None and age > _OLD and now - self._counted > _COUNT:
             self._counted = now
@@ -276,11 +289,11 @@ class Delivery:
         return True
 
     async def _newest(self, lines: int, at: Cursor) -> Cursor:
-        """The place behind which the last `lines` lines are, or `at` where there aren't more."""
+        """The place to skip to, or `at` where there aren't more than `lines` lines behind it."""
         end = await self._timeline.end()
         if await self._timeline.count(at, end, self._matcher) <= lines:
             return at
-        return await self._timeline.place_of_last(lines, self._matcher, end)
+        return await self._timeline.place_of_last(int(lines * _ROOM), self._matcher, end)
 
     # ---- what may fail
 

@@ -1,10 +1,15 @@
 """A drain on the real tiers, and a receiver that fails in every way there is: each line once, in order, or counted."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from logsvc import metrics
+from logsvc.config import Drains
+from logsvc.drains.delivery import Backlog
 from logsvc.drains.model import Drain, State
 from logsvc.drains.trial import send_test
 from logsvc.model import EVERYTHING, Filter
@@ -146,6 +151,25 @@ async def test_an_engine_that_is_killed_anywhere_goes_on_with_the_same_frame(sto
         await until(lambda: receiver.verdict.repeated == 5)
 
 
+async def test_an_engine_that_ends_in_order_leaves_nothing_to_send_again(store: Store, tmp_path: Path) -> None:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+        await working.add(receiver.url)
+        before = taken()
+        for _ in range(5):
+            await working.write(20, chunks=4)
+            await until(lambda: taken() - before == working.written)
+            await working.stop()
+            working.start()
+        await working.write(1)
+        await working.has_all(receiver)
+        assert receiver.verdict.repeated == 0
+
+
+def taken() -> float:
+    """Lines that deliveries know to be taken."""
+    return metrics.REGISTRY.get_sample_value("logsvc_drain_lines_total") or 0.0
+
+
 async def test_a_paused_drain_goes_on_where_it_was_and_a_removed_one_stops(store: Store, tmp_path: Path) -> None:
     async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
         drain = await working.add(receiver.url)
@@ -182,37 +206,45 @@ async def test_a_drain_beyond_its_age_skips_ahead_and_counts_exactly_what_it_ski
     store: Store, tmp_path: Path, tier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("logsvc.legs.NEAR", 0)
-    async with desk(store, tmp_path, backlog_seconds={"tiny": 0.5}) as working, Receiver().listening() as receiver:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
         start = await working.rig.timeline.end()
         await working.write(10, chunks=5)
-        old = await working.rig.end()
+        skipped, old = working.written, await working.rig.end()
         if tier == "store":
             await working.rig.store_upto(old)
-        await until(lambda: is_old(working, old - 1))
-        skipped = working.written
+        last = await appended(working, old - 1)
+        await until(lambda: time.time() > last + 0.1, what="lines of another time")
         await working.write(10, chunks=5)
+        apart = await appended(working, old) - last
+        # Half of the time between them is where the limit is: what came before is left out.
+        await working.stop()
+        limits = Backlog(Drains(backlog_seconds={"tiny": 2 * apart}), "standard")
+        now = last + apart / 2 + 2 * apart * 0.9
+        working.means = replace(working.means, backlog=limits, now=lambda: now)
+        working.start()
         await working.add(receiver.url, plan="tiny", start=start)
         await until(lambda: receiver.verdict.tally.next("w") == working.written)
         assert receiver.verdict.dropped == skipped
         assert receiver.verdict.tally.lines == working.written - skipped
 
 
-async def is_old(working: Desk, offset: int) -> bool:
+async def appended(working: Desk, offset: int) -> float:
+    """When the bus took a chunk, Unix seconds."""
     (chunk, *_) = (await working.rig.bus.read(0, offset, 1)).chunks
-    return working.means.now() - chunk.appended / 1000 > 1.0
+    return chunk.appended / 1000
 
 
 async def test_a_drain_too_many_lines_behind_skips_to_the_newest(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("logsvc.drains.delivery._OLD", -1.0)
-    async with desk(store, tmp_path, backlog_lines={"tiny": 25}) as working, Receiver().listening() as receiver:
+    async with desk(store, tmp_path, backlog_lines={"tiny": 30}) as working, Receiver().listening() as receiver:
         start = await working.rig.timeline.end()
         await working.write(10, chunks=10)
         await working.add(receiver.url, plan="tiny", start=start)
         await until(lambda: receiver.verdict.tally.next("w") == working.written)
-        assert receiver.verdict.dropped == 75
-        assert receiver.verdict.tally.lines == 25
+        assert receiver.verdict.dropped == 73
+        assert receiver.verdict.tally.lines == 27
 
 
 async def test_a_hanging_drain_delays_no_other(store: Store, tmp_path: Path) -> None:
