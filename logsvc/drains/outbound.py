@@ -62,7 +62,7 @@ class Outbound:
                 limit=0,  # as many as there are drains: each has one request at a time
                 keepalive_timeout=KEEP_ALIVE,
             ),
-            timeout=aiohttp.ClientTimeout(total=connect + request, connect=connect),
+            timeout=aiohttp.ClientTimeout(total=connect + request, connect=connect, sock_read=request),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # a few words are all that is read of an answer
             trust_env=False,

@@ -45,6 +45,8 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
         "auth.tokens_file": tmp_path / "tokens",
         "drains.http": "true",
         "drains.allow": '["127.0.0.0/8"]',
+        "drains.connect_timeout": 60,
+        "drains.request_timeout": 60,
         "drains.pause_first": 0.1,
         "drains.pause_most": 0.5,
     }

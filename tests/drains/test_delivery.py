@@ -49,14 +49,15 @@ FAILURES = {
 async def test_what_is_not_taken_is_sent_again_under_the_same_id_until_it_is(
     store: Store, tmp_path: Path, name: str
 ) -> None:
-    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+    patience = 0.5 if name == "no answer" else 60
+    async with desk(store, tmp_path, request_timeout=patience) as working, Receiver().listening() as receiver:
         await working.add(receiver.url)
         receiver.script = [FAILURES[name]] * 2
         await working.write(10, chunks=3)
         await until(lambda: len(receiver.all) >= 3)
         await working.write(10, chunks=3)
         await working.has_all(receiver)
-        await until(lambda: receiver.verdict.repeated == 2)
+        assert receiver.verdict.repeated >= 2
         assert len({frame.id for frame in receiver.all[:3]}) == 1
 
 
@@ -137,7 +138,7 @@ async def test_a_filter_is_applied_and_what_it_leaves_out_is_behind_all_the_same
 
 async def test_an_engine_that_is_killed_anywhere_goes_on_with_the_same_frame(store: Store, tmp_path: Path) -> None:
     """Each time in the middle of a request that the receiver has taken and nobody was told of."""
-    async with desk(store, tmp_path, request_timeout=30) as working, Receiver().listening() as receiver:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
         await working.add(receiver.url)
         for _ in range(5):
             receiver.script = [hang]
@@ -249,7 +250,7 @@ async def test_a_drain_too_many_lines_behind_skips_to_the_newest(
 
 async def test_a_hanging_drain_delays_no_other(store: Store, tmp_path: Path) -> None:
     async with (
-        desk(store, tmp_path, request_timeout=30) as working,
+        desk(store, tmp_path) as working,
         Receiver(hang).listening() as stuck,
         Receiver().listening() as receiver,
     ):

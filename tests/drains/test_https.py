@@ -102,7 +102,7 @@ async def test_odd_answers_are_told_in_words_and_hold_nothing_up(said: bytes, wo
 
 async def test_what_can_not_be_reached_is_told_in_words() -> None:
     async with tcp.listening(tcp.silent) as port:
-        assert (await sent(f"http://127.0.0.1:{port}")).words == "doesn't answer in time"
-        assert (await sent(f"https://127.0.0.1:{port}")).words == "takes no connection in time"
+        assert (await sent(f"http://127.0.0.1:{port}", request_timeout=0.5)).words == "doesn't answer in time"
+        assert (await sent(f"https://127.0.0.1:{port}", connect_timeout=0.5)).words == "takes no connection in time"
     assert (await sent(f"http://127.0.0.1:{port}")).words == "refuses the connection"
     assert (await sent("https://no-such-name.invalid")).words == "has a name that can't be found"

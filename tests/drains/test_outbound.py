@@ -69,6 +69,7 @@ class Names(AbstractResolver):
         pass
 
 
+PATIENT = {"connect_timeout": 60, "request_timeout": 60}
 URLS = ["http://{}:{}/", "otlp+http://{}:{}", "loki+http://{}:{}", "syslog://{}:{}"]
 
 
@@ -84,7 +85,7 @@ async def test_a_drain_connects_to_nothing_that_it_may_not(url: str, host: str) 
         await tcp.silent(reader, writer)
 
     names = Names("127.0.0.1", "127.0.0.1")
-    async with tcp.listening(connected) as port, Outbound.open(Drains(), names) as outbound:
+    async with tcp.listening(connected) as port, Outbound.open(Drains(**PATIENT), names) as outbound:
         sender = sender_of(parse(url.format(host, port)), "d.token", outbound)
         answer = await sender.send("0" * 32, Framed(b"secret", 1))
         await sender.close()
@@ -104,7 +105,7 @@ async def test_a_name_is_looked_at_again_for_each_connection(url: str) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await closing.wait()
 
-    settings = Drains(allow=[ip_network("127.0.0.1/32")])
+    settings = Drains(**PATIENT, allow=[ip_network("127.0.0.1/32")])
     names = Names("127.0.0.1", "127.0.0.2")
     async with tcp.listening(connected) as port, Outbound.open(settings, names) as outbound:
         sender = sender_of(parse(url.format("rebound.example.com", port)), "d.token", outbound)

@@ -30,7 +30,7 @@ async def test_a_syslog_server_of_debian_gets_every_line_in_order(
     """Lines wait for it while it isn't there yet."""
     ca, certificate = certificates
     async with (
-        desk(store, tmp_path / "data", ca_file=str(ca), request_timeout=10) as working,
+        desk(store, tmp_path / "data", ca_file=str(ca)) as working,
         kind(tmp_path / "server", certificate if tls else None) as server,
     ):
         drain = await working.add(server.url)
@@ -58,7 +58,7 @@ async def test_a_certificate_that_nobody_signed_is_refused_unless_the_url_says_i
 ) -> None:
     _, certificate = certificates
     async with (
-        desk(store, tmp_path / "data", request_timeout=10) as working,
+        desk(store, tmp_path / "data") as working,
         Rsyslog(tmp_path / "server", certificate) as server,
     ):
         await server.start()
@@ -94,7 +94,7 @@ async def test_a_connection_that_the_receiver_has_closed_is_noticed_before_anyth
     store: Store, tmp_path: Path
 ) -> None:
     receiver = Closing()
-    async with desk(store, tmp_path, request_timeout=10) as working, tcp.listening(receiver.connected) as port:
+    async with desk(store, tmp_path) as working, tcp.listening(receiver.connected) as port:
         await working.add(f"syslog://127.0.0.1:{port}")
         for _ in range(5):
             await working.write(20, chunks=10)
