@@ -27,7 +27,8 @@
     └── ClusterError         the API server of Kubernetes refuses
         ├── ClusterAway      it can't be reached now; trying again may help
         ├── MissingRight     whoever asks lacks a right, which the message names
-        └── Expired          it has forgotten the version that was asked for: list again
+        ├── Expired          it has forgotten the version that was asked for: list again
+        └── NoLog            it has no log of that run of a container, or not yet
 
 A message is one plain sentence for whoever has to act on it; it holds no line content and no secret.
 """
@@ -167,3 +168,7 @@ class MissingRight(ClusterError):
 
 class Expired(ClusterError):
     """The API server has forgotten the version that was asked for: what there is now has to be listed."""
+
+
+class NoLog(ClusterError):
+    """The API server has no log of that run of a container, or not yet."""

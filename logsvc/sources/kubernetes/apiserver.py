@@ -1,4 +1,4 @@
-"""Kubernetes' API server over HTTPS: get, list and watch, as JSON.
+"""Kubernetes' API server over HTTPS: get, list and watch, as JSON, and the logs of containers.
 
 Source: Kubernetes API Concepts (kubernetes.io/docs/reference/using-api/api-concepts), of 1.34. aiohttp and not a client
 library for Kubernetes: see ADR 0014.
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import aiohttp
 import orjson
 
-from logsvc.errors import ClusterAway, ClusterError, ConfigError, Expired, MissingRight
+from logsvc.errors import ClusterAway, ClusterError, ConfigError, Expired, MissingRight, NoLog
 from logsvc.sources.kubernetes.objects import Json
 
 _PAGE: Final = 500
@@ -29,6 +29,12 @@ _ANSWER: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
 
 _SILENCE: Final = 120.0
 """Seconds without a byte after which a watch is opened anew. Bookmarks come about once a minute."""
+
+_QUIET: Final = 900.0
+"""Seconds without a line after which a log is asked for anew, as nothing tells whether anybody is still there."""
+
+_READ: Final = 32 * 1024
+"""Bytes of an answer after which no more is read until somebody has taken them; up to twice as many are held."""
 
 _METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -68,6 +74,23 @@ NAMESPACES: Final = Resource("", "v1", "namespaces", metadata=True)
 JOBS: Final = Resource("batch", "v1", "jobs", metadata=True)
 
 
+_LOGS: Final = Resource("", "v1", "pods/log")
+
+
+class LogRequest(NamedTuple):
+    """Which part of which log."""
+
+    namespace: str
+    pod: str
+    container: str
+    previous: bool = False
+    """Of the run before the newest one."""
+    since: str = ""
+    """RFC 3339, whole seconds: only lines that have at least this time. Empty for all of the newest file."""
+    follow: bool = False
+    """Go on with what is written from now on, until the run ends."""
+
+
 class Listing(NamedTuple):
     """All objects of a kind at one moment."""
 
@@ -91,8 +114,9 @@ class ApiServer:
             trust = ssl.create_default_context(cafile=settings.ca_file)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"{settings.ca_file} can't be used as the API server's authority: {error}") from error
-        connector = aiohttp.TCPConnector(ssl=trust)
-        async with aiohttp.ClientSession(settings.url, connector=connector) as session:
+        # Every log that is followed keeps a connection.
+        connector = aiohttp.TCPConnector(ssl=trust, limit=0)
+        async with aiohttp.ClientSession(settings.url, connector=connector, read_bufsize=_READ) as session:
             yield cls(settings, session)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
@@ -136,6 +160,22 @@ class ApiServer:
         async with self._request("watch", resource, resource.path(), query, accept, timeout) as response:
             async for line in _lines(response.content):
                 yield _event(line)
+
+    @asynccontextmanager
+    async def log(self, wanted: LogRequest) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of a log, for the block: lines of `<RFC 3339 time> <message>`, of stdout and stderr mixed.
+
+        Times have 9 digits of fraction, and are UTC. Raises NoLog, ClusterError, there and while they are read; where they end without one, the log does.
+        """
+        path = Resource("", "v1", "pods").path(wanted.namespace, wanted.pod) + "/log"
+        query = {"container": wanted.container, "timestamps": "true", "follow": str(wanted.follow).lower()}
+        query |= {"previous": "true"} if wanted.previous else {}
+        query |= {"sinceTime": wanted.since} if wanted.since else {}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_QUIET)
+        async with self._request("get", _LOGS, path, query, "*/*", timeout) as response:
+            if response.status == 404:
+                raise NoLog(_message(await response.read()))
+            yield response.content.iter_any()
 
     @asynccontextmanager
     async def _request(
@@ -212,6 +252,8 @@ def _refused(status: int, message: str, verb: str, resource: Resource) -> Cluste
             )
         case 410:
             return Expired(message)
+        case 400 if resource is _LOGS:
+            return NoLog(message)
         case 429 | 500 | 502 | 503 | 504:
             return ClusterAway(f"the API server is busy or not ready ({status}): {message}")
         case _:
