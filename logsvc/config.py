@@ -198,8 +198,10 @@ class Collect(Group):
 
 
 class Kubernetes(Group):
-    """Collection from the pods of a node of Kubernetes, and what they are called."""
+    """Collection from the pods of Kubernetes, and what they are called."""
 
+    source: Literal["files", "api"] = "files"
+    """Where lines come from: the files on a node, or the API server, for all nodes, where no node can be read."""
     node: str = ""
     """Name of the node, as pods have it in `spec.nodeName`, of whose pods `logsvc collect` collects the logs. Empty for
     those of a Procfile's processes."""
@@ -209,6 +211,8 @@ class Kubernetes(Group):
     """Address of the API server; empty for what a pod is told of it."""
     account: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
     """Folder of the service account: `token`, read with each request, and `ca.crt`, the API server's authority."""
+    requests: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 50.0
+    """Logs a second that the API server is asked for at most (source `api`)."""
     patience: Seconds = 30.0
     """Seconds after which the lines of a pod that the API server doesn't know are filed under its namespace."""
     app_labels: list[LabelName] = ["app.kubernetes.io/name"]

@@ -10,6 +10,7 @@ from logsvc.waiting import waits
 if TYPE_CHECKING:  # a role imports no more than it runs: its start is time without lines
     from logsvc.bus.local import LocalBus
     from logsvc.router import Router
+    from logsvc.sources.kubernetes.apisource import ApiSource
     from logsvc.sources.kubernetes.files import FilesSource
     from logsvc.store.writer import StoreLoop
 
@@ -44,3 +45,12 @@ def follow_files(source: "FilesSource") -> None:
     metrics.collect_waiting_bytes.set_function(lambda: source.state.waiting_bytes)
     metrics.collect_deleted_bytes.set_function(lambda: source.state.deleted_bytes)
     metrics.collect_unknown.set_function(lambda: source.state.unknown)
+
+
+def follow_logs(source: "ApiSource") -> None:
+    """What was collected by the API server."""
+    metrics.follow(metrics.collected_chunks.labels("api"), lambda: source.collector.chunks)
+    metrics.follow(metrics.collected_bytes.labels("api"), lambda: source.collector.bytes)
+    metrics.follow(metrics.collect_recoveries, lambda: source.state.recoveries)
+    metrics.collect_files.set_function(lambda: len(source.logs))
+    metrics.collect_unknown.set_function(lambda: sum(log.nobodys for log in source.logs.values()))

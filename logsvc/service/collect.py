@@ -1,4 +1,4 @@
-"""`logsvc collect`: the log files of one node to Kafka. One process a node."""
+"""`logsvc collect`: the logs of one node, or of a cluster, to Kafka. One process for each."""
 
 import asyncio
 import fcntl
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from logsvc import telemetry
 from logsvc.bus.epochs import Epoch, Epochs
@@ -16,19 +17,22 @@ from logsvc.config import Settings
 from logsvc.errors import ConfigError
 from logsvc.service.epochs import is_stored, next_epoch, until_sealed
 from logsvc.service.lifecycle import say
-from logsvc.service.pods import watched_pods
+from logsvc.service.pods import Watched, watched_pods
 from logsvc.service.role import Health, run_role
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector
+from logsvc.sources.kubernetes.apisource import ApiSource
 from logsvc.sources.kubernetes.chronicle import Chronicle
 from logsvc.sources.kubernetes.files import FilesSource
-from logsvc.sources.kubernetes.pods import PodIdentity
 from logsvc.sources.kubernetes.settings import FilesSettings
 from logsvc.sources.procfile.identity import ProcfileIdentity
 from logsvc.sources.redaction import redaction
 from logsvc.store.protocol import StoreReader
 from logsvc.store.server import ServerStore
 from logsvc.waiting import TROUBLE, opened, persist
+
+_CLUSTER: Final = "kubernetes-api"
+"""Whose logs come by the API server, in origins, in place of a node."""
 
 
 async def collect(settings: Settings, node: str | None = None) -> int:
@@ -38,8 +42,12 @@ async def collect(settings: Settings, node: str | None = None) -> int:
     for a Kafka that is away.
     """
     with _only_one(settings.data.dir / "collector"):
-        name = node or settings.kubernetes.node or socket.gethostname()
-        return await run_role(settings.probe, partial(_collect, settings, name))
+        return await run_role(settings.probe, partial(_collect, settings, node or _name(settings)))
+
+
+def _name(settings: Settings) -> str:
+    """What is collected, in origins: the same wherever and however often it is begun."""
+    return _CLUSTER if settings.kubernetes.source == "api" else settings.kubernetes.node or socket.gethostname()
 
 
 async def _collect(settings: Settings, node: str, health: Health) -> None:
@@ -47,16 +55,16 @@ async def _collect(settings: Settings, node: str, health: Health) -> None:
     try:
         async with AsyncExitStack() as stack:
             epochs = await stack.enter_async_context(opened(partial(Epochs.open, settings.kafka), "collection"))
-            identity: PodIdentity | ProcfileIdentity = ProcfileIdentity(settings.data.dir / "identity")
-            if settings.kubernetes.node:
-                identity = await stack.enter_async_context(watched_pods(settings, settings.data.dir / "collector"))
-            await _Collecting(settings, epochs, store, node, health, identity).run()
+            watched = None
+            if settings.kubernetes.node or settings.kubernetes.source == "api":
+                watched = await stack.enter_async_context(watched_pods(settings, settings.data.dir / "collector"))
+            await _Collecting(settings, epochs, store, node, health, watched).run()
     finally:
         await store.close()
 
 
 class _Collecting:
-    """One node's files, epoch after epoch."""
+    """One node's logs, or a cluster's, epoch after epoch."""
 
     def __init__(
         self,
@@ -65,9 +73,10 @@ class _Collecting:
         store: StoreReader,
         node: str,
         health: Health,
-        identity: PodIdentity | ProcfileIdentity,
+        watched: Watched | None,
     ) -> None:
-        self._identity = identity
+        """`watched`: whose pods they are; None for the processes of a Procfile."""
+        self._watched = watched
         self._settings, self._epochs, self._store = settings, epochs, store
         self._folder, self._node = settings.data.dir / "collector", node
         self._health = health
@@ -87,7 +96,7 @@ class _Collecting:
             async with opened(opening, f"epoch {epoch.number}", self._health.waited_out) as bus:
                 if not self._health.started:
                     self._health.start()
-                    say(f"logsvc collects the files of node {self._node}")
+                    say(f"logsvc collects {self._what}")
                 if bus.sealed is None:
                     await self._collect(bus)
                 await self._take_stock(bus)
@@ -120,23 +129,14 @@ class _Collecting:
 
     async def _collect(self, bus: KafkaBus) -> None:
         """Until the epoch is sealed. However it ends, what is on its way is acknowledged and the places are saved."""
-        given, limits = self._settings, self._settings.collect.model_dump()
-        root = given.kubernetes.pods if given.kubernetes.node else given.data.dir / "pods"
-        source = FilesSource(
-            FilesSettings(root=root, data=self._folder, node=self._node, **limits),
-            bus,
-            self._identity,
-            stored_origins=self._store.origins,
-            redact=self._redact,
-        )
-        telemetry.follow_files(source)
+        source = self._source(bus)
         self._health.trouble = lambda: source.state.problem
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(source.run(), name="files")
+            running = group.create_task(source.run(), name="source")
             saying = None
-            if isinstance(self._identity, PodIdentity):
-                chronicle = Chronicle(source, self._identity)
-                self._identity.listeners = [source.identities_changed, chronicle.wake]
+            if self._watched is not None:
+                chronicle = Chronicle(source, self._watched.pods)
+                self._watched.pods.listeners = [source.identities_changed, chronicle.wake]
                 saying = group.create_task(chronicle.run(), name="chronicle")
             try:
                 await until_sealed(self._epochs, bus.epoch)
@@ -145,6 +145,31 @@ class _Collecting:
                     saying.cancel()
                 source.stop()
                 await asyncio.wait([running])
+
+    @property
+    def _what(self) -> str:
+        given = self._settings.kubernetes
+        return "by the API server" if given.source == "api" else f"the files of node {self._node}"
+
+    def _source(self, bus: KafkaBus) -> FilesSource | ApiSource:
+        given = self._settings.kubernetes
+        if self._watched is not None and given.source == "api":
+            collector = Collector(bus, self._node, self._checkpoint(), self._store.origins, self._redact)
+            logs = ApiSource(self._watched.api, self._watched.pods, collector, given.requests)
+            telemetry.follow_logs(logs)
+            return logs
+        root = given.pods if self._watched is not None else self._settings.data.dir / "pods"
+        limits = self._settings.collect.model_dump()
+        identity = self._watched.pods if self._watched else ProcfileIdentity(self._settings.data.dir / "identity")
+        files = FilesSource(
+            FilesSettings(root=root, data=self._folder, node=self._node, **limits),
+            bus,
+            identity,
+            stored_origins=self._store.origins,
+            redact=self._redact,
+        )
+        telemetry.follow_files(files)
+        return files
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from logsvc.config import Settings
 from logsvc.errors import ConfigError
@@ -13,9 +14,16 @@ from logsvc.sources.kubernetes.naming import Rules
 from logsvc.sources.kubernetes.pods import PodIdentity
 
 
+class Watched(NamedTuple):
+    """A cluster, seen from here."""
+
+    api: ApiServer
+    pods: PodIdentity
+
+
 @asynccontextmanager
-async def watched_pods(settings: Settings, folder: Path) -> AsyncIterator[PodIdentity]:
-    """The pods of this node, kept up with for the block; what is known of them is kept in `folder`.
+async def watched_pods(settings: Settings, folder: Path) -> AsyncIterator[Watched]:
+    """The pods of this node, or of all, kept up with for the block; what is known of them is kept in `folder`.
 
     Raises ConfigError where the settings can't be used; an API server that is away or refuses is waited for.
     """
@@ -33,11 +41,12 @@ async def watched_pods(settings: Settings, folder: Path) -> AsyncIterator[PodIde
     )
     clock = asyncio.get_running_loop().time
     async with ApiServer.open(api_settings) as api:
-        identity = PodIdentity(api, given.node, rules, folder / "pods", patience=given.patience, clock=clock)
+        node = given.node if given.source == "files" else ""
+        identity = PodIdentity(api, node, rules, folder / "pods", patience=given.patience, clock=clock)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(identity.run(), name="pods")
             try:
-                yield identity
+                yield Watched(api, identity)
             finally:
                 running.cancel()
 

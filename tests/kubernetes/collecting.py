@@ -56,8 +56,9 @@ def saying(text: str, name: str = "main", *, then: str = "sleep 1000000 & wait")
 class Collecting:
     """One node, one collector, one namespace."""
 
-    def __init__(self, kubernetes: Kubernetes, platform: Platform, bus: KafkaBus) -> None:
+    def __init__(self, kubernetes: Kubernetes, platform: Platform, bus: KafkaBus, source: str) -> None:
         self.kubernetes = kubernetes
+        self.source = source
         self.platform = platform
         self._bus = bus
         self._read: dict[int, int] = {}
@@ -72,9 +73,10 @@ class Collecting:
 
     def begin(self, **annotations: str) -> None:
         """Make the namespace, and the service account with the rights that the documentation names."""
-        text = (ROOT / "docs" / "operations.md").read_text()
-        role = text[text.index("apiVersion: rbac") :].partition("```")[0]
-        self.kubernetes.kubectl("apply", "-f", "-", given=role)
+        name = "logsvc-collect" if self.source == "files" else "logsvc-collect-api"
+        parts = (ROOT / "docs" / "operations.md").read_text().split("```")
+        (role,) = [part for part in parts if f"kind: ClusterRole\nmetadata: {{name: {name}}}" in part]
+        self.kubernetes.kubectl("apply", "-f", "-", given=role.removeprefix("yaml"))
         account = {"kind": "ServiceAccount", "name": "collect", "namespace": self.namespace}
         self.kubernetes.apply(
             {
@@ -94,7 +96,7 @@ class Collecting:
                 "apiVersion": "rbac.authorization.k8s.io/v1",
                 "kind": "ClusterRoleBinding",
                 "metadata": {"name": f"collect-{self.namespace}"},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "logsvc-collect"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
                 "subjects": [account],
             },
         )
@@ -103,8 +105,12 @@ class Collecting:
         kubernetes = self.kubernetes
         given = {
             **self.platform.settings,
-            "kubernetes.node": kubernetes.node,
-            "kubernetes.pods": kubernetes.pods,
+            "kubernetes.source": self.source,
+            **(
+                {"kubernetes.node": kubernetes.node, "kubernetes.pods": kubernetes.pods}
+                if self.source == "files"
+                else {}
+            ),
             "kubernetes.url": kubernetes.url,
             "kubernetes.account": kubernetes.account(self.platform.folder / "account", "collect", self.namespace),
             **{name.replace("_", ".", 1): value for name, value in settings.items()},

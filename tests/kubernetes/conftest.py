@@ -40,13 +40,13 @@ def clickhouse(kubernetes: Kubernetes, tmp_path_factory: pytest.TempPathFactory)
         yield up
 
 
-@pytest.fixture
+@pytest.fixture(params=["files", "api"])
 async def collecting(
-    tmp_path: Path, kubernetes: Kubernetes, kafka: Cluster, clickhouse: ClickHouse
+    request: pytest.FixtureRequest, tmp_path: Path, kubernetes: Kubernetes, kafka: Cluster, clickhouse: ClickHouse
 ) -> AsyncIterator[Collecting]:
     """A namespace of its own to collect from; nothing runs yet."""
     database = f"logsvc_test_{secrets.token_hex(4)}"
     platform = Platform(tmp_path, kafka, clickhouse, {**SETTINGS, "clickhouse.database": database})
     await platform.migrate(3)
     async with KafkaBus.open(platform.bus) as bus:
-        yield Collecting(kubernetes, platform, bus)
+        yield Collecting(kubernetes, platform, bus, request.param)

@@ -70,10 +70,12 @@ class _Long(NamedTuple):
 class ApiLines:
     """Takes one answer of the API server, as bytes come."""
 
-    def __init__(self, place: Place, *, seek: bool) -> None:
-        """`seek`: the answer begins before `place`, and nothing is new before that was found."""
-        self.place = place if seek else place._replace(inside=0)
-        self.seeking = seek and bool(place.time)
+    def __init__(self, place: Place) -> None:
+        """The answer begins before `place`, and nothing is new before its line was found."""
+        self.place = place
+        self.seeking = bool(place.time)
+        self.first = ""
+        """Time of the first line that was looked at while seeking."""
         self.went_back = False
         """The log goes on with times of before: the node's clock was set back, or the kubelet gives a file again.
         Nothing more is taken."""
@@ -81,7 +83,7 @@ class ApiLines:
         """Lines like the last one that are still to be found."""
         self._newest = b""
         """Time below which the next lines don't go far; nothing where they may."""
-        self._inside = self.place.inside
+        self._inside = place.inside
         """Bytes of the next line's message that were taken from an answer before."""
         self._long: _Long | None = None
         self._rest = b""
@@ -110,6 +112,8 @@ class ApiLines:
 
     def _seek(self) -> None:
         data, end = self._rest, self._rest.rfind(b"\n") + 1
+        if not self.first and (timed := _TIMED.search(data, 0, end)):
+            self.first = timed[1].decode()
         wanted = self.place.time.encode() + b" "
         at = 0
         while self.seeking and (at := data.find(wanted, at, end)) >= 0:

@@ -165,7 +165,8 @@ class ApiServer:
     async def log(self, wanted: LogRequest) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of a log, for the block: lines of `<RFC 3339 time> <message>`, of stdout and stderr mixed.
 
-        Times have 9 digits of fraction, and are UTC. Raises NoLog, ClusterError, there and while they are read; where they end without one, the log does.
+        Times have 9 digits of fraction, and are UTC. Where they end without an error, the log does. Raises NoLog,
+        ClusterError, at once or while they are read.
         """
         path = Resource("", "v1", "pods").path(wanted.namespace, wanted.pod) + "/log"
         query = {"container": wanted.container, "timestamps": "true", "follow": str(wanted.follow).lower()}

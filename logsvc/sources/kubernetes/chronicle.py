@@ -5,21 +5,42 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from logsvc.formats import cri
 from logsvc.model import Origin, Stream
-from logsvc.sources.kubernetes.files import SAID, FilesSource
+from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.lane import Unwanted
 from logsvc.sources.kubernetes.podlogs import Pod
 from logsvc.sources.kubernetes.pods import PodIdentity
-from logsvc.sources.kubernetes.transitions import NOTHING, Line, Said, tell, tell_gone
+from logsvc.sources.kubernetes.transitions import Line, Said, tell, tell_gone
+
+SAID: Final = "/:"
+"""In the origin of what is said of a pod, and of no log's."""
 
 _OLD: Final = 300.0
 """Seconds after which nothing is said any more of what happened to a pod before it was seen first."""
 
 _PAUSE: Final = 0.1
 """Seconds until the next look at pods of which something can't be said yet."""
+
+
+class Source(Protocol):
+    """Who collects the lines among which it is said."""
+
+    @property
+    def collector(self) -> Collector:
+        """What the bus has."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is known what the bus has, and the bus takes more."""
+
+    async def say(self, stream: Stream, value: bytes, origin: Origin) -> bool:
+        """Append what is in no log, named by an `origin.file` with SAID in it; False where it can't be taken now."""
+
+    def has_read(self, pod: Pod, container: str, restart: int) -> bool:
+        """Whether everything that a container wrote up to a restart is on the bus, as far as is known here."""
 
 
 class Chronicle:
@@ -29,7 +50,7 @@ class Chronicle:
     again with those.
     """
 
-    def __init__(self, source: FilesSource, identity: PodIdentity, now: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, source: Source, identity: PodIdentity, now: Callable[[], int] = time.time_ns) -> None:
         """`now`: Unix ns."""
         self._source = source
         self._identity = identity
@@ -85,18 +106,21 @@ class Chronicle:
         status = self._identity.statuses.get(pod)
         if known is None:
             return status is None
-        if status is None:
-            lines, said = tell_gone(said, known.containers.main) if said else ([], NOTHING)
-        else:
-            lines, said = tell(said, status, self._now() / 1e9 - _OLD)
+        lines: list[Line] = []
+        if (seen := status or self._identity.parted.get(pod)) is not None:
+            lines, said = tell(said, seen, self._now() / 1e9 - _OLD)
+        if status is None and said is not None:
+            more, said = tell_gone(said, known.containers.main)
+            lines += more
         at = last.end if last is not None else 0
         for line in lines:
             if not await self._say(pod, line, Origin(self._source.collector.node, file, at, at + 1)):
                 return False
             at += 1
         if status is None:
+            self._identity.parted.pop(pod, None)
             self._source.collector.forget([file])
-        elif last is None or Said.decode(last.held) != said:
+        elif said is not None and (last is None or Said.decode(last.held) != said):
             place = Origin(self._source.collector.node, file, at, at, held=said.encode())
             self._source.collector.moved(place)
         return True

@@ -21,6 +21,7 @@ from logsvc.model import Origin, Stream
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector, StoredOrigins
 from logsvc.sources.kubernetes.changes import Changes
+from logsvc.sources.kubernetes.chronicle import SAID
 from logsvc.sources.kubernetes.discovery import SLICE, Discovery
 from logsvc.sources.kubernetes.lane import Identity, Lane, Shop, Turn
 from logsvc.sources.kubernetes.podlogs import Pod
@@ -29,9 +30,6 @@ from logsvc.sources.kubernetes.watch import Watcher
 from logsvc.sources.redaction import Redact
 
 __all__ = ["FilesSettings", "FilesSource", "FilesState"]
-
-SAID: Final = "/:"
-"""In the origin of what is said of a pod, and of no file's."""
 
 _MANY: Final = 40
 """Files written to at once with which a tick is twice as long as with one."""

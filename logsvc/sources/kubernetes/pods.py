@@ -61,7 +61,9 @@ class PodIdentity:
         patience: float = 30.0,
         clock: Callable[[], float],
     ) -> None:
-        """`file` keeps what is known. After `patience` seconds a pod that the API server doesn't know counts as gone.
+        """`node` is the one whose pods are kept up with; empty for those of all. `file` keeps what is known.
+
+        After `patience` seconds a pod that the API server doesn't know counts as gone.
 
         Blocks on the disk. Where the file can't be read, nothing is known at first.
         """
@@ -88,12 +90,14 @@ class PodIdentity:
         self._some_headless = asyncio.Event()
         self.statuses: dict[Pod, PodStatus] = {}
         """How every pod of the node is now."""
+        self.parted: dict[Pod, PodStatus] = {}
+        """How pods were when they went; for who looks at `stirred` to empty."""
         self.stirred: set[Pod] = set()
         """Pods that aren't as they were, or are gone; for who looks at `statuses` to empty."""
         self._asked: dict[Pod, float] = {}
         """When unknown pods were asked for first while the API server could be asked."""
         self._unsaved = False
-        self._follow_pods = Follower(api, PODS, self._keep_pod, self._drop_pod, f"spec.nodeName={node}")
+        self._follow_pods = Follower(api, PODS, self._keep_pod, self._drop_pod, f"spec.nodeName={node}" if node else "")
         self._follow_namespaces = Follower(api, NAMESPACES, self._keep_namespace, self._drop_namespace)
         self._load()
 
@@ -194,7 +198,7 @@ class PodIdentity:
 
     def _drop_pod(self, uid: str) -> None:
         folder = self._folders.pop(uid)
-        self.statuses.pop(folder, None)
+        self.parted[folder] = self.statuses.pop(folder)
         self.stirred.add(folder)
         self._changed()
         self._gone[folder] = None
@@ -205,6 +209,7 @@ class PodIdentity:
             oldest = next(iter(self._gone))
             del self._gone[oldest]
             self._pods.pop(oldest, None)
+            self.parted.pop(oldest, None)
             self._unsaved = True
         if len(self._dissolved) > _MOST_GONE:
             needed = {folder.namespace for folder in self._pods}

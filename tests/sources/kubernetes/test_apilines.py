@@ -39,8 +39,8 @@ def messages(pieces: list[Piece]) -> list[bytes]:
     return out + ([held] if held else [])
 
 
-def take(given: bytes, place: Place, sizes: list[int], *, seek: bool = True) -> tuple[list[Piece], ApiLines]:
-    lines, pieces, at = ApiLines(place, seek=seek), [], 0
+def take(given: bytes, place: Place, sizes: list[int]) -> tuple[list[Piece], ApiLines]:
+    lines, pieces, at = ApiLines(place), [], 0
     for number in count():
         if at >= len(given):
             return pieces, lines
@@ -91,9 +91,7 @@ def test_lines_that_are_the_same_to_the_nanosecond_are_counted() -> None:
 def test_where_the_last_line_is_gone_nothing_is_taken() -> None:
     place = take(answer([line(BEGIN, b"old")]), Place(), [100])[0][-1].place
     pieces, lines = take(answer([line(BEGIN + 1, b"new")]), place, [100])
-    assert (pieces, lines.seeking) == ([], True)
-    pieces, _ = take(answer([line(BEGIN + 1, b"new")]), place, [100], seek=False)
-    assert messages(pieces) == [b"new"]
+    assert (pieces, lines.seeking, lines.first) == ([], True, "2026-11-23T02:00:00.000000001Z")
 
 
 def test_a_file_that_is_given_again_and_a_clock_that_is_set_back_are_told_apart_by_looking_at_all_of_it() -> None:
@@ -130,7 +128,7 @@ def test_a_long_line_is_cut_and_gone_on_with(size: int, step: int) -> None:
 
 
 def test_the_end_of_a_run_ends_its_last_line() -> None:
-    lines = ApiLines(Place(), seek=True)
+    lines = ApiLines(Place())
     assert lines.feed(line(BEGIN, b"no newline")) == []
     assert messages(lines.end()) == [b"no newline"]
-    assert ApiLines(Place(), seek=True).end() == []
+    assert ApiLines(Place()).end() == []

@@ -118,6 +118,22 @@ async def test_an_exit_is_said_behind_the_last_line_of_the_run(watched: Watched)
     assert watched.said()[-2] == b"Process exited with status 3"
 
 
+async def test_an_exit_is_said_though_its_pod_is_gone_by_then(watched: Watched) -> None:
+    log = watched.container()
+    async with watched.collected() as source:
+        watched.pod(RUNNING)
+        await watched.comes(b"Starting process of image shop:42")
+        log.write(b"hello")
+        await watched.comes(b"hello")
+        ready, source._ready = source._ready, False
+        watched.pod({"terminated": exited(3)})
+        watched.cluster.server.delete("pods", "u1")
+        await until(lambda: not source._identity.statuses)
+        source._ready = ready
+        await watched.comes(b"State changed from starting to crashed")
+    assert watched.said()[-2] == b"Process exited with status 3"
+
+
 async def test_what_was_said_is_not_said_again_after_a_crash_and_what_happened_meanwhile_is(watched: Watched) -> None:
     watched.container()
     async with watched.collected(kill=True):

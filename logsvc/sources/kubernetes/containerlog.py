@@ -1,0 +1,288 @@
+"""Follows one container through the API server, run after run, until its pod is gone.
+
+The API server names a log by the names of pod and container, and gives that of the newest run or of the one before. So
+whose log an answer is, is asked once it has begun: a pod of the same name, or the next run, may have come in between.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from logsvc.errors import ClusterAway, ClusterError, NoLog
+from logsvc.formats import cri
+from logsvc.model import Origin, Stream, notices_of
+from logsvc.sources.collector import CLOSED, Collector
+from logsvc.sources.kubernetes.apilines import ApiLines, Piece, Place
+from logsvc.sources.kubernetes.apiserver import PODS, ApiServer, LogRequest
+from logsvc.sources.kubernetes.lane import Identity, Unwanted
+from logsvc.sources.kubernetes.pace import Pace
+from logsvc.sources.kubernetes.podlogs import Pod
+from logsvc.sources.kubernetes.transitions import PodStatus, Run
+
+_FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 10.0
+"""Seconds between two tries at an API server that doesn't answer, each twice the one before, a part left to chance."""
+
+_SETTLED: Final = 2.0
+"""Seconds without a byte after which the last line would have been found again, or nearly so: then it is looked for in
+an answer that ends."""
+
+_ENDED: Final = 5.0
+"""Seconds after which a log that has ended is followed on, where nobody says that its process has."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What all containers' logs are read with."""
+
+    api: ApiServer
+    collector: Collector
+    identity: Identity
+    statuses: Callable[[Pod], PodStatus | None]
+    """How a pod is now; None for one that is gone."""
+    pace: Pace
+    """Of requests."""
+    now: Callable[[], int]
+    """Unix ns."""
+    refused: Callable[[ClusterError], None]
+    """The API server won't give a log."""
+
+
+class _End(Enum):
+    """How an answer ended."""
+
+    WHOLE = auto()
+    """With the log."""
+    OTHER = auto()
+    """It was another run's, or another pod's."""
+    UNFOUND = auto()
+    """The last line that was taken isn't there, as far as was seen."""
+    BACK = auto()
+    """Times went back."""
+
+
+def name_of(pod: Pod, container: str, run: int) -> str:
+    """A run's log in origins."""
+    return f"{pod.uid}/{container}/{run}"
+
+
+class ContainerLog:
+    """One container. `run` it in a TaskGroup."""
+
+    def __init__(self, reach: Reach, pod: Pod, container: str, first: int) -> None:
+        """`first`: the run to begin with."""
+        self.read = first
+        """Number of the first run that isn't read to its end."""
+        self.changed = asyncio.Event()
+        """To be set when the pod, or whose it is, isn't as it was."""
+        self.nobodys = False
+        """It isn't known yet whose the lines are, or they are left out."""
+        self._reach = reach
+        self._pod = pod
+        self._container = container
+        self._all = False
+        """Whether to look for the place in all of the file, not only from its time on."""
+        self._cut = False
+        """The last answer broke off: there may be lines behind it."""
+
+    async def run(self) -> None:
+        """Follow until the pod is gone. Raises BusError."""
+        while True:
+            status = self._status()
+            if status is None:
+                break
+            if status.number > self.read + 1:
+                await self._skip(status.number - 1)
+            if status.number < self.read or (status.number == self.read and status.started is None):
+                await self._wait()
+            elif not isinstance(self._stream(), Stream):
+                self.nobodys = True
+                await self._wait()
+                self.nobodys = False
+            else:
+                await self._run_log()
+        # Of no more use.
+        self._reach.collector.forget([self._file, name_of(self._pod, self._container, self.read - 1)])
+
+    def _status(self) -> Run | None:
+        status = self._reach.statuses(self._pod)
+        return next((run for run in status.runs if run.name == self._container), None) if status else None
+
+    def _stream(self) -> Stream | Unwanted | None:
+        return self._reach.identity.stream(*self._pod, self._container, self.read)
+
+    async def _wait(self, seconds: float | None = None) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.changed.wait()
+        self.changed.clear()
+
+    # ---- one run
+
+    async def _run_log(self) -> None:
+        """Take one run's log to its end, or as far as it can be had."""
+        self._all, self._cut = False, True
+        pause = _FIRST_PAUSE
+        while (run := self._status()) is not None and run.number <= self.read + 1:
+            over = run.number > self.read or run.exit is not None
+            try:
+                end = await self._answer(over=over)
+            except NoLog as error:
+                logger.debug("%s: %s", self._name, error)
+                if over:
+                    break
+                await self._wait(pause)
+            except ClusterError as error:
+                self._cut = True
+                if not isinstance(error, ClusterAway):
+                    self._reach.refused(error)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads requests out
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
+                if end is _End.WHOLE and over:
+                    self._cut = False
+                    break
+                await self._after(end)
+        if self._cut:
+            await self._tell("lines of the process were lost: its log could not be had any more")
+        self._close()
+
+    async def _after(self, end: _End) -> None:
+        """What to do where an answer ended, and the log goes on."""
+        match end:
+            case _End.WHOLE:
+                self._cut = False
+                await self._wait(_ENDED)
+            case _End.OTHER:
+                await self._wait(_FIRST_PAUSE)
+            case _End.BACK:
+                self._all = True
+            case _End.UNFOUND:
+                await self._look_at_all()
+
+    async def _look_at_all(self) -> None:
+        """Where the last line isn't in an answer that has an end either, it is gone, and all that there is is new."""
+        lines = ApiLines(self._place())
+        try:
+            end = await self._read(lines, self._request(follow=False), take=False)
+        except ClusterError:
+            return  # the next answer will say
+        if end is _End.WHOLE and lines.seeking and lines.first:
+            between = f"{lines.place.time} and {lines.first}"
+            await self._tell(
+                f"lines of between {between} may be missing here: the log was rotated meanwhile", anew=True
+            )
+
+    async def _answer(self, *, over: bool) -> _End:
+        """Take what one request brings."""
+        lines = ApiLines(self._place())
+        end = await self._read(lines, self._request(follow=not over))
+        if end is _End.WHOLE and lines.seeking and lines.first:
+            return _End.UNFOUND
+        if end is _End.WHOLE and over:
+            await self._append(lines.end())
+        return end
+
+    def _request(self, *, follow: bool) -> LogRequest:
+        status = self._status()
+        previous = status is not None and status.number > self.read
+        since = "" if self._all else self._place().since
+        return LogRequest(self._pod.namespace, self._pod.name, self._container, previous, since, follow)
+
+    async def _read(self, lines: ApiLines, request: LogRequest, *, take: bool = True) -> _End:
+        """`take`: append what is new, else only look for the place."""
+        await self._reach.pace.turn()
+        async with self._reach.api.log(request) as content:
+            if not await self._is_ours(request.previous):
+                return _End.OTHER
+            source = aiter(content)
+            while True:
+                try:
+                    async with asyncio.timeout(_SETTLED if request.follow and lines.seeking and lines.first else None):
+                        data = await anext(source)
+                except TimeoutError:
+                    return _End.UNFOUND
+                except StopAsyncIteration:
+                    return _End.WHOLE
+                pieces = lines.feed(data)
+                if take:
+                    await self._append(pieces)
+                    self._all = self._all and lines.seeking
+                elif not lines.seeking:
+                    return _End.WHOLE
+                if lines.went_back:
+                    return _End.BACK
+
+    async def _is_ours(self, previous: bool) -> bool:
+        """Whether what has just begun to come is of this run of this pod."""
+        item = await self._reach.api.get(PODS, self._pod.namespace, self._pod.name)
+        if item is None or item["metadata"]["uid"] != self._pod.uid:
+            return False
+        runs = PodStatus.of(item, self._container).runs
+        return any(run.name == self._container and run.number - previous == self.read for run in runs)
+
+    # ---- to the bus
+
+    async def _append(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            stream = self._stream()
+            if isinstance(stream, Stream):
+                await self._reach.collector.append(
+                    stream, piece.value, self._origin(piece.place), partial=piece.partial
+                )
+            else:
+                self._reach.collector.moved(self._origin(piece.place))
+
+    async def _tell(self, text: str, *, anew: bool = False) -> None:
+        """A notice at this place; `anew`: nothing that comes behind it was taken before."""
+        stream = self._stream()
+        if isinstance(stream, Stream):
+            place = self._place()
+            behind = Place(place.taken + 1) if anew else place._replace(taken=place.taken + 1)
+            line = f"{stream.dyno}: {text[0].upper()}{text[1:]}".encode()
+            value = cri.format_line(cri.format_time(self._reach.now()), b"stdout", line)
+            await self._reach.collector.append(notices_of(stream.app_id, stream.retention), value, self._origin(behind))
+
+    async def _skip(self, number: int) -> None:
+        """Go on with a later run: nobody has the logs of those before any more."""
+        times = number - self.read
+        runs = "an earlier run" if times == 1 else f"{times} earlier runs"
+        await self._tell(f"lines of {runs} of the process were lost: it was started again before they were read")
+        self._reach.collector.forget([self._file])
+        self.read = number
+
+    # ---- places
+
+    @property
+    def _name(self) -> str:
+        return f"{self._pod.namespace}/{self._pod.name}/{self._container}"
+
+    @property
+    def _file(self) -> str:
+        return name_of(self._pod, self._container, self.read)
+
+    def _place(self) -> Place:
+        origin = self._reach.collector.positions.get(self._file)
+        if origin is None or not origin.held:
+            return Place(origin.end if origin is not None else 0)
+        (time, same), (_, inside) = origin.held
+        return Place(origin.end, time, origin.check, same, inside)
+
+    def _origin(self, place: Place) -> Origin:
+        held = ((place.time, place.same), ("", place.inside))
+        return Origin(self._reach.collector.node, self._file, place.taken - 1, place.taken, place.check, held)
+
+    def _close(self) -> None:
+        """All of this run was read."""
+        place = self._place()
+        self._reach.collector.moved(self._origin(place)._replace(start=place.taken, check=CLOSED))
+        self._reach.collector.forget([name_of(self._pod, self._container, self.read - 1)])
+        self.read += 1
