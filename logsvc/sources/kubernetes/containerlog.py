@@ -29,8 +29,7 @@ _LONGEST_PAUSE: Final = 10.0
 """Seconds between two tries at an API server that doesn't answer, each twice the one before, a part left to chance."""
 
 _SETTLED: Final = 2.0
-"""Seconds without a byte after which the last line would have been found again, or nearly so: then it is looked for in
-an answer that ends."""
+"""Seconds in which the last line is found again in a log that is followed; else it is looked for in one that ends."""
 
 _ENDED: Final = 5.0
 """Seconds after which a log that has ended is followed on, where nobody says that its process has."""
@@ -60,6 +59,8 @@ class _End(Enum):
 
     WHOLE = auto()
     """With the log."""
+    NOW = auto()
+    """With what there is at this moment."""
     OTHER = auto()
     """It was another run's, or another pod's."""
     UNFOUND = auto()
@@ -87,6 +88,8 @@ class ContainerLog:
         self._reach = reach
         self._pod = pod
         self._container = container
+        self._caught_up = False
+        """What there was has been taken, so that a log that is followed begins with lines of a second or two."""
         self._all = False
         """Whether to look for the place in all of the file, not only from its time on."""
         self._cut = False
@@ -128,25 +131,26 @@ class ContainerLog:
 
     async def _run_log(self) -> None:
         """Take one run's log to its end, or as far as it can be had."""
-        self._all, self._cut = False, True
-        pause = _FIRST_PAUSE
+        self._caught_up, self._all, self._cut = not self._place().time, False, True
+        pause = _FIRST_PAUSE / 2
         while (run := self._status()) is not None and run.number <= self.read + 1:
             over = run.number > self.read or run.exit is not None
+            taken = self._place().taken
             try:
                 end = await self._answer(over=over)
             except NoLog as error:
                 logger.debug("%s: %s", self._name, error)
                 if over:
                     break
-                await self._wait(pause)
+                await self._wait(_FIRST_PAUSE)
             except ClusterError as error:
-                self._cut = True
+                self._caught_up, self._cut = False, True
                 if not isinstance(error, ClusterAway):
                     self._reach.refused(error)
+                pause = _FIRST_PAUSE if self._place().taken > taken else min(2 * pause, _LONGEST_PAUSE)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads requests out
-                pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                pause = _FIRST_PAUSE
+                pause = _FIRST_PAUSE / 2
                 if end is _End.WHOLE and over:
                     self._cut = False
                     break
@@ -161,35 +165,30 @@ class ContainerLog:
             case _End.WHOLE:
                 self._cut = False
                 await self._wait(_ENDED)
+            case _End.NOW:
+                self._caught_up = True
             case _End.OTHER:
                 await self._wait(_FIRST_PAUSE)
             case _End.BACK:
                 self._all = True
             case _End.UNFOUND:
-                await self._look_at_all()
-
-    async def _look_at_all(self) -> None:
-        """Where the last line isn't in an answer that has an end either, it is gone, and all that there is is new."""
-        lines = ApiLines(self._place())
-        try:
-            end = await self._read(lines, self._request(follow=False), take=False)
-        except ClusterError:
-            return  # the next answer will say
-        if end is _End.WHOLE and lines.seeking and lines.first:
-            between = f"{lines.place.time} and {lines.first}"
-            await self._tell(
-                f"lines of between {between} may be missing here: the log was rotated meanwhile", anew=True
-            )
+                self._caught_up = False
 
     async def _answer(self, *, over: bool) -> _End:
         """Take what one request brings."""
         lines = ApiLines(self._place())
-        end = await self._read(lines, self._request(follow=not over))
-        if end is _End.WHOLE and lines.seeking and lines.first:
+        follow = self._caught_up and not over
+        end = await self._read(lines, self._request(follow=follow))
+        if lines.seeking and lines.first and end is _End.WHOLE:
+            # That an answer has come to its end without the last line means that it is gone, and all there is is new.
+            between = f"{lines.place.time} and {lines.first}"
+            await self._tell(
+                f"lines of between {between} may be missing here: the log was rotated meanwhile", anew=True
+            )
             return _End.UNFOUND
         if end is _End.WHOLE and over:
             await self._append(lines.end())
-        return end
+        return _End.NOW if end is _End.WHOLE and not follow and not over else end
 
     def _request(self, *, follow: bool) -> LogRequest:
         status = self._status()
@@ -197,27 +196,26 @@ class ContainerLog:
         since = "" if self._all else self._place().since
         return LogRequest(self._pod.namespace, self._pod.name, self._container, previous, since, follow)
 
-    async def _read(self, lines: ApiLines, request: LogRequest, *, take: bool = True) -> _End:
-        """`take`: append what is new, else only look for the place."""
+    async def _read(self, lines: ApiLines, request: LogRequest) -> _End:
+        clock = asyncio.get_running_loop().time
+        deadline = None
         await self._reach.pace.turn()
         async with self._reach.api.log(request) as content:
             if not await self._is_ours(request.previous):
                 return _End.OTHER
             source = aiter(content)
             while True:
+                if request.follow:
+                    deadline = (deadline or clock() + _SETTLED) if lines.seeking and lines.first else None
                 try:
-                    async with asyncio.timeout(_SETTLED if request.follow and lines.seeking and lines.first else None):
+                    async with asyncio.timeout_at(deadline):
                         data = await anext(source)
                 except TimeoutError:
                     return _End.UNFOUND
                 except StopAsyncIteration:
                     return _End.WHOLE
-                pieces = lines.feed(data)
-                if take:
-                    await self._append(pieces)
-                    self._all = self._all and lines.seeking
-                elif not lines.seeking:
-                    return _End.WHOLE
+                await self._append(lines.feed(data))
+                self._all = self._all and lines.seeking
                 if lines.went_back:
                     return _End.BACK
 

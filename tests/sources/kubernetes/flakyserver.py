@@ -13,7 +13,38 @@ import orjson
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from logsvc.formats import cri
+
 Json = dict[str, Any]
+
+
+@dataclass
+class Log:
+    """One run's log: the file that is there, as lines of `<time> <message>`."""
+
+    lines: list[bytes] = field(default_factory=list)
+    over: bool = False
+    time: int = 1_795_399_200_000_000_000
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def write(self, *messages: bytes, step: int = 1_000_000) -> None:
+        for message in messages:
+            self.time += step
+            self.lines.append(cri.format_time(self.time) + b" " + message + b"\n")
+        self._tell()
+
+    def end(self) -> None:
+        """The process has exited."""
+        self.over = True
+        self._tell()
+
+    def rotate(self) -> None:
+        """What was written is in a file that the kubelet doesn't give."""
+        self.lines = []
+
+    def _tell(self) -> None:
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
 
 
 @dataclass
@@ -35,6 +66,10 @@ class FlakyServer:
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """Verb, resource and query."""
     tokens: list[str] = field(default_factory=list)
+    logs: dict[tuple[str, str, int], Log] = field(default_factory=dict)
+    """By uid, container and run."""
+    cuts: list[int] = field(default_factory=list)
+    """Bytes after which the next logs that are given break off."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _cut: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -131,6 +166,55 @@ class FlakyServer:
         request.transport.abort()
         return response
 
+    async def answer_log(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(("get", "pods/log", dict(request.query)))
+        if status := self.refused.get(("get", "pods/log")):
+            return web.json_response({"kind": "Status", "code": status, "message": "no"}, status=status)
+        found = self._get("pods", request.match_info["namespace"], request.match_info["name"])
+        if found.status == 404:
+            return found
+        log = self._log(orjson.loads(found.body or b""), request.query)
+        if log is None:
+            text = "previous terminated container not found"
+            return web.json_response({"kind": "Status", "code": 400, "message": text}, status=400)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        cut = asyncio.create_task(self._cut.wait())
+        try:
+            whole = await self._give(response, log, request.query, cut, self.cuts.pop(0) if self.cuts else 1 << 60)
+        finally:
+            cut.cancel()
+        if not whole and request.transport is not None:
+            request.transport.abort()
+        return response
+
+    def _log(self, pod: Json, query: Any) -> Log | None:
+        statuses = pod["status"].get("containerStatuses", [])
+        (run,) = [each["restartCount"] for each in statuses if each["name"] == query["container"]]
+        return self.logs.get((pod["metadata"]["uid"], query["container"], run - ("previous" in query)))
+
+    async def _give(
+        self, response: web.StreamResponse, log: Log, query: Any, cut: "asyncio.Task[bool]", left: int
+    ) -> bool:
+        """Whether to the end of the log."""
+        lines, at, since = log.lines, 0, query.get("sinceTime", "")[:-1].encode()
+        while not cut.done():
+            changed, over = log.changed, log.over
+            if log.lines is not lines:
+                lines, at = log.lines, 0
+            data = b"".join([line for line in lines[at:] if line[:19] >= since])
+            at = len(lines)
+            await response.write(data[:left])
+            left -= len(data)
+            if left < 0:
+                return False
+            if over or query["follow"] != "true":
+                return True
+            waiting = asyncio.create_task(changed.wait())
+            await asyncio.wait([cut, waiting], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+        return False
+
 
 @asynccontextmanager
 async def flaky_server() -> AsyncIterator[FlakyServer]:
@@ -139,6 +223,7 @@ async def flaky_server() -> AsyncIterator[FlakyServer]:
     for base in ("/api/v1", "/apis/batch/v1"):
         app.router.add_get(base + "/{resource}", server.answer)
         app.router.add_get(base + "/namespaces/{namespace}/{resource}/{name}", server.answer)
+    app.router.add_get("/api/v1/namespaces/{namespace}/pods/{name}/log", server.answer_log)
     listening = TestServer(app)
     await listening.start_server(shutdown_timeout=0.1)
     server.url = str(listening.make_url("/")).rstrip("/")

@@ -1,0 +1,231 @@
+"""Logs by the API server: each line once, whatever breaks off, and a notice where lines can't be had any more."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from logsvc.model import AppId
+from logsvc.sources.checkpoint import Checkpoint
+from logsvc.sources.collector import Collector
+from logsvc.sources.kubernetes.apiserver import ApiServer, ApiSettings
+from logsvc.sources.kubernetes.apisource import ApiSource
+from tests.sources.kubernetes.flakyserver import Log, flaky_server
+from tests.sources.kubernetes.support import MemoryBus, messages
+from tests.sources.kubernetes.test_pods import LABELS, Cluster
+from tests.support import until
+
+SHOP = AppId("acme", "shop")
+NOW = datetime.now(UTC).isoformat()
+
+
+class Following:
+    """A cluster of one pod or two, and what comes to the bus of them."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.bus = MemoryBus()
+        self._folder = folder
+
+    def begin(self, run: int = 0, uid: str = "u1", **given: Any) -> Log:
+        """A run of the container has begun."""
+        log = self.cluster.server.logs[uid, "main", run] = Log()
+        self._put(run, uid, {"running": {"startedAt": NOW}}, **given)
+        return log
+
+    def end(self, run: int = 0, uid: str = "u1", **given: Any) -> None:
+        """It has exited."""
+        self.cluster.server.logs[uid, "main", run].end()
+        self._put(run, uid, {"terminated": self._exited()}, **given)
+
+    def _put(self, run: int, uid: str, state: dict[str, Any], **given: Any) -> None:
+        main = {"name": "main", "image": "shop:42", "restartCount": run, "state": state}
+        if run:
+            main["lastState"] = {"terminated": self._exited()}
+        self.cluster.pod(
+            uid=uid, labels=LABELS, status={"phase": "Running", "conditions": [], "containerStatuses": [main]}, **given
+        )
+
+    @staticmethod
+    def _exited() -> dict[str, Any]:
+        return {"exitCode": 1, "startedAt": NOW, "finishedAt": NOW, "reason": "Error"}
+
+    @asynccontextmanager
+    async def followed(self, *, kill: bool = False) -> AsyncIterator[ApiSource]:
+        """Followed for the block; then stopped, or killed in the middle of whatever is done."""
+        token = self._folder / "token"
+        checkpoint = Checkpoint(self._folder / "checkpoint", "cluster")
+        async with (
+            ApiServer.open(ApiSettings(self.cluster.server.url, None, token)) as api,
+            self.cluster.watched() as identity,
+        ):
+            source = ApiSource(api, identity, Collector(self.bus, "cluster", checkpoint), 1000.0)
+            identity.listeners = [source.identities_changed]
+            running = asyncio.create_task(source.run())
+            try:
+                yield source
+            finally:
+                if kill:
+                    source.collector._checkpoint.save = lambda _: None
+                    running.cancel()
+                else:
+                    source.stop()
+                await asyncio.wait([running])
+            assert kill or running.exception() is None
+
+    def said(self, *, notices: bool = False) -> list[bytes]:
+        return messages(self.bus.chunks(SHOP), notices=notices)
+
+    async def are(self, lines: int) -> None:
+        await until(lambda: len(self.said()) >= lines, 60, what=f"{lines} lines, not {len(self.said())}")
+
+    async def comes(self, *said: bytes) -> None:
+        await until(lambda: self.said()[-len(said) :] == [*said], what=f"{said} to come, behind {self.said()[-5:]}")
+
+
+@pytest.fixture
+async def following(tmp_path: Path) -> AsyncIterator[Following]:
+    async with flaky_server() as server:
+        yield Following(Cluster(server, tmp_path), tmp_path)
+
+
+async def test_lines_come_as_they_are_written(following: Following) -> None:
+    log = following.begin()
+    log.write(b"before")
+    async with following.followed():
+        await following.comes(b"before")
+        log.write(b"one", b"")
+        await following.comes(b"one", b"")
+        log.write(b"two")
+        following.end()
+        await following.comes(b"two")
+    (stream,) = {chunk.stream for chunk in following.bus.chunks(SHOP)}
+    assert (stream.process, stream.dyno, stream.incarnation) == ("web", "web-1", "u1/main/0")
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_what_breaks_off_is_gone_on_with(following: Following, seed: int) -> None:
+    chance = random.Random(seed)
+    log = following.begin()
+    written: list[bytes] = []
+    following.cluster.server.cuts = [chance.randrange(5_000) for _ in range(5)]
+    following.bus.fail_at = {chance.randrange(1, 40): chance.random() < 0.5 for _ in range(3)}
+    for _ in range(4):
+        async with following.followed(kill=chance.random() < 0.5):
+            for _ in range(5):
+                said = [b"line %d" % (len(written) + number) for number in range(chance.randrange(1, 60))]
+                written += said
+                log.write(*said, step=chance.choice([0, 1000, 300_000_000]))
+                await following.are(chance.randrange(len(written)))
+    async with following.followed():
+        await following.are(len(written))
+    assert following.said() == written
+    assert following.said(notices=True) == []
+
+
+async def test_a_process_that_is_started_again_is_read_to_its_end_first(following: Following) -> None:
+    log = following.begin()
+    log.write(b"first")
+    async with following.followed(kill=True):
+        await following.comes(b"first")
+    log.write(b"last words")
+    log.end()
+    following.begin(1).write(b"second")
+    async with following.followed():
+        await following.comes(b"last words", b"second")
+    assert following.said() == [b"first", b"last words", b"second"]
+    incarnations = [chunk.stream.incarnation for chunk in following.bus.chunks(SHOP)]
+    assert incarnations == ["u1/main/0", "u1/main/0", "u1/main/1"]
+    assert following.said(notices=True) == []
+
+
+async def test_runs_that_nobody_has_the_logs_of_are_told(following: Following) -> None:
+    following.begin().write(b"first")
+    async with following.followed():
+        await following.comes(b"first")
+    following.begin(3).write(b"third")
+    following.begin(4).write(b"fourth")
+    async with following.followed():
+        await following.comes(b"third", b"fourth")
+    assert following.said(notices=True) == [
+        b"web-1: Lines of 3 earlier runs of the process were lost: it was started again before they were read"
+    ]
+
+
+async def test_a_log_that_was_rotated_meanwhile_is_told_with_the_times(following: Following) -> None:
+    log = following.begin()
+    log.write(b"first")
+    async with following.followed():
+        await following.comes(b"first")
+    log.write(b"lost")
+    log.rotate()
+    log.write(b"third")
+    async with following.followed():
+        await following.comes(b"third")
+        log.write(b"fourth")
+        await following.comes(b"third", b"fourth")
+    assert following.said() == [b"first", b"third", b"fourth"]
+    (notice,) = following.said(notices=True)
+    times = b"2026-11-23T02:00:00.001000000Z and 2026-11-23T02:00:00.003000000Z"
+    assert notice == b"web-1: Lines of between %b may be missing here: the log was rotated meanwhile" % times
+
+
+async def test_a_log_that_is_rotated_again_and_again_is_found_again_while_it_is_written(following: Following) -> None:
+    log = following.begin()
+    log.write(b"first")
+    async with following.followed():
+        await following.comes(b"first")
+    log.rotate()
+    log.write(b"second")
+    async with asyncio.TaskGroup() as tasks, following.followed():
+
+        async def flood() -> None:
+            while b"second" not in following.said():
+                log.write(*[b"more"] * 100)
+                await asyncio.sleep(0.01)  # it is the writer's pace, and no wait
+
+        tasks.create_task(flood())
+        await until(lambda: b"second" in following.said())
+    assert len(following.said(notices=True)) == 1
+
+
+async def test_a_pod_that_was_gone_before_its_log_was_read_is_told(following: Following) -> None:
+    following.cluster.server.refused["get", "pods/log"] = 503
+    async with following.followed() as source:
+        following.begin().write(b"nobody sees that")
+        await until(lambda: following.cluster.server.count("get", "pods/log"))
+        following.cluster.server.delete("pods", "u1")
+        await until(lambda: following.said(notices=True))
+        assert following.said(notices=True) == [
+            b"web-1: Lines of the process were lost: its log could not be had any more"
+        ]
+        await until(lambda: not source.logs and not source.collector.positions)
+
+
+async def test_a_pod_of_the_same_name_is_another(following: Following) -> None:
+    log = following.begin()
+    log.write(b"of the first")
+    async with following.followed():
+        await following.comes(b"of the first")
+        log.end()
+        following.cluster.server.delete("pods", "u1")
+        following.begin(uid="u2").write(b"of the second")
+        await following.comes(b"of the second")
+    assert [chunk.stream.incarnation for chunk in following.bus.chunks(SHOP)] == ["u1/main/0", "u2/main/0"]
+    assert following.said(notices=True) == []
+
+
+async def test_a_missing_right_is_named_and_logs_come_when_it_is_granted(
+    following: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    following.cluster.server.refused["get", "pods/log"] = 403
+    following.begin().write(b"hello")
+    async with following.followed():
+        await until(lambda: '{apiGroups: [""], resources: ["pods/log"], verbs: ["get"]}' in caplog.text)
+        del following.cluster.server.refused["get", "pods/log"]
+        await following.comes(b"hello")
