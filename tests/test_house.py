@@ -75,8 +75,9 @@ def test_no_file_names_a_package_registry() -> None:
 
 def test_locks_have_what_is_declared_with_hashes() -> None:
     project, groups = PYPROJECT["project"], PYPROJECT["dependency-groups"]
-    run = [*project["dependencies"], *project["optional-dependencies"]["embedded"], *groups["build"]]
-    for file, declared in {"run": run, "test": [*run, *groups["dev"]]}.items():
+    roles = [*project["dependencies"], *groups["build"]]
+    run = [*roles, *project["optional-dependencies"]["embedded"]]
+    for file, declared in {"roles": roles, "run": run, "test": [*run, *groups["dev"]]}.items():
         text = (ROOT / "requirements" / f"{file}.txt").read_text()
         entries = [entry for entry in re.split(r"\n(?=\S)", text) if not entry.startswith("#")]
         locked = {canonicalize_name(entry.partition("==")[0]) for entry in entries}

@@ -1,0 +1,63 @@
+"""What can be told of the chart without Helm. tests/kubernetes installs it."""
+
+import re
+from pathlib import Path
+
+import orjson
+
+from logsvc import metrics
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy" / "chart"
+RULE = re.compile(r"- (\{apiGroups: .*\})")
+
+
+def expressions() -> list[str]:
+    panels = orjson.loads((CHART / "dashboard.json").read_bytes())["panels"]
+    drawn = [target["expr"] for panel in panels for target in panel["targets"]]
+    return drawn + re.findall(r"expr: (.*)", (CHART / "alerts.yaml").read_text())
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
+    body, _ = metrics.render()
+    known = set(re.findall(r"^# TYPE (\w+) ", body.decode(), re.MULTILINE))
+    asked = {name for expression in expressions() for name in re.findall(r"\blogsvc_\w+", expression)}
+    assert len(asked) > 10
+    assert asked <= known
+
+
+def test_collect_may_do_what_the_documentation_says_and_no_more() -> None:
+    documented = [
+        part for part in (ROOT / "docs" / "operations.md").read_text().split("```") if "kind: ClusterRole\n" in part
+    ]
+    chart = (CHART / "templates" / "collect.yaml").read_text()
+    pods = [rule for rule in RULE.findall(chart) if '"pods"' in rule]
+    assert {frozenset(RULE.findall(part)) for part in documented} == {
+        frozenset(rule for rule in RULE.findall(chart) if rule not in {but, log})
+        for but, log in [(pods[1], next(rule for rule in RULE.findall(chart) if "pods/log" in rule)), (pods[0], "")]
+    }
+
+
+def test_every_value_has_a_type_and_no_other_is_taken() -> None:
+    """The schema has what values.yaml has: a name that is only in one of them is a slip."""
+    schema = orjson.loads((CHART / "values.schema.json").read_bytes())
+    text = (CHART / "values.yaml").read_text()
+    groups = set(re.findall(r"^(\w+):", text, re.MULTILINE))
+    assert groups == schema["properties"].keys() - {"global"}
+    for group in groups:
+        block = re.split(r"^(?=\w)", text[text.index(f"\n{group}:") + 1 :], flags=re.MULTILINE)[1]
+        names = set(re.findall(r"^  (\w+):", block, re.MULTILINE)) or set(
+            re.findall(r"(\w+): ", block.partition(":")[2])
+        )
+        declared = schema["properties"][group].get("properties", {}).keys()
+        assert names == declared or group == "secret", group
+        assert schema["properties"][group].get("additionalProperties") is not True
+
+
+def test_the_chart_is_of_this_version() -> None:
+    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    assert (
+        re.findall(r"^(?:appVersion|version): (.*)", (CHART / "Chart.yaml").read_text(), re.MULTILINE)
+        == [version[1]] * 2
+    )
