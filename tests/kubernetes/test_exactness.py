@@ -3,6 +3,8 @@
 import asyncio
 import random
 
+import pytest
+
 from tests.kubernetes.collecting import Collecting, writer
 from tests.support import until
 
@@ -32,6 +34,7 @@ async def goes_on(collecting: Collecting, name: str) -> None:
     await until(more, 120, what=f"lines of {name} behind {seen}")
 
 
+@pytest.mark.parametrize("collecting", ["files"], indirect=True)
 async def test_rotation_half_lines_and_a_crash_loop(collecting: Collecting) -> None:
     collecting.begin()
     async with collecting.collector() as collector:
@@ -48,6 +51,25 @@ async def test_rotation_half_lines_and_a_crash_loop(collecting: Collecting) -> N
     rotated = collecting.kubernetes.pods.glob(f"{collecting.namespace}_*/main/0.log.*")
     assert {path.parent.parent.name.split("_")[1] for path in rotated} >= {"steady", "flood", "half", "long"}
     assert await collecting.notices() == []
+
+
+@pytest.mark.parametrize("collecting", ["api"], indirect=True)
+async def test_what_the_api_server_leaves_out_at_a_rotation_is_all_that_is_wrong(collecting: Collecting) -> None:
+    collecting.begin()
+    async with collecting.collector() as collector:
+        await collector.start()
+        collecting.pod("steady", writer("steady", lines=20_000), labels=LABELS)
+        collecting.pod("half", writer("half", lines=4_000, batch=100, pad=1500, half=100), labels=LABELS)
+        collecting.pod("long", writer("long", lines=300, batch=20, pad=40_000), labels=LABELS)
+        names = ["steady", "half", "long"]
+        written = await until(lambda: collecting.written(*names), 180, what="the writers to be done")
+
+        async def came() -> bool:
+            return (await collecting.tally()).complete(written)
+
+        await until(came, 120, what="the last lines")
+    tally = await collecting.tally()
+    assert (tally.doubled, tally.misordered) == (0, 0), tally
 
 
 async def test_the_last_lines_of_deleted_pods(collecting: Collecting) -> None:

@@ -1,0 +1,93 @@
+"""The chart as Helm renders it and a real API server takes it: every object, field and default."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.support.kubernetes import Kubernetes
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy" / "chart"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logsvc" / "helm"
+NEEDED = {
+    "image": {"repository": "localhost/logsvc"},
+    "settings": {"kafka": {"bootstrap": ["kafka:9092"]}, "clickhouse": {"urls": ["http://clickhouse:8123"]}},
+}
+EVERYTHING = {
+    "image": {"repository": "localhost/logsvc", "tag": "2", "pullSecrets": [{"name": "registry"}]},
+    "settings": {**NEEDED["settings"], "http": {"port": 8080}},
+    "secret": "logsvc",
+    "migrate": {"secret": "logsvc-migrate"},
+    "collect": {"priorityClassName": "system-node-critical", "nodeSelector": {"a": "b"}},
+    "store": {"autoscaling": {"enabled": True}},
+    "serve": {"autoscaling": {"enabled": True}, "service": {"type": "LoadBalancer"}},
+    "networkPolicy": {"clients": [{"namespaceSelector": {}}], "metrics": [{"podSelector": {}}]},
+    "dashboard": {"enabled": True},
+}
+API = {**NEEDED, "collect": {"source": "api", "storage": {"class": "fast"}}}
+
+
+def helm(*arguments: str, values: dict[str, object]) -> "subprocess.CompletedProcess[str]":
+    (program,) = CACHE.glob("*/helm")
+    return subprocess.run(
+        [program, *arguments, str(CHART), "--values", "-"],
+        input=orjson.dumps(values).decode(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def rendered(values: dict[str, object]) -> str:
+    done = helm("template", "logs", "--namespace", "logs", "--kube-version", "1.34.4", values=values)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("values", [NEEDED, EVERYTHING, API], ids=["needed", "everything", "api"])
+def test_the_api_server_takes_all_of_it(kubernetes: Kubernetes, values: dict[str, object]) -> None:
+    namespaces = {item["metadata"]["name"] for item in kubernetes.get("namespaces")["items"]}
+    if "logs" not in namespaces:
+        kubernetes.kubectl("create", "namespace", "logs")
+    # With strict validation a field that isn't one is an error.
+    said = kubernetes.kubectl(
+        "apply", "--dry-run=server", "--validate=strict", "-n", "logs", "-f", "-", given=rendered(values)
+    )
+    kinds = {line.partition("/")[0] for line in said.splitlines()}
+    assert {"deployment.apps", "job.batch", "clusterrole.rbac.authorization.k8s.io", "service"} <= kinds
+    assert ("statefulset.apps" if values is API else "daemonset.apps") in kinds
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({**NEEDED, "serve": {"replica": 3}}, "replica"),
+        ({**NEEDED, "collect": {"source": "journal"}}, "source"),
+        ({"image": {"repository": "a"}}, "settings"),
+        ({**NEEDED, "image": {}}, "image.repository is needed"),
+    ],
+)
+def test_values_that_do_not_exist_are_refused_by_name(values: dict[str, object], named: str) -> None:
+    done = helm("template", "logs", values=values)
+    assert done.returncode != 0
+    assert named in done.stderr
+
+
+def test_monitoring_is_what_the_operator_of_prometheus_takes() -> None:
+    values = {
+        **NEEDED,
+        "podMonitor": {"enabled": True},
+        "alerts": {"enabled": True, "labels": {"release": "prometheus"}},
+    }
+    text = rendered(values)
+    assert "kind: PodMonitor" in text
+    assert "kind: PrometheusRule" in text
+    assert "- alert: LogsvcStoreBehind" in text
+
+
+def test_helm_finds_nothing_to_say() -> None:
+    done = helm("lint", "--strict", values=EVERYTHING)
+    assert done.returncode == 0, done.stdout + done.stderr
