@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from logsvc import config
 from tests.support.kubernetes import Kubernetes
 
 ROOT = Path(__file__).parents[2]
@@ -14,7 +15,10 @@ CHART = ROOT / "deploy" / "chart"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logsvc" / "helm"
 NEEDED = {
     "image": {"repository": "localhost/logsvc"},
-    "settings": {"kafka": {"bootstrap": ["kafka:9092"]}, "clickhouse": {"urls": ["http://clickhouse:8123"]}},
+    "settings": {
+        "kafka": {"bootstrap": ["kafka:9092"], "replication": 2},
+        "clickhouse": {"urls": ["http://clickhouse:8123"]},
+    },
 }
 EVERYTHING = {
     "image": {"repository": "localhost/logsvc", "tag": "2", "pullSecrets": [{"name": "registry"}]},
@@ -48,17 +52,23 @@ def rendered(values: dict[str, object]) -> str:
 
 
 @pytest.mark.parametrize("values", [NEEDED, EVERYTHING, API], ids=["needed", "everything", "api"])
-def test_the_api_server_takes_all_of_it(kubernetes: Kubernetes, values: dict[str, object]) -> None:
+def test_the_api_server_takes_all_of_it(kubernetes: Kubernetes, tmp_path: Path, values: dict[str, object]) -> None:
     namespaces = {item["metadata"]["name"] for item in kubernetes.get("namespaces")["items"]}
     if "logs" not in namespaces:
         kubernetes.kubectl("create", "namespace", "logs")
     # With strict validation a field that isn't one is an error.
-    said = kubernetes.kubectl(
-        "apply", "--dry-run=server", "--validate=strict", "-n", "logs", "-f", "-", given=rendered(values)
+    taken = kubernetes.kubectl(
+        "apply", "--dry-run=server", "--validate=strict", "-n", "logs", "-o", "json", "-f", "-", given=rendered(values)
     )
-    kinds = {line.partition("/")[0] for line in said.splitlines()}
-    assert {"deployment.apps", "job.batch", "clusterrole.rbac.authorization.k8s.io", "service"} <= kinds
-    assert ("statefulset.apps" if values is API else "daemonset.apps") in kinds
+    objects = {(item["kind"], item["metadata"]["name"]): item for item in orjson.loads(taken)["items"]}
+    expected = {("Job", "logs-migrate"), ("ClusterRole", "logs-logs-collect"), ("Service", "logs-serve")}
+    roles = {("Deployment", f"logs-{role}") for role in ("store", "drain", "serve")}
+    assert expected | roles | {("StatefulSet" if values is API else "DaemonSet", "logs-collect")} <= objects.keys()
+    file = tmp_path / "logsvc.toml"
+    file.write_text(objects["ConfigMap", "logs"]["data"]["logsvc.toml"])
+    settings = config.load(file)
+    assert (settings.kafka.bootstrap, settings.kafka.replication) == (["kafka:9092"], 2)
+    assert (settings.probe.port, settings.http.host) == (9100, "0.0.0.0")
 
 
 @pytest.mark.parametrize(

@@ -74,5 +74,6 @@ topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: kubernetes.io/hostname
     whenUnsatisfiable: ScheduleAnyway
-    labelSelector: {matchLabels: {{- include "logsvc.selector" . | nindent 8 }}}
+    labelSelector:
+      matchLabels: {{- include "logsvc.selector" . | nindent 8 }}
 {{- end }}
