@@ -22,7 +22,7 @@ from logsvc.selection import Matcher
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE = 64 * 1024
+MAX_MESSAGE = 16 * 1024
 """Most bytes a client may send in one message."""
 
 
@@ -56,6 +56,7 @@ async def serve_websocket(
         sending = group.create_task(follower.run(delivery, reopen))
         async for message in socket:  # ends when the socket is closed
             await follower.take(message, sending)
+            await asyncio.sleep(0)  # others get a turn: thousands of messages may have come at once
         sending.cancel()
     if lease.over:
         await socket.close(code=OVER, message=b"the token or log session has ended")

@@ -1,11 +1,13 @@
 """A WebSocket's client changes its filter and pauses: no line is lost, doubled or out of order."""
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import aiohttp
 import pytest
 
+from logsvc.api.websocket import _Follower
 from tests.api.served import Served
 from tests.api.test_sessions import opened
 from tests.support.wait import DEADLINE, until
@@ -110,6 +112,62 @@ async def test_what_means_nothing_is_told_and_changes_nothing(served: Served, me
         assert (await said(socket, "problem"))["status"] == 400
         await served.rig.write(1)
         assert await messages(socket, 1) == ["m1"]
+
+
+async def test_a_flood_of_messages_leaves_others_their_turns(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands may have come before the first is looked at; each is told off, and others are served in between."""
+    turns: list[int] = []
+    told = 0
+    obey = _Follower._obey
+
+    def counting(follower: _Follower, message: aiohttp.WSMessage) -> None:
+        nonlocal told
+        told += 1
+        obey(follower, message)
+
+    async def turn() -> None:
+        while True:
+            turns.append(told)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(_Follower, "_obey", counting)
+    async with served.client.ws_connect(f"{served.logs}?tail=1&num=0") as socket, asyncio.TaskGroup() as tasks:
+        for _ in range(3000):
+            await socket.send_str("{}")
+        turning = tasks.create_task(turn())
+        for _ in range(3000):
+            await said(socket, "problem")
+        turning.cancel()
+    assert max(after - before for before, after in pairwise(turns)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\x81\xfe\x40\x01" + bytes(4) + b"x" * 0x4001, aiohttp.WSCloseCode.MESSAGE_TOO_BIG),
+        (b"\x81\xff" + b"\x7f" * 8 + bytes(4), aiohttp.WSCloseCode.MESSAGE_TOO_BIG),
+        (b"\xf1\x80" + bytes(4), aiohttp.WSCloseCode.PROTOCOL_ERROR),
+        (b"\x83\x80" + bytes(4), aiohttp.WSCloseCode.PROTOCOL_ERROR),
+        (b"\x89\xfe\x00\x7e" + bytes(4) + b"x" * 126, aiohttp.WSCloseCode.PROTOCOL_ERROR),
+        (b"\x81\x81" + bytes(4) + b"\xff", aiohttp.WSCloseCode.INVALID_TEXT),
+    ],
+    ids=["too big", "far too big", "reserved bits", "unknown opcode", "long ping", "no UTF-8"],
+)
+async def test_frames_that_no_client_sends_close_it_and_disturb_nobody(
+    served: Served, frame: bytes, code: aiohttp.WSCloseCode
+) -> None:
+    async with (
+        served.client.ws_connect(f"{served.logs}?tail=1&num=0") as other,
+        served.client.ws_connect(f"{served.logs}?tail=1&num=0") as socket,
+    ):
+        transport = socket._response.connection.transport  # type: ignore[union-attr]  # beneath the client's own framing
+        assert transport is not None
+        transport.write(frame)
+        assert (await socket.receive(timeout=DEADLINE)).type is aiohttp.WSMsgType.CLOSE
+        assert socket.close_code == code
+        await served.rig.write(1)
+        assert await messages(other, 1) == served.all()[-1:]
+    await until(lambda: served.context.tails == 0)
 
 
 async def test_the_lines_of_a_session_stay_those_it_was_opened_for(served: Served) -> None:
