@@ -11,7 +11,9 @@ import asyncio
 from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Literal, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 from logsvc.bus.protocol import Fetched, Records
 from logsvc.errors import OutOfRange
@@ -45,7 +47,15 @@ TURN = 16
 STRETCH = 64
 """How many records of the bus are looked at first to find the last lines; then twice as many, and so on."""
 
+INLINE: Final = 4_000_000
+"""Instructions of patterns, at worst, that others wait for: 20 ms. What may take more is done in a thread."""
+
 Tier = Literal["store", "bus", "window"]
+
+# Threads of their own: a pattern that takes seconds must not keep those waiting that write to disks.
+_searches = ThreadPoolExecutor(4, "search")
+_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+"""By tenant: one search at a time, so that a tenant's many wait for each other and not all others for them."""
 
 
 class Step(NamedTuple):
@@ -125,14 +135,14 @@ class Leg:
         while True:
             window = self.window()
             if window is not None and window.first <= at.offset and (at.offset < window.next or end is None):
-                return self._from_window(window, at, matcher, end)
+                return await self._from_window(window, at, matcher, end)
             watermark = await self._bus.watermark(self.partition)
             stored = watermark if window is None or window.first <= at.offset else min(watermark, window.first)
             try:
                 if at.offset >= stored:
-                    return self._from_bus(await self._fetch(at), at, matcher, end)
+                    return await self._from_bus(await self._fetch(at), at, matcher, end)
                 if await self._on_bus(at.offset, stored) and self._is_dense(fetched := await self._fetch(at)):
-                    return self._from_bus(fetched, at, matcher, end)
+                    return await self._from_bus(fetched, at, matcher, end)
                 return await self._from_store(at, matcher, stored, end, lines)
             except OutOfRange as error:
                 if at.offset >= error.start:
@@ -190,7 +200,7 @@ class Leg:
                     break
                 if number % TURN == 0:
                     await asyncio.sleep(0)
-                if selection := _clip(matcher.select(chunk), upto):
+                if selection := _clip(await self._selected(chunk, matcher), upto):
                     newest.prepend([selection])
         await self.backwards(newest, matcher, watermark, floor)
         return min(floor, watermark)
@@ -210,13 +220,13 @@ class Leg:
         """Whether the bus still has what is stored from `offset` on, and it is not far to the watermark."""
         return stored - offset <= NEAR and offset >= (await self._bus.bounds(self.partition)).start
 
-    def _from_window(self, window: Window, at: Cursor, matcher: Matcher, end: Cursor | None) -> Step:
+    async def _from_window(self, window: Window, at: Cursor, matcher: Matcher, end: Cursor | None) -> Step:
         feed = window.feeds.get(self.app)
         chunks = feed.after(at, STEP_BYTES) if feed is not None else []
         following = window.next
         if chunks and feed is not None and feed.newest is not chunks[-1]:
             following = chunks[-1].offset + 1
-        return Step(*self._select(chunks, at, matcher, following, end), "window")
+        return Step(*await self._select(chunks, at, matcher, following, end), "window")
 
     def _is_dense(self, fetched: Fetched) -> bool:
         """Whether enough of what was read from the bus is the app's.
@@ -230,9 +240,9 @@ class Leg:
     async def _fetch(self, at: Cursor) -> Fetched:
         return await self._bus.read(self.partition, at.offset, STEP_BYTES)
 
-    def _from_bus(self, fetched: Fetched, at: Cursor, matcher: Matcher, end: Cursor | None) -> Step:
+    async def _from_bus(self, fetched: Fetched, at: Cursor, matcher: Matcher, end: Cursor | None) -> Step:
         chunks = [chunk for chunk in fetched.chunks if chunk.stream.app_id == self.app]
-        return Step(*self._select(chunks, at, matcher, fetched.next, end), "bus")
+        return Step(*await self._select(chunks, at, matcher, fetched.next, end), "bus")
 
     async def _from_store(self, at: Cursor, matcher: Matcher, stored: int, end: Cursor | None, lines: int) -> Step:
         upto = self.place(stored) if end is None else min(end, self.place(stored))
@@ -245,7 +255,7 @@ class Leg:
         newest = selections[-1]
         return Step(selections, newest.chunk.cursor(newest.numbers[-1]), "store")
 
-    def _select(
+    async def _select(
         self, chunks: Sequence[Chunk], at: Cursor, matcher: Matcher, following: int, end: Cursor | None
     ) -> tuple[list[Selection], Cursor]:
         """What passes of `chunks` between two places, and the place behind offset `following` or at `end`."""
@@ -254,12 +264,24 @@ class Leg:
             upto = min(upto, end)
         selections = []
         for chunk in chunks:
-            selection = matcher.select(chunk, at.line if chunk.offset == at.offset else -1)
+            selection = await self._selected(chunk, matcher, at.line if chunk.offset == at.offset else -1)
             if selection is not None and end is not None:
                 selection = _clip(selection, end)
             if selection is not None:
                 selections.append(selection)
         return selections, max(at, upto)
+
+    async def _selected(self, chunk: Chunk, matcher: Matcher, after: int = -1) -> Selection | None:
+        if matcher.weight * len(chunk.value) <= INLINE:
+            return matcher.select(chunk, after)
+        turn = _turns.get(self.app.tenant)
+        if turn is None:
+            turn = _turns[self.app.tenant] = asyncio.Lock()
+        await turn.acquire()
+        searching = asyncio.get_running_loop().run_in_executor(_searches, matcher.select, chunk, after)
+        # Its turn lasts as long as the thread is busy, though nobody may wait for that any more.
+        searching.add_done_callback(lambda _: turn.release())
+        return await asyncio.shield(searching)
 
 
 def whole(chunk: Chunk) -> Selection:

@@ -1,10 +1,13 @@
 """Which lines of a chunk pass a filter: by the stream first, then the raw chunk, and only then line by line.
 
-Literals are tested as bytes; patterns are RE2's, which no pattern can make slow, in UTF-8 mode on the message's
-bytes. The store says the same in SQL (store/sql.py), and the contract suite holds the two together.
+Literals are tested as bytes; patterns are RE2's, in UTF-8 mode on the message's bytes. What one costs grows with the
+text and with the program that RE2 makes of it, no faster; so the program's size is bounded, and what making it takes.
+The store says the same in SQL (store/sql.py), and the contract suite holds the two together.
 """
 
+import re
 from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import re2
 
@@ -14,6 +17,18 @@ from logsvc.model import Chunk, Filter, Selection
 
 MAX_PATTERN = 1000
 """Most characters of a literal or pattern."""
+
+MAX_REPEATS: Final = 1000
+"""Most that the counted repetitions of a filter's patterns may add up to: `x{1,1000}` a hundred times over takes RE2
+half a minute to make a program of, and nothing else goes on meanwhile."""
+
+MAX_PROGRAM: Final = 5000
+"""Most instructions of the programs of a filter's patterns, each of which a byte of a line may cost some ns."""
+
+_MEMORY: Final = 512 * 1024
+"""Bytes that a pattern may take: RE2 gives up on a program that is far larger than MAX_PROGRAM before it is made."""
+
+_COUNTED: Final = re.compile(r"\{(\d+)(?:,(\d*))?\}", re.ASCII)
 
 _Test = Callable[[bytes], bool]
 
@@ -26,8 +41,11 @@ class Matcher:
         self._reads_lines = wanted.reads_lines
         fold = wanted.ignore_case
         self._needs = [_literal(text, "grep", fold=fold) for text in wanted.grep]
-        self._patterns = [_pattern(text, "grep_re", fold=fold) for text in wanted.grep_re]
+        patterns = _compiled(wanted.grep_re, fold=fold)
+        self._patterns = [_test(pattern) for pattern in patterns]
         self._bars = [_literal(text, "exclude", fold=fold) for text in wanted.exclude]
+        self.weight = sum(pattern.programsize for pattern in patterns)
+        """What testing a byte may cost at worst, in RE2's instructions."""
         self._streams = frozenset(name.encode() for name in wanted.stream)
         self._not_streams = frozenset(name.encode() for name in wanted.not_stream)
 
@@ -92,25 +110,42 @@ def _selection(chunk: Chunk, kept: Iterable[tuple[int, bytes]]) -> Selection:
 def _literal(text: str, parameter: str, *, fold: bool) -> _Test:
     _check_length(text, parameter)
     if fold:
-        return _search(re2.escape(text), parameter, fold=True)
+        return _test(_compile(re2.escape(text), parameter, fold=True))
     needle = text.encode("utf-8", "surrogateescape")
     return lambda data: needle in data
 
 
-def _pattern(text: str, parameter: str, *, fold: bool) -> _Test:
-    _check_length(text, parameter)
-    return _search(text, parameter, fold=fold)
+def _compiled(texts: Iterable[str], *, fold: bool) -> list[Any]:
+    """The patterns of a filter. Raises BadFilter, also where they would cost too much together."""
+    compiled: list[Any] = []
+    repeats = size = 0
+    for text in texts:
+        _check_length(text, "grep_re")
+        repeats += sum(max(int(least), int(most or 0)) for least, most in _COUNTED.findall(text))
+        if repeats > MAX_REPEATS:
+            raise BadFilter("grep_re", f"repeats more than {MAX_REPEATS} times in all")
+        pattern = _compile(text, "grep_re", fold=fold)
+        size += pattern.programsize
+        if size > MAX_PROGRAM:
+            raise BadFilter("grep_re", "too large: fewer repetitions or classes of characters")
+        compiled.append(pattern)
+    return compiled
 
 
-def _search(text: str, parameter: str, *, fold: bool) -> _Test:
+def _compile(text: str, parameter: str, *, fold: bool) -> Any:
     options = re2.Options()
     options.log_errors = False
     options.case_sensitive = not fold
+    options.max_mem = _MEMORY
     try:
-        search = re2.compile(text, options).search
+        return re2.compile(text, options)
     except re2.error as error:
         reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
         raise BadFilter(parameter, f"not a pattern that RE2 takes: {reason}") from error
+
+
+def _test(pattern: Any) -> _Test:
+    search = pattern.search
     return lambda data: search(data) is not None
 
 

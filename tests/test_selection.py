@@ -95,17 +95,41 @@ def test_a_chunk_without_the_text_is_not_read_line_by_line() -> None:
     assert Matcher(Filter(grep=("error",))).select(chunk) is None
 
 
-@pytest.mark.parametrize("pattern", ["(", "[", "*", r"\1", "(?=x)", "(?<=x)", "x{2000}", r"\p{Nonsense}", "(?P<a>x"])
+@pytest.mark.parametrize("pattern", ["(", "[", "*", r"\1", "(?=x)", "(?<=x)", r"\p{Nonsense}", "(?P<a>x"])
 def test_a_pattern_that_re2_refuses_is_named(pattern: str) -> None:
     with pytest.raises(BadFilter, match="RE2") as raised:
         Matcher(Filter(grep_re=(pattern,)))
     assert raised.value.parameter == "grep_re"
 
 
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ("x{1,1000}" * 100,),  # RE2 takes it, after 30 s in which nothing else goes on
+        ("(x{30}){30}", "x{1,500}", "y{500,}"),
+        ("x{2000}",),
+        (r"\S{1,1000}",),
+        (r"\pL" * 330,),
+        (".{250}", ".{250}", ".{250}"),
+    ],
+)
+def test_patterns_that_would_cost_too_much_are_refused(patterns: tuple[str, ...]) -> None:
+    with pytest.raises(BadFilter, match=r"too large|repeats more than 1000 times") as raised:
+        Matcher(Filter(grep_re=patterns))
+    assert raised.value.parameter == "grep_re"
+
+
+@pytest.mark.parametrize(
+    "pattern", [".{0,300}", r"\pL+", r"(?i)\bfehler\b|ошибка", r"\d{1,3}(\.\d{1,3}){3}", "[0-9a-f]{8}(-[0-9a-f]{4}){3}"]
+)
+def test_what_people_search_for_is_not_too_large(pattern: str) -> None:
+    assert Matcher(Filter(grep_re=(pattern,))).weight > 0
+
+
 @pytest.mark.parametrize("name", ["grep", "grep_re", "exclude"])
 @pytest.mark.parametrize("fold", [False, True])
 def test_a_text_can_be_as_long_as_is_said_and_no_longer(name: str, fold: bool) -> None:
-    Matcher(Filter(**{name: ("." * MAX_PATTERN,)}, ignore_case=fold))  # type: ignore[arg-type]  # a name of the three
+    Matcher(Filter(**{name: ("x" * MAX_PATTERN,)}, ignore_case=fold))  # type: ignore[arg-type]  # a name of the three
     with pytest.raises(BadFilter, match="longer") as raised:
         Matcher(Filter(**{name: ("x" * (MAX_PATTERN + 1),)}, ignore_case=fold))  # type: ignore[arg-type]  # as above
     assert raised.value.parameter == name

@@ -4,6 +4,7 @@ Every test asks the real tiers and holds the answer against the list of what was
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from logsvc.bus.local import LocalSettings
 from logsvc.bus.protocol import Fetched
 from logsvc.errors import BadCursor, OutOfRange
 from logsvc.legs import LAST_BYTES, between
-from logsvc.model import EVERYTHING, Cursor, Filter
+from logsvc.model import EVERYTHING, Chunk, Cursor, Filter, Selection
 from logsvc.selection import Matcher
 from logsvc.store.embedded import EmbeddedStore
 from logsvc.store.protocol import Bucket, Store
@@ -26,6 +27,7 @@ from logsvc.timeline import Tiers, Timeline, before
 from tests.support import until
 from tests.support.reference import Known, known, passes
 from tests.support.tiers import FIRST, Rig, rig
+from tests.support.wait import DEADLINE
 
 SLOW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ALL = Matcher(EVERYTHING)
@@ -426,3 +428,42 @@ async def test_who_is_little_behind_reads_the_bus_and_a_quiet_app_in_a_noisy_par
         step = await made.timeline.read(step.at, matcher)
         assert (step.tier, sum(len(selection.numbers) for selection in step.selections)) == ("store", 3)
         assert step.at.offset == await made.end()
+
+
+class Laborious(Matcher):
+    """A pattern that takes until it is let go, as RE2 may take seconds for a long line."""
+
+    def __init__(self) -> None:
+        super().__init__(EVERYTHING)
+        self.weight = 1 << 30
+        self.let_go = threading.Event()
+        self.searching = 0
+
+    def select(self, chunk: Chunk, after: int = -1) -> Selection | None:
+        self.searching += 1
+        assert self.let_go.wait(DEADLINE), "nothing else goes on meanwhile"
+        return super().select(chunk, after)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_while_a_pattern_takes_long_others_are_served(store: Store, watched: bool) -> None:
+    """Also those who search themselves: a tenant's searches take turns, and go on where nobody waits any more."""
+    async with rig(store) as made, AsyncExitStack() as stack:
+        if watched:
+            await stack.enter_async_context(made.router.watch(made.app))
+        for _ in range(3):
+            await made.write(2)
+        if watched:
+            await made.window_is_full()
+        slow, end = Laborious(), await made.timeline.end()
+        reading = [asyncio.create_task(made.timeline.read(made.timeline.start, slow)) for _ in range(5)]
+        reading.append(asyncio.create_task(made.timeline.last(6, slow, end)))  # type: ignore[arg-type]  # results differ
+        await until(lambda: slow.searching == 1, what="the first search has begun")
+        reading.pop(0).cancel()
+        for _ in range(3):
+            step = await made.timeline.read(made.timeline.start, ALL)
+            assert [line for selection in step.selections for line in known(selection)] == made.lines
+        assert slow.searching == 1, "one of a tenant at a time"
+        slow.let_go.set()
+        for result in await asyncio.gather(*reading):
+            assert [line for selection in result.selections for line in known(selection)] == made.lines
