@@ -1,5 +1,6 @@
 /** The page of the service: the list of apps, and the pane of one. */
 import { h } from "./dom.js";
+import { Drains } from "./drains.js";
 import "./element.js";
 import { Refused, Service } from "./source.js";
 import { ago } from "./times.js";
@@ -11,15 +12,16 @@ const app = decodeURIComponent(/^\/apps\/([^/]+)$/.exec(location.pathname)?.[1] 
 const TOKEN = "logsvc-token";
 const token = () => sessionStorage.getItem(TOKEN) ?? "";
 const service = new Service(new URL("/", location.href).href, token);
+const choice = h("select", { "aria-label": "App" });
 
 /** ms between two looks at the list of apps. */
 const AGAIN = 5000;
 
 /** Ask for a token. @param {() => void} then */
 function signIn(then) {
-  if (document.querySelector("form")) return;
+  if (document.querySelector("form.token")) return;
   const field = h("input", { type: "password", autocomplete: "off", "aria-label": "Token", required: true });
-  const form = h("form", {}, "This service asks for a token. This tab keeps it until it is closed.", field);
+  const form = h("form", { class: "token" }, "This service asks for a token. This tab keeps it until it is closed.", field);
   form.append(h("button", {}, "Sign in"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -35,23 +37,25 @@ function showPane() {
   document.title = `${app} · logsvc`;
   const pane = h("log-pane", { app });
   pane.token = token;
-  pane.addEventListener("sessionexpired", () =>
+  const expired = () =>
     signIn(() => {
       pane.token = token;
       pane.focus();
-    }),
-  );
+    });
+  pane.addEventListener("sessionexpired", expired);
   main.replaceChildren(pane);
   pane.focus();
+  const drains = new Drains(service, app, expired);
+  choice.addEventListener("change", () => location.assign(`/apps/${encodeURIComponent(choice.value)}`));
+  nav.append(choice, drains.button);
+  document.body.append(drains.dialog);
 }
 
 /** @param {{app: string}[]} apps */
 function showChoice(apps) {
-  const choice = h("select", { "aria-label": "App" });
-  for (const name of new Set([app, ...apps.map((each) => each.app)])) choice.append(h("option", {}, name));
+  const names = new Set([app, ...apps.map((each) => each.app)]);
+  choice.replaceChildren(...[...names].map((name) => h("option", {}, name)));
   choice.value = app;
-  choice.addEventListener("change", () => location.assign(`/apps/${encodeURIComponent(choice.value)}`));
-  nav.replaceChildren(choice);
 }
 
 /** @param {{app: string, processes: string[], last: string}[]} apps */

@@ -76,12 +76,25 @@ export class Service {
     return { start: answer.headers.get("Logsvc-Cursor") ?? "", each: batches(answer) };
   }
 
-  /** @param {string} path @param {string} accept @param {AbortSignal} signal @param {string} [method] */
-  async #get(path, accept, signal, method = "GET") {
+  /**
+   * What the service answers to whatever else is asked.
+   * @param {string} method @param {string} path @param {object} [body] @returns {Promise<any>}
+   */
+  async ask(method, path, body) {
+    const signal = AbortSignal.timeout(30_000);
+    return (await this.#get(path, "application/json", signal, method, body && JSON.stringify(body))).json();
+  }
+
+  /**
+   * @param {string} path @param {string} accept @param {AbortSignal} signal @param {string} [method]
+   * @param {string} [body] JSON
+   */
+  async #get(path, accept, signal, method = "GET", body) {
     const headers = new Headers({ Accept: accept });
     const token = await this.token?.();
     if (token) headers.set("Authorization", `Bearer ${token}`);
-    const answer = await this.#fetch(path, { method, headers, signal, cache: "no-store" });
+    if (body) headers.set("Content-Type", "application/json");
+    const answer = await this.#fetch(path, { method, headers, body, signal, cache: "no-store" });
     if (!answer.ok) throw await refusal(answer);
     return answer;
   }
