@@ -188,9 +188,15 @@ TOLD = {
     "Rollout of revision 9 is stuck: 1 of 3 dynos are up": "fault",
     "Scaled from 3 to 5 dynos": "rollout",
     "Process exited with status 0": "",
+    "Process exited with status 143 (SIGTERM)": "",
+    "Job migrate has failed: BackoffLimitExceeded": "fault",
     "Stopping all processes with SIGTERM": "",
+    "Drain https://****@a.example/****: the receiver answers 503 Busy, for 9 min now. Lines wait, and are sent once it "
+    "takes them": "fault",
+    "Drain https://****@a.example/****: the receiver answers 400 Bad Request. 7 lines were dropped": "fault",
+    "Drain https://****@a.example/****: the receiver takes lines again. 2 more lines were dropped before": "",
 }
-"""What the platform says on Kubernetes, and how it stands out."""
+"""What the platform says on Kubernetes and of drains, and how it stands out."""
 
 
 async def test_rollouts_and_crashes_look_different(pane: Pane) -> None:

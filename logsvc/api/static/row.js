@@ -8,8 +8,14 @@ import { full, shown } from "./times.js";
 const FOLDED = { text: 2000, runs: 200 };
 const UNFOLDED = { text: 50_000, runs: 2000 };
 
-const FAULT =
-  /\b(?:crash\w*|oom\w*|out of memory|killed|fail\w*|evicted|unhealthy|back-?off|can't be|stuck|error R\d+|status [1-9]\d*)\b/i;
+// Who was asked to go by SIGTERM ends with 143: no fault.
+const FAULT = new RegExp(
+  [
+    String.raw`\b(?:crash\w*|oom\w*|out of memory|killed|fail\w*|evicted|unhealthy|back-?off|can't be|stuck)\b`,
+    String.raw`\b(?:error R\d+|status (?!143\b)[1-9]\d*|lines wait|\d+ lines were dropped)\b`,
+  ].join("|"),
+  "i",
+);
 const ROLLOUT = /\b(?:release\w*|roll(?:out|ed|ing)\w*|deploy\w*|scal(?:ed?|ing)|state changed|start(?:ed|ing))\b/i;
 
 /**
