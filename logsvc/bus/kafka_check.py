@@ -37,7 +37,8 @@ async def check(settings: Kafka) -> list[Finding]:
             findings += await _rights(settings, queries, control_topic(settings.prefix), {"READ", "WRITE"})
             findings += await _drains(settings, admin, queries)
             findings.append(await _names(settings, queries))
-            findings.append(await _group(settings, queries))
+            findings.append(await _group(settings, queries, store_group(settings.prefix)))
+            findings.append(await _group(settings, queries, drains_topic(settings.prefix)))
             findings += await _dead(settings, admin, queries)
             for epoch in epochs.all.values():
                 if epoch.sealed is None or epoch is epochs.current:
@@ -71,9 +72,8 @@ async def _names(settings: Kafka, queries: KafkaQueries) -> Finding:
     return Finding("transactional ids", True, "granted", wanted)
 
 
-async def _group(settings: Kafka, queries: KafkaQueries) -> Finding:
-    """Whether stores may share the partitions, and everybody may ask how far they are."""
-    name = store_group(settings.prefix)
+async def _group(settings: Kafka, queries: KafkaQueries, name: str) -> Finding:
+    """Whether stores may share the partitions and everybody ask how far they are, or processes share the drains."""
     granted = await queries.may_join(name)
     advice = "" if granted else f"Grant READ on group {name} to {settings.username or 'this client'}."
     return Finding(f"group {name} rights", granted, "READ" if granted else "none", "READ", advice)

@@ -122,6 +122,8 @@ DENY, ALLOW = 2, 3
         Denied(TOPIC, "{prefix}.dead", WRITE, "{prefix}.dead rights", "Grant WRITE on topic {prefix}.dead to alice."),
         Denied(GROUP, "{prefix}-store", READ, "group {prefix}-store rights",
                "Grant READ on group {prefix}-store to alice."),
+        Denied(GROUP, "{prefix}.drains", READ, "group {prefix}.drains rights",
+               "Grant READ on group {prefix}.drains to alice."),
         Denied(TRANSACTIONAL_ID, "{prefix}/check", WRITE, "transactional ids",
                "Grant WRITE on them, and see that brokers can make the topic __transaction_state."),
     ],
