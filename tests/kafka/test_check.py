@@ -78,10 +78,11 @@ async def test_a_dead_letter_topic_that_would_forget(kafka: Cluster):
 async def test_rights_are_looked_at(kafka: Cluster):
     settings = kafka.settings()
     await migrate(settings, PARTITIONS)
-    found = {finding.name.partition(".")[2]: finding.found for finding in await check(settings)}
-    assert found["1 rights"] == "READ, WRITE"
-    assert found["control rights"] == found["drains rights"] == "READ, WRITE"
-    assert found["dead rights"] == "WRITE"
+    found = {finding.name.replace(settings.prefix, ""): finding.found for finding in await check(settings)}
+    assert found[".1 rights"] == "READ, WRITE"
+    assert found[".control rights"] == found[".drains rights"] == "READ, WRITE"
+    assert found[".dead rights"] == "WRITE"
+    assert found["group -store rights"] == found["group .drains rights"] == "READ"
 
 
 async def test_one_broker_will_do_for_development_only(kafka: Cluster):
