@@ -146,6 +146,36 @@ async def test_who_reads_old_lines_holds_no_more_than_the_most(pane: Pane) -> No
     await until(lambda: _last_shown(pane, f"seq={1000 + MOST + 4999} "), what="the newest line in view")
 
 
+async def test_a_flood_is_drawn_seldom_and_kept_whole(pane: Pane) -> None:
+    """The page's clock stands still while lines come, so that the rate is what the test says."""
+    await pane.number(1)
+    await pane.page.clock.install()
+    await pane.open()
+    await pane.state("Live")
+    await pane.page.clock.pause_at(await pane.page.evaluate("Date.now() / 1000 + 20"))
+    await _flood(pane, 1, 12_000)
+    await pane.page.clock.run_for(1250)
+    await pane.state("drawn 4 times a second, none lost")
+    drawn = await pane.js("pane.list.drawn")
+    for turn in range(12):
+        await _flood(pane, 12_001 + turn * 1500, 1500)
+        await pane.page.clock.run_for(100)
+    assert 1 <= await pane.js("pane.list.drawn") - drawn <= 6
+    await pane.page.clock.run_for(3000)
+    assert await pane.page.locator("log-pane .pill").inner_text() == "Live"
+    assert "seq=30000 " in (await pane.shown())[-1]
+    tally = await pane.tally()
+    assert tally.lines > MOST / 2
+    assert (tally.gaps, tally.doubled, tally.misordered) == (0, 0, 0)
+
+
+async def _flood(pane: Pane, first: int, count: int) -> None:
+    """Write lines, and wait until the pane has them."""
+    before = await pane.js("pane.log.received")
+    await pane.number(count, first=first)
+    await pane.until(f"pane.log.received === {before + count}")
+
+
 async def test_a_cut_connection_loses_and_doubles_nothing(tmp_path: Path, context: BrowserContext) -> None:
     rng = random.Random(8)
     async with Service(tmp_path) as service, cutting(lambda: service.port, rng, 60_000) as wire:
