@@ -29,7 +29,9 @@ from tests.support.reference import Known, known, passes
 from tests.support.tiers import FIRST, Rig, rig
 from tests.support.wait import DEADLINE
 
-SLOW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SLOW = settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 ALL = Matcher(EVERYTHING)
 SMALL = LocalSettings(segment_bytes=4096, recent_bytes=4096, hold_back=0.0, sync_interval=0.001)
 """A bus whose segments go as soon as they are stored."""

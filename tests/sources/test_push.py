@@ -100,7 +100,9 @@ async def send(source: PushSource, body: bytes, lines: Sequence[Pushed], key: st
 SIZES = st.lists(st.tuples(st.sampled_from([1, 1, 2, 5, 9]), st.integers(0, 1)), min_size=1, max_size=4)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(SIZES, st.lists(st.integers(0, 3), max_size=4), st.booleans())
 @example([(1, 0), (9, 0), (1, 0)], [2, 1], True)
 @example([(9, 0)], [1, 1, 1], True)
