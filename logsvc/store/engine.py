@@ -24,7 +24,7 @@ class Engine(Protocol):
     async def close(self) -> None: ...
 
 
-class TooMuch(StoreError):
+class TooMuch(TooCostly):
     """The result is larger, or needs more memory, than a read may take."""
 
 
