@@ -25,8 +25,11 @@ half a minute to make a program of, and nothing else goes on meanwhile."""
 MAX_PROGRAM: Final = 5000
 """Most instructions of the programs of a filter's patterns, each of which a byte of a line may cost some ns."""
 
-_MEMORY: Final = 512 * 1024
+_MEMORY: Final = 256 * 1024
 """Bytes that a pattern may take: RE2 gives up on a program that is far larger than MAX_PROGRAM before it is made."""
+
+_CLASSES: Final = 8
+"""Most classes of Unicode (`\\pL`) in a filter's patterns: each may be a thousand instructions."""
 
 _COUNTED: Final = re.compile(r"\{(\d+)(?:,(\d*))?\}", re.ASCII)
 
@@ -118,9 +121,12 @@ def _literal(text: str, parameter: str, *, fold: bool) -> _Test:
 def _compiled(texts: Iterable[str], *, fold: bool) -> list[Any]:
     """The patterns of a filter. Raises BadFilter, also where they would cost too much together."""
     compiled: list[Any] = []
-    repeats = size = 0
+    repeats = size = classes = 0
     for text in texts:
         _check_length(text, "grep_re")
+        classes += text.count(r"\p") + text.count(r"\P")
+        if classes > _CLASSES:
+            raise BadFilter("grep_re", f"too large: more than {_CLASSES} classes of Unicode in all")
         repeats += sum(max(int(least), int(most or 0)) for least, most in _COUNTED.findall(text))
         if repeats > MAX_REPEATS:
             raise BadFilter("grep_re", f"repeats more than {MAX_REPEATS} times in all")

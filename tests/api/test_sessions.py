@@ -1,5 +1,7 @@
 """Log sessions: Heroku's API, addresses that need no token, and what ends them."""
 
+import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +204,29 @@ async def test_it_ends_with_the_token_that_opened_it(site: Guarded) -> None:
     for ended in (address, short):
         async with site.served.client.get(ended) as response:
             assert response.status == 403
+
+
+async def test_nothing_that_opens_a_log_is_in_the_services_own(site: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor what stands in it: whoever reads the service's log reads nobody else's."""
+    caplog.set_level(logging.DEBUG)
+    client, header = site.served.client, site.header()
+    await site.served.rig.write(2, text="swordfish")
+    address = await opened(site.served, header)
+    for url in (address, f"{address}?format=xml", f"{address}?after=9.9.9.9", address[:-1], f"{address}/x"):
+        async with client.get(url) as response:
+            await response.read()
+    tail = await opened(site.served, header, tail=True)
+    async with client.ws_connect(tail) as socket:
+        async with asyncio.timeout(DEADLINE):
+            while "swordfish" not in await socket.receive_str():
+                pass
+    async with client.post(site.served.logs, data="\xff swordfish\n", headers=header) as response:
+        assert response.status == 200
+    await until(lambda: site.served.context.tails == 0)
+    assert "tail subject=" in caplog.text
+    for secret in (*address.rpartition("/")[2].split("."), tail.rpartition(".")[2], header["Authorization"][7:]):
+        assert secret not in caplog.text
+    assert "swordfish" not in caplog.text
 
 
 async def test_a_browser_may_follow_it_from_the_dashboard(site: Guarded) -> None:
