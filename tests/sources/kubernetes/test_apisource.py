@@ -21,7 +21,6 @@ from tests.sources.kubernetes.test_pods import LABELS, Cluster
 from tests.support import until
 
 SHOP = AppId("acme", "shop")
-NOW = datetime.now(UTC).isoformat()
 
 
 class Following:
@@ -31,11 +30,12 @@ class Following:
         self.cluster = cluster
         self.bus = MemoryBus()
         self._folder = folder
+        self._now = datetime.now(UTC).isoformat()
 
     def begin(self, run: int = 0, uid: str = "u1", **given: Any) -> Log:
         """A run of the container has begun."""
         log = self.cluster.server.logs[uid, "main", run] = Log()
-        self._put(run, uid, {"running": {"startedAt": NOW}}, **given)
+        self._put(run, uid, {"running": {"startedAt": self._now}}, **given)
         return log
 
     def end(self, run: int = 0, uid: str = "u1", **given: Any) -> None:
@@ -51,9 +51,8 @@ class Following:
             uid=uid, labels=LABELS, status={"phase": "Running", "conditions": [], "containerStatuses": [main]}, **given
         )
 
-    @staticmethod
-    def _exited() -> dict[str, Any]:
-        return {"exitCode": 1, "startedAt": NOW, "finishedAt": NOW, "reason": "Error"}
+    def _exited(self) -> dict[str, Any]:
+        return {"exitCode": 1, "startedAt": self._now, "finishedAt": self._now, "reason": "Error"}
 
     @asynccontextmanager
     async def followed(self, *, kill: bool = False) -> AsyncIterator[ApiSource]:

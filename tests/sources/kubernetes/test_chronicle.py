@@ -18,8 +18,6 @@ from tests.sources.kubernetes.test_pods import LABELS, Cluster
 from tests.support import until
 
 SHOP = AppId("acme", "shop")
-NOW = datetime.now(UTC).isoformat()
-RUNNING = {"running": {"startedAt": NOW}}
 
 
 class Watched:
@@ -29,6 +27,11 @@ class Watched:
         self.cluster = cluster
         self.bus = MemoryBus()
         self.node = Node(folder, self.bus)
+        self._now = datetime.now(UTC).isoformat()
+        self.running = {"running": {"startedAt": self._now}}
+
+    def exited(self, status: int) -> dict[str, Any]:
+        return {"exitCode": status, "startedAt": self._now, "finishedAt": self._now, "reason": "Error"}
 
     def container(self) -> Container:
         return self.node.container(container="main")
@@ -45,7 +48,7 @@ class Watched:
         main = {"name": "main", "image": "shop:42", "restartCount": restarts, "state": state}
         if last:
             main["lastState"] = {"terminated": last}
-        conditions = [{"type": "Ready", "status": str(ready), "lastTransitionTime": NOW}]
+        conditions = [{"type": "Ready", "status": str(ready), "lastTransitionTime": self._now}]
         status = {"phase": "Running", "conditions": conditions, "containerStatuses": [main]}
         self.cluster.pod(labels=LABELS, status=status, **more)
 
@@ -80,18 +83,14 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
         watched.node.close()
 
 
-def exited(status: int) -> dict[str, Any]:
-    return {"exitCode": status, "startedAt": NOW, "finishedAt": NOW, "reason": "Error"}
-
-
 async def test_a_dynos_life_stands_between_its_lines(watched: Watched) -> None:
     log = watched.container()
     async with watched.collected():
-        watched.pod(RUNNING)
+        watched.pod(watched.running)
         await watched.comes(b"Starting process of image shop:42")
         log.write(b"hello")
         await watched.comes(b"hello")
-        watched.pod(RUNNING, ready=True)
+        watched.pod(watched.running, ready=True)
         await watched.comes(b"State changed from starting to up")
         watched.cluster.server.delete("pods", "u1")
         await watched.comes(b"State changed from up to down")
@@ -103,12 +102,12 @@ async def test_a_dynos_life_stands_between_its_lines(watched: Watched) -> None:
 async def test_an_exit_is_said_behind_the_last_line_of_the_run(watched: Watched) -> None:
     log = watched.container()
     async with watched.collected() as source:
-        watched.pod(RUNNING)
+        watched.pod(watched.running)
         await watched.comes(b"Starting process of image shop:42")
         # The API server is faster than the disk: nothing is read for now.
         ready, source._ready = source._ready, False
         log.write(*(b"line %d" % number for number in range(1000)))
-        watched.pod({"terminated": exited(3)})
+        watched.pod({"terminated": watched.exited(3)})
         await until(lambda: source.collector.chunks == 1)
         source._ready = ready
         for lane in source.lanes.values():
@@ -121,12 +120,12 @@ async def test_an_exit_is_said_behind_the_last_line_of_the_run(watched: Watched)
 async def test_an_exit_is_said_though_its_pod_is_gone_by_then(watched: Watched) -> None:
     log = watched.container()
     async with watched.collected() as source:
-        watched.pod(RUNNING)
+        watched.pod(watched.running)
         await watched.comes(b"Starting process of image shop:42")
         log.write(b"hello")
         await watched.comes(b"hello")
         ready, source._ready = source._ready, False
-        watched.pod({"terminated": exited(3)})
+        watched.pod({"terminated": watched.exited(3)})
         watched.cluster.server.delete("pods", "u1")
         await until(lambda: not source._identity.statuses)
         source._ready = ready
@@ -137,11 +136,11 @@ async def test_an_exit_is_said_though_its_pod_is_gone_by_then(watched: Watched) 
 async def test_what_was_said_is_not_said_again_after_a_crash_and_what_happened_meanwhile_is(watched: Watched) -> None:
     watched.container()
     async with watched.collected(kill=True):
-        watched.pod(RUNNING, ready=True)
+        watched.pod(watched.running, ready=True)
         await watched.comes(b"State changed from starting to up")
         await until(lambda: b"web-1" in watched.cluster.file.read_bytes() if watched.cluster.file.exists() else False)
     async with watched.collected(kill=True):
-        watched.pod(RUNNING, ready=True, restarts=1, last=exited(1))
+        watched.pod(watched.running, ready=True, restarts=1, last=watched.exited(1))
         await until(lambda: len(watched.said()) == 7)
     watched.cluster.server.delete("pods", "u1")
     async with watched.collected() as source:
@@ -163,8 +162,8 @@ async def test_what_was_said_is_not_said_again_after_a_crash_and_what_happened_m
 async def test_a_bus_that_fails_has_each_line_once(watched: Watched, kept: bool) -> None:
     watched.bus.fail_at = {0: kept, 1: kept, 2: kept}
     async with watched.collected():
-        watched.pod(RUNNING, ready=True)
+        watched.pod(watched.running, ready=True)
         await watched.comes(b"State changed from starting to up")
-        watched.pod({"terminated": exited(0)})
+        watched.pod({"terminated": watched.exited(0)})
         await watched.comes(b"State changed from up to crashed")
     assert len(watched.said()) == len(set(watched.said())) == 4
