@@ -200,8 +200,9 @@ class Collect(Group):
 class Kubernetes(Group):
     """Collection from the pods of Kubernetes, and what they are called."""
 
-    source: Literal["files", "api"] = "files"
-    """Where lines come from: the files on a node, or the API server, for all nodes, where no node can be read."""
+    source: Literal["files", "api", "rollouts"] = "files"
+    """Where lines come from: the files on a node; or the API server, for all nodes, where no node can be read.
+    `rollouts` is what there is to say of a cluster's Deployments and Jobs, without any log; `api` says that too."""
     node: str = ""
     """Name of the node, as pods have it in `spec.nodeName`, of whose pods `logsvc collect` collects the logs. Empty for
     those of a Procfile's processes."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from logsvc import telemetry
 from logsvc.bus.epochs import Epoch, Epochs
@@ -24,15 +23,14 @@ from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.apisource import ApiSource
 from logsvc.sources.kubernetes.chronicle import Chronicle
 from logsvc.sources.kubernetes.files import FilesSource
+from logsvc.sources.kubernetes.rollout_teller import RolloutTeller
+from logsvc.sources.kubernetes.saying import SayingSource
 from logsvc.sources.kubernetes.settings import FilesSettings
 from logsvc.sources.procfile.identity import ProcfileIdentity
 from logsvc.sources.redaction import redaction
 from logsvc.store.protocol import StoreReader
 from logsvc.store.server import ServerStore
 from logsvc.waiting import TROUBLE, opened, persist
-
-_CLUSTER: Final = "kubernetes-api"
-"""Whose logs come by the API server, in origins, in place of a node."""
 
 
 async def collect(settings: Settings, node: str | None = None) -> int:
@@ -47,7 +45,8 @@ async def collect(settings: Settings, node: str | None = None) -> int:
 
 def _name(settings: Settings) -> str:
     """What is collected, in origins: the same wherever and however often it is begun."""
-    return _CLUSTER if settings.kubernetes.source == "api" else settings.kubernetes.node or socket.gethostname()
+    source = settings.kubernetes.source
+    return f"kubernetes-{source}" if source != "files" else settings.kubernetes.node or socket.gethostname()
 
 
 async def _collect(settings: Settings, node: str, health: Health) -> None:
@@ -56,7 +55,7 @@ async def _collect(settings: Settings, node: str, health: Health) -> None:
         async with AsyncExitStack() as stack:
             epochs = await stack.enter_async_context(opened(partial(Epochs.open, settings.kafka), "collection"))
             watched = None
-            if settings.kubernetes.node or settings.kubernetes.source == "api":
+            if settings.kubernetes.node or settings.kubernetes.source != "files":
                 watched = await stack.enter_async_context(watched_pods(settings, settings.data.dir / "collector"))
             await _Collecting(settings, epochs, store, node, health, watched).run()
     finally:
@@ -133,34 +132,45 @@ class _Collecting:
         self._health.trouble = lambda: source.state.problem
         async with asyncio.TaskGroup() as group:
             running = group.create_task(source.run(), name="source")
-            saying = None
-            if self._watched is not None:
-                chronicle = Chronicle(source, self._watched.pods)
-                self._watched.pods.listeners = [source.identities_changed, chronicle.wake]
-                saying = group.create_task(chronicle.run(), name="chronicle")
+            telling = [group.create_task(teller.run()) for teller in self._tellers(source)]
             try:
                 await until_sealed(self._epochs, bus.epoch)
             finally:
-                if saying is not None:
-                    saying.cancel()
+                for task in telling:
+                    task.cancel()
                 source.stop()
                 await asyncio.wait([running])
 
+    def _tellers(self, source: FilesSource | ApiSource | SayingSource) -> Iterator[Chronicle | RolloutTeller]:
+        """Who says what the platform does."""
+        watched = self._watched
+        if watched is not None and watched.pods is not None and isinstance(source, FilesSource | ApiSource):
+            chronicle = Chronicle(source, watched.pods)
+            watched.pods.listeners = [source.identities_changed, chronicle.wake]
+            yield chronicle
+        if watched is not None and not isinstance(source, FilesSource):
+            yield RolloutTeller(source, watched.api, watched.rules)
+
     @property
     def _what(self) -> str:
-        given = self._settings.kubernetes
-        return "by the API server" if given.source == "api" else f"the files of node {self._node}"
+        return {
+            "files": f"the files of node {self._node}",
+            "api": "by the API server",
+            "rollouts": "what there is to say of rollouts",
+        }[self._settings.kubernetes.source]
 
-    def _source(self, bus: KafkaBus) -> FilesSource | ApiSource:
-        given = self._settings.kubernetes
-        if self._watched is not None and given.source == "api":
+    def _source(self, bus: KafkaBus) -> FilesSource | ApiSource | SayingSource:
+        given, watched = self._settings.kubernetes, self._watched
+        if watched is not None and given.source != "files":
             collector = Collector(bus, self._node, self._checkpoint(), self._store.origins, self._redact)
-            logs = ApiSource(self._watched.api, self._watched.pods, collector, given.requests)
+            if watched.pods is None:
+                return SayingSource(collector)
+            logs = ApiSource(watched.api, watched.pods, collector, given.requests)
             telemetry.follow_logs(logs)
             return logs
-        root = given.pods if self._watched is not None else self._settings.data.dir / "pods"
+        root = given.pods if watched is not None else self._settings.data.dir / "pods"
         limits = self._settings.collect.model_dump()
-        identity = self._watched.pods if self._watched else ProcfileIdentity(self._settings.data.dir / "identity")
+        identity = (watched and watched.pods) or ProcfileIdentity(self._settings.data.dir / "identity")
         files = FilesSource(
             FilesSettings(root=root, data=self._folder, node=self._node, **limits),
             bus,

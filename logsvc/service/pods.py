@@ -18,12 +18,14 @@ class Watched(NamedTuple):
     """A cluster, seen from here."""
 
     api: ApiServer
-    pods: PodIdentity
+    rules: Rules
+    pods: PodIdentity | None
+    """None where no logs are collected."""
 
 
 @asynccontextmanager
 async def watched_pods(settings: Settings, folder: Path) -> AsyncIterator[Watched]:
-    """The pods of this node, or of all, kept up with for the block; what is known of them is kept in `folder`.
+    """The cluster, and the pods of this node or of all, kept up with for the block and remembered in `folder`.
 
     Raises ConfigError where the settings can't be used; an API server that is away or refuses is waited for.
     """
@@ -41,12 +43,15 @@ async def watched_pods(settings: Settings, folder: Path) -> AsyncIterator[Watche
     )
     clock = asyncio.get_running_loop().time
     async with ApiServer.open(api_settings) as api:
+        if given.source == "rollouts":
+            yield Watched(api, rules, None)
+            return
         node = given.node if given.source == "files" else ""
         identity = PodIdentity(api, node, rules, folder / "pods", patience=given.patience, clock=clock)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(identity.run(), name="pods")
             try:
-                yield Watched(api, identity)
+                yield Watched(api, rules, identity)
             finally:
                 running.cancel()
 

@@ -27,15 +27,15 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
 
 
 def test_collect_may_do_what_the_documentation_says_and_no_more() -> None:
-    documented = [
-        part for part in (ROOT / "docs" / "operations.md").read_text().split("```") if "kind: ClusterRole\n" in part
-    ]
-    chart = (CHART / "templates" / "collect.yaml").read_text()
-    pods = [rule for rule in RULE.findall(chart) if '"pods"' in rule]
-    assert {frozenset(RULE.findall(part)) for part in documented} == {
-        frozenset(rule for rule in RULE.findall(chart) if rule not in {but, log})
-        for but, log in [(pods[1], next(rule for rule in RULE.findall(chart) if "pods/log" in rule)), (pods[0], "")]
-    }
+    parts = (ROOT / "docs" / "operations.md").read_text().split("```")
+    documented = [RULE.findall(part) for part in parts if "kind: ClusterRole\n" in part]
+    templates = CHART / "templates"
+    before, _, others = (templates / "collect.yaml").read_text().partition("{{- if $files }}\n  - {api")
+    both = RULE.findall(before)
+    files, _, api = others.partition("{{- else }}")
+    rules = [[*both, *RULE.findall("- {api" + files)], RULE.findall((templates / "rollouts.yaml").read_text())]
+    rules.append([*both, *RULE.findall(api)])
+    assert rules == documented
 
 
 def test_every_value_has_a_type_and_no_other_is_taken() -> None:

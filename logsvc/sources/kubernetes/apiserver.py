@@ -72,6 +72,8 @@ class Resource(NamedTuple):
 PODS: Final = Resource("", "v1", "pods")
 NAMESPACES: Final = Resource("", "v1", "namespaces", metadata=True)
 JOBS: Final = Resource("batch", "v1", "jobs", metadata=True)
+ALL_JOBS: Final = Resource("batch", "v1", "jobs")
+DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
 
 
 _LOGS: Final = Resource("", "v1", "pods/log")

@@ -16,17 +16,19 @@ from logsvc.sources.kubernetes.pods import PodIdentity
 from logsvc.sources.kubernetes.transitions import Line, Said, tell, tell_gone
 
 SAID: Final = "/:"
-"""In the origin of what is said of a pod, and of no log's."""
+"""In the origin of what is said, and of no log's."""
 
-_OLD: Final = 300.0
+_FILE: Final = SAID + "pod"
+
+OLD: Final = 300.0
 """Seconds after which nothing is said any more of what happened to a pod before it was seen first."""
 
 _PAUSE: Final = 0.1
 """Seconds until the next look at pods of which something can't be said yet."""
 
 
-class Source(Protocol):
-    """Who collects the lines among which it is said."""
+class Speaker(Protocol):
+    """Who appends what is said."""
 
     @property
     def collector(self) -> Collector:
@@ -38,6 +40,10 @@ class Source(Protocol):
 
     async def say(self, stream: Stream, value: bytes, origin: Origin) -> bool:
         """Append what is in no log, named by an `origin.file` with SAID in it; False where it can't be taken now."""
+
+
+class Source(Speaker, Protocol):
+    """Who collects the lines among which it is said, too."""
 
     def has_read(self, pod: Pod, container: str, restart: int) -> bool:
         """Whether everything that a container wrote up to a restart is on the bus, as far as is known here."""
@@ -89,8 +95,8 @@ class Chronicle:
         """Pods that something was said of and that went while nobody looked. Nobody knows of others any more."""
         known = {pod.folder.uid: pod.folder for pod in self._identity.pods}
         vanished = []
-        for file in [file for file in self._source.collector.positions if SAID in file]:
-            pod = known.get(file.partition("/")[0])
+        for file in [file for file in self._source.collector.positions if file.endswith(_FILE)]:
+            pod = known.get(file.removesuffix(_FILE))
             if pod is None:
                 self._source.collector.forget([file])
             elif pod not in self._identity.statuses:
@@ -100,7 +106,7 @@ class Chronicle:
     async def _tell(self, pod: Pod) -> bool:
         """Say what there is to say of a pod; False where something has to wait."""
         known = self._identity.pod(pod)
-        file = f"{pod.uid}{SAID}pod"
+        file = pod.uid + _FILE
         last = self._source.collector.positions.get(file)
         said = Said.decode(last.held) if last is not None else None
         status = self._identity.statuses.get(pod)
@@ -108,7 +114,7 @@ class Chronicle:
             return status is None
         lines: list[Line] = []
         if (seen := status or self._identity.parted.get(pod)) is not None:
-            lines, said = tell(said, seen, self._now() / 1e9 - _OLD)
+            lines, said = tell(said, seen, self._now() / 1e9 - OLD)
         if status is None and said is not None:
             more, said = tell_gone(said, known.containers.main)
             lines += more
