@@ -73,7 +73,7 @@ class Collecting:
 
     def begin(self, **annotations: str) -> None:
         """Make the namespace, and the service account with the rights that the documentation names."""
-        name = "logsvc-collect" if self.source == "files" else "logsvc-collect-api"
+        name = "logsvc-collect" if self.source == "files" else f"logsvc-collect-{self.source}"
         parts = (ROOT / "docs" / "operations.md").read_text().split("```")
         (role,) = [part for part in parts if f"kind: ClusterRole\nmetadata: {{name: {name}}}" in part]
         self.kubernetes.kubectl("apply", "-f", "-", given=role.removeprefix("yaml"))

@@ -1,5 +1,9 @@
 """What happens to real pods, as whoever watches the tail reads it."""
 
+from typing import Any
+
+import pytest
+
 from tests.kubernetes.collecting import IMAGE, Collecting, saying
 from tests.support import until
 
@@ -74,3 +78,33 @@ async def test_a_crash_an_image_that_is_not_there_and_a_process_that_takes_too_m
         "State changed from up to crashed",
     ]
     assert len(await collecting.story("lost")) == 1
+
+
+@pytest.mark.parametrize("collecting", ["rollouts"], indirect=True)
+async def test_rollouts_scaling_and_jobs_are_told(collecting: Collecting) -> None:
+    collecting.begin()
+    async with collecting.collector() as collector:
+        await collector.start()
+        collecting.controlled("Deployment", "web", saying("hello"), labels=LABELS)
+        await comes(collecting, "web", "Rollout of revision 1 is done: 1 of 1 dynos are up")
+        collector.kill()
+        await collector.start()
+        collecting.kubectl("set", "image", "deployment/web", "main=localhost/nowhere:1")
+        await comes(collecting, "web", "Rollout of revision 2 begins: localhost/nowhere:1")
+        collecting.kubectl("rollout", "undo", "deployment/web")
+        await comes(collecting, "web", "Rollout of revision 3 is done: 1 of 1 dynos are up")
+        collecting.kubectl("scale", "deployment/web", "--replicas=2")
+        await comes(collecting, "web", "Scaled from 1 to 2 dynos")
+        await comes(collecting, "web", "Rollout of revision 3 is done: 2 of 2 dynos are up")
+        job = {"template": {"metadata": {"labels": LABELS}, "spec": collecting.spec(once(), restartPolicy="Never")}}
+        metadata = collecting.metadata("release-7")
+        collecting.kubernetes.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job})
+        await comes(collecting, "release-7", "Job release-7 is complete")
+    story = await collecting.story("web")
+    assert len(story) == len(set(story))
+    assert story[0] == f"Rollout of revision 1 begins: {IMAGE}"
+    assert await collecting.story("release-7") == ["Job release-7 begins", "Job release-7 is complete"]
+
+
+def once() -> dict[str, Any]:
+    return saying("hello", then="exit 0")

@@ -91,6 +91,7 @@ class SayingSource:
                     await self._work(group)
             except* (BusError, StoreError) as errors:
                 self._fail(_first(errors))
+            _heed_cancellation()
             self._ready = False
             if self.collector.chunks > chunks:
                 delay = _RETRY
@@ -98,7 +99,9 @@ class SayingSource:
             delay = min(2 * delay, _MAX_RETRY)
 
     async def _work(self, group: asyncio.TaskGroup) -> None:
-        """What there is to do besides, until the bus fails."""
+        """What there is to do besides, for ever: the bus's failure cancels it."""
+        del group
+        await asyncio.Event().wait()
 
     async def _until_broken(self) -> None:
         await self._broken.wait()
@@ -115,6 +118,17 @@ class SayingSource:
             self.state.problem = str(error)
             logger.warning("collection waits, nothing is lost by it: %s", error)
         self._broken.set()
+
+
+def _heed_cancellation() -> None:
+    """Raise CancelledError where this task is to end.
+
+    A TaskGroup that is cancelled while one of its tasks fails raises the failure alone. Whether there was another
+    cancellation than its own can be told only where its body had not ended: CPython 3.11 takes back its own then.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _first(errors: BaseExceptionGroup[LogsvcError]) -> LogsvcError:

@@ -220,7 +220,7 @@ class FlakyServer:
 async def flaky_server() -> AsyncIterator[FlakyServer]:
     server = FlakyServer()
     app = web.Application()
-    for base in ("/api/v1", "/apis/batch/v1"):
+    for base in ("/api/v1", "/apis/batch/v1", "/apis/apps/v1"):
         app.router.add_get(base + "/{resource}", server.answer)
         app.router.add_get(base + "/namespaces/{namespace}/{resource}/{name}", server.answer)
     app.router.add_get("/api/v1/namespaces/{namespace}/pods/{name}/log", server.answer_log)

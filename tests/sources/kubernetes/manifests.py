@@ -1,5 +1,6 @@
 """Objects as the API server describes them."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -47,3 +48,47 @@ def pod(
 
 def namespace(name: str = "acme", annotations: dict[str, str] | None = None) -> dict[str, Any]:
     return {"metadata": {"name": name, "resourceVersion": "1", **({"annotations": annotations} if annotations else {})}}
+
+
+def deployment(
+    uid: str,
+    revision: int,
+    *,
+    labels: dict[str, str],
+    wanted: int = 2,
+    up: int = 0,
+    updated: int | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """A Deployment `shop-web` of namespace acme, whose controller has seen what is wanted."""
+    updated = up if updated is None else updated
+    status = {"observedGeneration": 1, "replicas": updated, "updatedReplicas": updated, "availableReplicas": up}
+    return {
+        "metadata": {
+            "name": "shop-web",
+            "namespace": "acme",
+            "uid": uid,
+            "generation": 1,
+            "creationTimestamp": "2020-01-01T00:00:00Z",
+            "annotations": {"deployment.kubernetes.io/revision": str(revision)},
+        },
+        "spec": {
+            "replicas": wanted,
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "main", "image": f"shop:{revision}"}]},
+            },
+        },
+        "status": {**status, **more},
+    }
+
+
+def job(uid: str, *, labels: dict[str, str], owner: str = "", **status: Any) -> dict[str, Any]:
+    """A Job `tidy-1` of namespace acme, that a CronJob `owner` may have made."""
+    metadata: dict[str, Any] = {"name": "tidy-1", "namespace": "acme", "uid": uid}
+    metadata["creationTimestamp"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if owner:
+        reference = {"apiVersion": "batch/v1", "kind": "CronJob", "name": owner, "uid": "c1", "controller": True}
+        metadata["ownerReferences"] = [reference]
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": "shop:1"}]}}
+    return {"metadata": metadata, "spec": {"template": template}, "status": status}
