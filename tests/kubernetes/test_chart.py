@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from logsvc import config
+from logsvc import loading
 from tests.support.kubernetes import Kubernetes
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def test_the_api_server_takes_all_of_it(kubernetes: Kubernetes, tmp_path: Path, 
     assert expected | roles | {("StatefulSet" if values is API else "DaemonSet", "logs-collect")} <= objects.keys()
     file = tmp_path / "logsvc.toml"
     file.write_text(objects["ConfigMap", "logs"]["data"]["logsvc.toml"])
-    settings = config.load(file)
+    settings = loading.load(file)
     assert (settings.kafka.bootstrap, settings.kafka.replication) == (["kafka:9092"], 2)
     assert (settings.probe.port, settings.http.host) == (9100, "0.0.0.0")
 
