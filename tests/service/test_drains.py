@@ -9,9 +9,15 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiokafka.admin import RecordsToDelete
+from aiokafka.structs import TopicPartition
 
-from tests.chaos.writer import Node, Writing
+from logsvc.bus.kafka import KafkaBus
+from logsvc.bus.kafka_admin import KafkaAdmin
+from tests.chaos.readers import history
+from tests.chaos.writer import Node, Writer, Writing
 from tests.support import until
+from tests.support.clickhouse import ClickHouse
 from tests.support.kafka import Cluster
 from tests.support.ports import free_port
 from tests.support.program import Program
@@ -63,6 +69,66 @@ async def add_drain(server: Serving, app: str, url: str) -> None:
     address = f"{server.url}/apps/{app}/log-drains"
     async with aiohttp.ClientSession() as client, client.post(address, json={"url": url}) as answer:
         assert answer.status == 201, await answer.text()
+
+
+async def test_what_clickhouse_alone_has_arrives_through_kills_of_it(
+    platform: Platform, clickhouse: ClickHouse, tmp_path: Path
+) -> None:
+    """A drain that was down for longer than Kafka keeps lines catches up, and ClickHouse is killed meanwhile."""
+    platform.settings |= SETTINGS | {"drains.batch_bytes": 10_000}
+    await platform.migrate(1)
+    collector, server, store = platform.collect("n"), platform.serve("1"), platform.store("1")
+    drain, receiver = platform.drain("1"), ReceiverProcess(tmp_path / "receiver")
+    async with collector, server, store, drain, receiver:
+        for role in (collector, server, store):
+            await role.start()
+        await add_drain(server, "first", f"http://127.0.0.1:{receiver.port}/first")
+        with Writer(platform.node("n"), Writing(app="first", lines=5000)) as writer:
+            written = (await asyncio.to_thread(writer.wait)).written
+            await until(lambda: is_in_history(server, "first", written), 180, "history")
+        await forget(platform)
+        clickhouse.kill()
+        try:
+            await receiver.start()
+            await drain.start()
+            await until(lambda: says(server, "first", "The log can't be read now"), 180, "the drain to say so")
+        finally:
+            await clickhouse.start()
+        tally = receiver.verdicts()["first"].tally
+        for share in (0.1, 0.4, 0.7):
+            await until(lambda share=share: has(receiver, share * sum(written.values())), 180, "more lines")
+            clickhouse.kill()
+            await clickhouse.start()
+        await until(lambda: is_complete(receiver, {"first": written}), 180, "the last lines")
+        tally.check(written)
+
+
+async def is_in_history(server: Serving, app: str, written: dict[str, int]) -> bool:
+    return (await history(server.logs(app))).tally.complete(written)
+
+
+async def forget(platform: Platform) -> None:
+    """Once all is stored, have Kafka drop it."""
+    async with KafkaBus.open(platform.bus) as bus, KafkaAdmin.open(platform.bus) as admin:
+        end = (await bus.bounds(0)).end
+        await until(lambda: is_stored(bus, end), 180, "all is stored")
+        await admin._client.delete_records({TopicPartition(bus.topic, 0): RecordsToDelete(end)})
+
+
+async def is_stored(bus: KafkaBus, end: int) -> bool:
+    return await bus.watermark(0) >= end
+
+
+async def says(server: Serving, app: str, words: str) -> bool:
+    """Whether the status of the app's drain has these words."""
+    address = f"{server.url}/apps/{app}/log-drains?status=true"
+    async with aiohttp.ClientSession() as client, client.get(address) as answer:
+        (drain,) = await answer.json()
+        return words in (drain["status"]["error"] or "")
+
+
+def has(receiver: ReceiverProcess, lines: float) -> bool:
+    return receiver.verdicts()["first"].tally.lines >= lines
 
 
 async def test_every_line_arrives_through_kills_of_roles_receiver_and_kafka_and_a_new_epoch(
