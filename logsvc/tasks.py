@@ -1,8 +1,11 @@
-"""Tasks that work behind a block."""
+"""Tasks that work behind a block, and work that ends when it is to end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -15,3 +18,19 @@ async def background() -> AsyncIterator[asyncio.TaskGroup]:
         if len(group.exceptions) == 1:
             raise group.exceptions[0] from None
         raise
+
+
+async def apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What `work` gives, in a task of its own: a cancellation is raised whatever the work raises at the same moment.
+
+    For whoever tries again what has failed. A TaskGroup of CPython 3.11 that is cancelled while one of its tasks fails
+    raises the failure alone; taken for a failure, that would be tried again, and never end.
+    """
+    task = asyncio.create_task(work())
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+    return task.result()

@@ -8,11 +8,12 @@ moment, for probes and metrics; like the metrics it is one for the process.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from logsvc.errors import BusAway, BusError, LogsvcError, NewerFormat, StoreAway, StoreError
+from logsvc.tasks import apart
 
 T = TypeVar("T")
 
@@ -97,7 +98,7 @@ async def opened(
 
 
 async def keep_up(
-    work: Callable[[], Awaitable[None]], doing: str, errors: tuple[type[LogsvcError], ...] = TROUBLE
+    work: Callable[[], Coroutine[Any, Any, None]], doing: str, errors: tuple[type[LogsvcError], ...] = TROUBLE
 ) -> None:
     """Run what lasts, and again whenever one of `errors` has ended it.
 
@@ -109,7 +110,7 @@ async def keep_up(
         while True:
             settled = loop.call_later(_SETTLED, wait.over)
             try:
-                return await work()
+                return await apart(work)
             except Exception as error:
                 trouble = _trouble(error, errors)
                 if trouble is None:

@@ -121,3 +121,25 @@ async def test_what_is_opened_is_closed() -> None:
         assert given == 7
         assert events == []
     assert events == ["closed"]
+
+
+async def test_work_that_fails_while_it_is_ended_is_not_tried_again() -> None:
+    tries = 0
+
+    async def fail_at_the_end() -> None:
+        nonlocal tries
+        tries += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise BusAway("gone")
+
+    async def work() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fail_at_the_end())
+
+    task = asyncio.create_task(keep_up(work, "the test"))
+    await until(lambda: tries == 1)
+    task.cancel()
+    await until(task.done)
+    assert (task.cancelled(), tries, waits()) == (True, 1, [])

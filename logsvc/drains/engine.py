@@ -13,6 +13,7 @@ from logsvc.drains.model import Drain, DrainStatus, State
 from logsvc.drains.registry import Positions, Registry, Share, ShareLost
 from logsvc.errors import BadFilter, BadUrl
 from logsvc.model import AppId
+from logsvc.tasks import apart
 from logsvc.waiting import keep_up
 
 _HEARD: Final = 10.0
@@ -45,7 +46,7 @@ class Engine:
         while True:
             assigned = self._positions.assigned
             try:
-                await self._deliver(number)
+                await apart(partial(self._deliver, number))
             except* ShareLost:
                 # Mostly it was assigned elsewhere, and that will be heard in a moment: this task ends then.
                 with suppress(TimeoutError):

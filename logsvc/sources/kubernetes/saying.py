@@ -8,6 +8,7 @@ from typing import Final
 from logsvc.errors import BusError, LogsvcError, StoreError
 from logsvc.model import Origin, Stream
 from logsvc.sources.collector import Collector
+from logsvc.tasks import apart
 
 _RETRY: Final = 0.2
 _MAX_RETRY: Final = 2.0
@@ -82,21 +83,23 @@ class SayingSource:
             chunks = self.collector.chunks
             self._broken.clear()
             try:
-                await self.collector.recover()
-                self.state.recoveries += 1
-                self.state.problem = None
-                self._ready = True
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._until_broken(), name="source: bus")
-                    await self._work(group)
+                await apart(self._work_until_broken)
             except* (BusError, StoreError) as errors:
                 self._fail(_first(errors))
-            _heed_cancellation()
             self._ready = False
             if self.collector.chunks > chunks:
                 delay = _RETRY
             await asyncio.sleep(delay)
             delay = min(2 * delay, _MAX_RETRY)
+
+    async def _work_until_broken(self) -> None:
+        await self.collector.recover()
+        self.state.recoveries += 1
+        self.state.problem = None
+        self._ready = True
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._until_broken(), name="source: bus")
+            await self._work(group)
 
     async def _work(self, group: asyncio.TaskGroup) -> None:
         """What there is to do besides, for ever: the bus's failure cancels it."""
@@ -118,17 +121,6 @@ class SayingSource:
             self.state.problem = str(error)
             logger.warning("collection waits, nothing is lost by it: %s", error)
         self._broken.set()
-
-
-def _heed_cancellation() -> None:
-    """Raise CancelledError where this task is to end.
-
-    A TaskGroup that is cancelled while one of its tasks fails raises the failure alone. Whether there was another
-    cancellation than its own can be told only where its body had not ended: CPython 3.11 takes back its own then.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _first(errors: BaseExceptionGroup[LogsvcError]) -> LogsvcError:
