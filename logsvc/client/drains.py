@@ -160,7 +160,9 @@ def _restrictions(drain: Drain) -> str:
 def _lines_of(status: Drain, now: datetime) -> list[str]:
     state = status["state"]
     lines = [f"{state}, {_number(status['lines'])} lines delivered, {status['lines_per_second']:g} lines/s"]
-    if state == "unattended":
+    if state == "paused":
+        lines = ["paused: what is written meanwhile is delivered once it is resumed"]
+    elif state == "unattended":
         lines = [f"unattended: no process has delivered it for {_ago(status['at'], now)}"]
     if status["lag_lines"] or status["lag_seconds"] >= 1:
         lines.append(f"{_number(status['lag_lines'])} lines behind, the oldest {_span(status['lag_seconds'])} old")

@@ -28,7 +28,7 @@ class Report:
         self._drain, self._share, self._timeline, self._now = drain, share, timeline, now
         self._state = State.STARTING
         self._reported = self._counted = 0.0
-        self._lines = self._lag_lines = 0
+        self._lines = self._told = self._lag_lines = 0
         self._begun, self._begun_lines = now(), 0
         """Since when the rate is told, and after how many lines."""
         self._error = ""
@@ -73,9 +73,11 @@ class Report:
 
     async def _tell(self, state: State, age: float = 0.0, retry_at: float | None = None, *, news: bool = False) -> None:
         now = self._now()
-        if state is self._state and not news and now - self._reported < EVERY:
+        # Who has just added a drain looks whether anything comes.
+        news = news or state is not self._state or (self._lines > 0 and not self._told)
+        if not news and now - self._reported < EVERY:
             return
-        self._state, self._reported = state, now
+        self._state, self._reported, self._told = state, now, self._lines
         status = DrainStatus(
             state, now, self._lag_lines, age, self._lines, self._rate(now), self._error, self._error_at, retry_at
         )

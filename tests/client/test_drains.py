@@ -120,7 +120,7 @@ async def test_a_drain_from_its_beginning_to_its_end(service: Service, owner: Us
 
         assert (await owner.sees("drains:pause", token)).startswith("Paused drain ")
         assert await owner.sees("drains") == f"{url} ({token})  paused\n"
-        assert "\n  paused, " in await owner.sees("drains:status")
+        assert "\n  paused: " in await owner.sees("drains:status")
         status = 200
         assert (await owner.sees("drains:resume", token)).startswith("Resumed drain ")
         await until(lambda: "three" in "".join(got), what="what was written meanwhile")

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from logsvc import metrics
 from logsvc.config import Drains
+from logsvc.drains import report
 from logsvc.drains.delivery import Backlog
 from logsvc.drains.model import Drain, State
 from logsvc.drains.trial import send_test
@@ -33,6 +34,28 @@ async def test_lines_arrive_with_the_headers_of_heroku(store: Store, tmp_path: P
         assert frame.headers["User-Agent"].startswith("Logplex/")
         assert frame.headers["Content-Type"] == "application/logplex-1"
         assert len(frame.id) == 32
+
+
+async def test_its_status_says_at_once_that_the_first_lines_have_come(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "EVERY", 1e9)
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+        drain = await working.add(receiver.url)
+
+        async def delivered() -> int | None:
+            status = await working.status(drain)
+            return status.lines if status is not None and status.state is State.DELIVERING else None
+
+        async def nothing_yet() -> bool:
+            return await delivered() == 0
+
+        async def some() -> bool:
+            return bool(await delivered())
+
+        await until(nothing_yet)
+        await working.write(10)
+        await until(some)
 
 
 FAILURES = {
