@@ -83,19 +83,32 @@ class KafkaAdmin:
             await client.close()
 
     async def create(self, name: str, partitions: int, config: Mapping[str, str]) -> bool:
-        """Make a topic; False where there is one of that name. Raises BusError."""
+        """Make a topic; False where there is one of that name. Raises BusError.
+
+        Brokers that have just started are waited for: the controller makes no topic until it has heard of them.
+        """
         topic = NewTopic(name, partitions, self._settings.replication, topic_configs=dict(config))
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._settings.delivery_timeout
+        while True:
+            code, message = await self._create(topic)
+            if code == TopicAlreadyExistsError.errno:
+                return False
+            if not code:
+                logger.info("made topic %s with %d partitions", name, partitions)
+                return True
+            if "fenced" not in message or clock() > end:
+                raise BusError(f"Kafka does not make topic {name}: {message}")
+            await asyncio.sleep(_BACKOFF)
+
+    async def _create(self, topic: NewTopic) -> tuple[int, str]:
+        """Code and text of the error; 0 where there was none."""
         try:
             answer = await self._client.create_topics([topic])
-            for _, code, *message in answer.topic_errors:
-                if code == TopicAlreadyExistsError.errno:
-                    return False
-                if code:
-                    raise BusError(f"Kafka does not make topic {name}: {message[0] or for_code(code)()}")
         except KafkaError as error:
-            raise BusError(f"Kafka does not make topic {name}: {error}") from error
-        logger.info("made topic %s with %d partitions", name, partitions)
-        return True
+            raise BusError(f"Kafka does not make topic {topic.name}: {error}") from error
+        ((_, code, *message),) = answer.topic_errors
+        return code, (message and message[0]) or str(for_code(code)())
 
     async def describe(self, name: str) -> list[dict[str, Any]]:
         """The partitions of a topic: `partition`, `leader`, `replicas`, `isr`; none where there is no such topic."""
