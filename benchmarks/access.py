@@ -11,39 +11,23 @@ import argparse
 import asyncio
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import aiohttp
 import uvloop
 
 from benchmarks.report import Report, cpu_seconds, percentile
-from benchmarks.service import Service, running
-from tests.support.tokens import AUDIENCE, Issuer
+from benchmarks.service import Service, guarded
+from tests.support.tokens import Issuer
 
 POST = 50
 """Lines of one post."""
 EVENTS = {"Accept": "text/event-stream"}
 
 
-@contextmanager
-def guarded() -> Iterator[tuple[Service, Issuer]]:
-    with TemporaryDirectory() as folder:
-        issuer = Issuer()
-        jwks = Path(folder) / "jwks"
-        jwks.write_bytes(issuer.jwks())
-        limits = json.dumps({"standard": 1_000_000})
-        with running(
-            settings={
-                "LOGSVC_AUTH_JWKS": str(jwks),
-                "LOGSVC_AUTH_AUDIENCE": AUDIENCE,
-                "LOGSVC_LIMITS_TAILS": limits,
-                "LOGSVC_LIMITS_PUSH_BYTES": json.dumps({"standard": 1 << 40}),
-            }
-        ) as service:
-            yield service, issuer
+SETTINGS = {
+    "LOGSVC_LIMITS_TAILS": json.dumps({"standard": 1_000_000}),
+    "LOGSVC_LIMITS_PUSH_BYTES": json.dumps({"standard": 1 << 40}),
+}
 
 
 class Client:
@@ -159,7 +143,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     asked = parser.parse_args()
     report = Report("access")
-    with guarded() as (service, issuer):
+    with guarded(SETTINGS) as (service, issuer):
         uvloop.run(measure(service, issuer, asked, report))
     report.write()
 

@@ -9,17 +9,14 @@ import argparse
 import asyncio
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 
-import uvloop
-
 from benchmarks.loghub import cri_lines
-from benchmarks.report import Report, median, memory
+from benchmarks.report import Report, memory, repeated
 from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.formats import cri
 from logsvc.sources.checkpoint import Checkpoint
@@ -106,14 +103,6 @@ async def idle(folder: Path, streams: int, seconds: int) -> Figures:
         return {"percent_of_a_core": cpu / seconds * 100, "kb_a_stream": (memory() - before) * 1024 / streams}
 
 
-def measure(runs: int, case: Callable[[Path], Coroutine[None, None, Figures]]) -> Figures:
-    def run() -> Figures:
-        with tempfile.TemporaryDirectory() as folder:
-            return uvloop.run(case(Path(folder)))
-
-    return median([run() for _ in range(runs)])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=200)
@@ -126,8 +115,8 @@ def main() -> None:
         return
     report = Report("apilogs")
     case = f"backlog of {asked.streams} logs"
-    report.add(case, measure(asked.runs, lambda at: backlog(at, asked.streams, asked.lines)))
-    report.add("1000 idle logs", measure(1, lambda at: idle(at, 1000, 20)))
+    report.add(case, repeated(asked.runs, lambda at: backlog(at, asked.streams, asked.lines)))
+    report.add("1000 idle logs", repeated(1, lambda at: idle(at, 1000, 20)))
     report.write()
 
 

@@ -9,17 +9,14 @@ import argparse
 import asyncio
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 
-import uvloop
-
 from benchmarks.loghub import cri_lines
-from benchmarks.report import Report, median
+from benchmarks.report import Report, repeated
 from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.config import Redact
 from logsvc.model import Stream
@@ -135,14 +132,6 @@ def write(rate: int, seconds: int, paths: list[str]) -> None:
     print(seconds * 100 * share * len(paths))
 
 
-def measure(runs: int, case: Callable[[Path], Coroutine[None, None, Figures]]) -> Figures:
-    def run() -> Figures:
-        with tempfile.TemporaryDirectory() as folder:
-            return uvloop.run(case(Path(folder)))
-
-    return median([run() for _ in range(runs)])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=2_000_000)
@@ -155,15 +144,15 @@ def main() -> None:
         write(int(asked.write[0]), int(asked.write[1]), asked.write[2:])
         return
     report = Report("collect")
-    report.add("backlog of 20 files", measure(asked.runs, lambda at: backlog(at, 20, asked.lines)))
+    report.add("backlog of 20 files", repeated(asked.runs, lambda at: backlog(at, 20, asked.lines)))
     for rules in (("token",), ("email",), ("card",), ("token", "email", "card")):
         case = f"the same without each {', '.join(rules)}"
-        report.add(case, measure(asked.runs, lambda at, rules=rules: backlog(at, 20, asked.lines, *rules)))
+        report.add(case, repeated(asked.runs, lambda at, rules=rules: backlog(at, 20, asked.lines, *rules)))
     for files in (20, 1000):
         case = f"{asked.rate} lines/s into 20 of {files} files"
-        report.add(case, measure(asked.runs, lambda at, files=files: live(at, files, 20, asked.rate, asked.seconds)))
+        report.add(case, repeated(asked.runs, lambda at, files=files: live(at, files, 20, asked.rate, asked.seconds)))
     for files in (2_000, 10_000):
-        report.add(f"{files} idle files", measure(1, lambda at, files=files: idle(at, files, 20)))
+        report.add(f"{files} idle files", repeated(1, lambda at, files=files: idle(at, files, 20)))
     report.write()
 
 

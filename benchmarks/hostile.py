@@ -22,9 +22,9 @@ from urllib.parse import quote
 import aiohttp
 import uvloop
 
-from benchmarks.isolation import Tenant, guarded
+from benchmarks.isolation import Tenant
 from benchmarks.report import Report, memory, percentile
-from benchmarks.service import Service
+from benchmarks.service import Service, guarded
 from tests.support.tokens import Issuer
 
 AT_ONCE = 20

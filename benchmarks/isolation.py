@@ -19,16 +19,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import aiohttp
 import uvloop
 
 from benchmarks.report import Report, memory, percentile
-from benchmarks.service import Service, running
+from benchmarks.service import Service, guarded
 from logsvc.config import Limits
-from tests.support.tokens import AUDIENCE, Issuer
+from tests.support.tokens import Issuer
 
 HISTORY = 200_000
 """Lines of each tenant that are stored beforehand."""
@@ -36,17 +34,6 @@ SEARCHES = 20
 POST = (b"x" * 99 + b"\n") * 1000
 EVENTS = {"Accept": "text/event-stream"}
 Figures = dict[str, float]
-
-
-@contextmanager
-def guarded() -> Iterator[tuple[Service, Issuer]]:
-    with TemporaryDirectory() as folder:
-        issuer = Issuer()
-        jwks = Path(folder) / "jwks"
-        jwks.write_bytes(issuer.jwks())
-        settings = {"LOGSVC_AUTH_JWKS": str(jwks), "LOGSVC_AUTH_AUDIENCE": AUDIENCE}
-        with running(settings=settings) as service:
-            yield service, issuer
 
 
 class Tenant:

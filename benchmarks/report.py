@@ -6,8 +6,11 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import uvloop
 
 RESULTS = Path(".cache/benchmarks")
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -46,6 +49,16 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 def median(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The median of each figure over the runs."""
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+
+
+def repeated(runs: int, case: Callable[[Path], Coroutine[None, None, Mapping[str, float]]]) -> dict[str, float]:
+    """The median of each figure over runs of a case, each in a folder of its own."""
+
+    def run() -> Mapping[str, float]:
+        with TemporaryDirectory() as folder:
+            return uvloop.run(case(Path(folder)))
+
+    return median([run() for _ in range(runs)])
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from logsvc.api.context import LOCAL_TENANT
 from logsvc.sources.procfile.identity import Identity
+from tests.support.tokens import AUDIENCE, Issuer
 
 HELLO = b"2026-01-01T00:00:00Z stdout F hello\n"
 _RUN = time.time_ns()
@@ -87,6 +88,18 @@ def running(*, settings: dict[str, str] | None = None) -> Iterator[Service]:
                 process.wait()
             lines = (Path(folder) / "log").read_text().splitlines()
             sys.stderr.writelines(f"    {line}\n" for line in lines if " warning " in line or " error " in line)
+
+
+@contextmanager
+def guarded(settings: dict[str, str] | None = None) -> Iterator[tuple[Service, Issuer]]:
+    """A running service that asks for tokens, and who issues them."""
+    with TemporaryDirectory() as folder:
+        issuer = Issuer()
+        jwks = Path(folder) / "jwks"
+        jwks.write_bytes(issuer.jwks())
+        auth = {"LOGSVC_AUTH_JWKS": str(jwks), "LOGSVC_AUTH_AUDIENCE": AUDIENCE}
+        with running(settings=auth | (settings or {})) as service:
+            yield service, issuer
 
 
 def _wait_ready(service: Service, process: subprocess.Popen[bytes]) -> None:

@@ -137,10 +137,9 @@ def purge(config: Path | None, tenant: str, app: str, data: Path | None, wait: f
 
     A `logsvc dev` that runs is asked by `DELETE /v1/apps/{app}/logs`; so may be a `logsvc serve`.
     """
-    # Other commands need none of it.
-    from logsvc.access.grant import NAME  # noqa: PLC0415
-    from logsvc.model import AppId  # noqa: PLC0415
-    from logsvc.service import admin  # noqa: PLC0415
+    from logsvc.access.grant import NAME  # noqa: PLC0415 - other commands need none of it
+    from logsvc.model import AppId  # noqa: PLC0415 - the same
+    from logsvc.service import admin  # noqa: PLC0415 - the same
 
     for name in (tenant, app):
         if not NAME.fullmatch(name):
