@@ -120,22 +120,34 @@ class Limits(Group):
     """What a tenant may have in one process, by the plan of its tokens; without tokens there are no limits."""
 
     default: str = "standard"
-    """Plan of tokens that name none, or none of those in `tails`."""
+    """Plan of tokens and namespaces that name none, or none of those in `tails`."""
     tails: dict[str, Annotated[int, Field(ge=0)]] = {"free": 5, "starter": 20, "standard": 100, "pro": 1000}
     """Tails at once; the next one is refused with 429."""
     query_seconds: ByPlan = {"free": 5.0, "starter": 10.0, "standard": 20.0}
     """Seconds that one statement in the store may take."""
     read_bytes: dict[str, Count] = {"free": GiB, "starter": 4 * GiB, "standard": 16 * GiB}
     """Bytes that one statement in the store may read, uncompressed."""
+    read_rows: dict[str, Count] = {"free": 1_000_000, "starter": 4_000_000, "standard": 16_000_000}
+    """Rows a second that statements in the store may read, each that they look at; a minute's worth may come at once.
+    Who has read more is refused with 429 until it is made up for; an answer that has begun goes on at that pace."""
     reads: dict[str, Count] = {"free": 1, "starter": 2, "standard": 2, "pro": 8}
     """Statements at once in the store; further ones wait for their turn, and where a hundred wait, are refused with
     429. The embedded engine runs three at once, of all tenants."""
     push_bytes: dict[str, Count] = {"free": MiB // 4, "starter": MiB, "standard": 4 * MiB, "pro": 16 * MiB}
     """Bytes a second of pushed lines; ten seconds' worth may come at once."""
     retention: dict[str, Annotated[int, Field(ge=0, le=7)]] = {}
-    """Retention class of pushed lines (see `store.retention_days`); 0 for a plan that isn't here."""
+    """Retention class of all lines of a tenant with the plan, collected or pushed (see `store.retention_days`); 0 for a
+    plan that isn't here."""
     drains: dict[str, Annotated[int, Field(ge=0)]] = {"free": 2, "starter": 6, "standard": 6, "pro": 20}
     """Drains that an app may have, whatever the process; the next one is refused with 422."""
+
+    def plan_named(self, name: str) -> str:
+        """The plan that holds for whoever has the one called so: the default where nobody has set it."""
+        return name if name in self.tails else self.default
+
+    def retention_of(self, plan: str) -> int:
+        """Retention class of a plan's lines."""
+        return self.retention.get(self.plan_named(plan), 0)
 
 
 class Tail(Group):

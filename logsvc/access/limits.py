@@ -4,9 +4,10 @@ A limit is a share: with four processes behind a balancer each of them allows wh
 """
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -18,6 +19,9 @@ from logsvc.errors import OverLimit
 
 BURST: Final = 10.0
 """Seconds of pushing at the plan's rate that may come at once."""
+
+READ_BURST: Final = 60.0
+"""Seconds of reading at the plan's rate that may come at once."""
 
 WAITING: Final = 100
 """Statements of one tenant that may wait for their turn."""
@@ -32,6 +36,7 @@ class Plan(NamedTuple):
     tails: int | None = None
     query_seconds: float | None = None
     read_bytes: int | None = None
+    read_rows: int | None = None
     reads: int | None = None
     push_bytes: int | None = None
     retention: int = 0
@@ -42,25 +47,26 @@ class Plan(NamedTuple):
 class Limits:
     """Of all tenants. Without settings there are none."""
 
-    def __init__(self, settings: Settings | None = None, buckets: Buckets | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, now: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._tails: Counter[str] = Counter()
         self._turns: WeakValueDictionary[tuple[str, int], Turns] = WeakValueDictionary()
-        self._pushed = buckets or Buckets()
+        self._pushed, self._read = Buckets(now), Buckets(now)
 
     def plan(self, grant: Grant) -> Plan:
         """The limits of a grant's plan; those of the default for a plan that nobody has set."""
         settings = self._settings
         if settings is None:
             return Plan()
-        name = grant.plan if grant.plan in settings.tails else settings.default
+        name = settings.plan_named(grant.plan)
         return Plan(
             settings.tails.get(name),
             settings.query_seconds.get(name),
             settings.read_bytes.get(name),
+            settings.read_rows.get(name),
             settings.reads.get(name),
             settings.push_bytes.get(name),
-            settings.retention.get(name, 0),
+            settings.retention_of(name),
             settings.drains.get(name),
         )
 
@@ -79,15 +85,19 @@ class Limits:
             if not self._tails[grant.tenant]:
                 del self._tails[grant.tenant]
 
-    def turns(self, grant: Grant) -> "Turns | None":
-        """What a statement in the store has to wait for; None where the plan says nothing."""
-        most = self.plan(grant).reads
+    def reading(self, grant: Grant) -> "Reading | None":
+        """What the statements of one request have to wait for; None where the plan says nothing."""
+        plan = self.plan(grant)
+        if plan.reads is None and plan.read_rows is None:
+            return None
+        return Reading(self._turns_of(grant.tenant, plan.reads), self._read, grant.tenant, plan.read_rows)
+
+    def _turns_of(self, tenant: str, most: int | None) -> "Turns | None":
         if most is None:
             return None
-        key = grant.tenant, most
-        turns = self._turns.get(key)
+        turns = self._turns.get((tenant, most))
         if turns is None:
-            turns = self._turns[key] = Turns(most)
+            turns = self._turns[tenant, most] = Turns(most)
         return turns
 
     def admit_push(self, grant: Grant) -> None:
@@ -127,3 +137,38 @@ class Turns:
 
     async def __aexit__(self, *_: object) -> None:
         self._free.release()
+
+
+class Reading:
+    """The statements of one request: each waits for its tenant's turn, and for what its tenant has read too much."""
+
+    def __init__(self, turns: Turns | None, read: Buckets, tenant: str, rate: int | None) -> None:
+        """`rate`: rows a second."""
+        self._turns, self._read, self._tenant, self._rate = turns, read, tenant, rate
+        self._begun = False
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Callable[[int], None]]:
+        """One statement; say how many rows it has read. Raises OverLimit.
+
+        Only the first one of a request is refused for what was read before: an answer that has begun goes on slowly.
+        """
+        self._refuse()  # before it waits for nothing
+        async with self._turns or nullcontext():
+            self._refuse()
+            self._begun = True
+            await asyncio.sleep(self._debt())
+            yield self._count
+
+    def _refuse(self) -> None:
+        if not self._begun and (seconds := self._debt()):
+            metrics.over_limit.labels("rows").inc()
+            raise OverLimit(f"Your plan allows {self._rate} rows a second to be read of history.", seconds)
+
+    def _debt(self) -> float:
+        """Seconds until what was read is made up for."""
+        return 0.0 if self._rate is None else self._read.wait(self._tenant, self._rate, self._rate * READ_BURST)
+
+    def _count(self, rows: int) -> None:
+        if self._rate is not None:
+            self._read.take(self._tenant, rows, self._rate, self._rate * READ_BURST)

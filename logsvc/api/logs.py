@@ -115,7 +115,8 @@ def limited_store(context: Context, grant: Grant) -> StoreReader:
     """The store, with what the plan allows of it."""
     limits = context.access.limits
     plan = limits.plan(grant)
-    allowed = ReadLimits(plan.query_seconds, plan.read_bytes, limits.turns(grant))
+    reading = limits.reading(grant)
+    allowed = ReadLimits(plan.query_seconds, plan.read_bytes, None if reading is None else reading.turn)
     return context.tiers.store if allowed == ReadLimits() else context.tiers.store.limited(allowed)
 
 

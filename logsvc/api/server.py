@@ -59,7 +59,7 @@ class _Connection(web.RequestHandler):
         super().__init__(
             manager,
             loop=loop,
-            access_log=None,  # type: ignore[arg-type]
+            access_log=None,  # type: ignore[arg-type]  # see above
             auto_decompress=False,
             keepalive_timeout=_IDLE,
         )

@@ -313,7 +313,7 @@ class Delivery:
     async def _say(self, text: str | None) -> None:
         if text is not None:
             logger.info("drain %s: %s", self._drain.id, text)
-            await self._means.announcer.say(self._app, text)
+            await self._means.announcer.say(self._app, self._drain.plan, text)
 
     async def _tell(self, text: str) -> None:
         await self._say(f"Drain {parse(self._drain.url).masked()}: {text}")

@@ -41,13 +41,18 @@ def overflow(app: AppId, lost: Lost, selections: Sequence[Selection]) -> Selecti
 class Announcer:
     """Writes lines about drains into the logs of their apps: `platform[drain]: …`."""
 
-    def __init__(self, appender: Callable[[], Appender], now: Callable[[], float] = time.time) -> None:
-        """`appender` gives what appends to the bus at the moment."""
-        self._appender, self._now = appender, now
+    def __init__(
+        self,
+        appender: Callable[[], Appender],
+        retention_of: Callable[[str], int],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`appender` gives what appends to the bus at the moment, `retention_of` the retention class of a plan."""
+        self._appender, self._retention_of, self._now = appender, retention_of, now
 
-    async def say(self, app: AppId, text: str) -> None:
+    async def say(self, app: AppId, plan: str, text: str) -> None:
         """Say something once; where the bus doesn't take it, only the service's own log has it."""
-        stream = Stream(app.tenant, app.app, "drain", "drain", "platform", "")
+        stream = Stream(app.tenant, app.app, "drain", "drain", "platform", "", self._retention_of(plan))
         line = cri.format_line(cri.format_time(int(self._now() * 1e9)), b"stdout", text.encode())
         try:
             await self._appender().append(stream, line)

@@ -7,6 +7,7 @@ from logsvc.access.gate import Gate
 from logsvc.access.limits import Limits
 from logsvc.access.sessions import Sessions
 from logsvc.api.context import Access
+from logsvc.config import Limits as LimitSettings
 from logsvc.config import Settings
 from logsvc.errors import ConfigError
 from logsvc.service.lifecycle import LOOPBACK
@@ -29,7 +30,7 @@ async def access_of(settings: Settings) -> AsyncIterator[Access]:
     keys = [key.get_secret_value().encode() for key in settings.sessions.keys]
     access = Access(
         sessions=Sessions(keys, settings.sessions.idle, settings.sessions.most),
-        limits=Limits(settings.limits if auth.on else None),
+        limits=Limits(settings.limits if auth.on else _unlimited(settings.limits)),
         failures=auth.failures,
         forwarded=http.forwarded,
         origins=frozenset(http.origins),
@@ -39,3 +40,18 @@ async def access_of(settings: Settings) -> AsyncIterator[Access]:
         if auth.on:
             access.gate = await stack.enter_async_context(Gate.open(auth, access.leases))
         yield access
+
+
+def _unlimited(limits: LimitSettings) -> LimitSettings:
+    """Where no tokens are asked for: how long lines are kept is all that is left of a plan."""
+    return LimitSettings(
+        default=limits.default,
+        retention=limits.retention,
+        tails={},
+        query_seconds={},
+        read_bytes={},
+        read_rows={},
+        reads={},
+        push_bytes={},
+        drains={},
+    )

@@ -29,4 +29,4 @@ async def delivering(settings: Settings, tiers: Tiers) -> AsyncIterator[Means]:
     """What deliveries need. Raises ConfigError."""
     async with Outbound.open(settings.drains) as outbound:
         backlog = Backlog(settings.drains, settings.limits.default)
-        yield Means(tiers, outbound, Announcer(lambda: tiers.bus), backlog)
+        yield Means(tiers, outbound, Announcer(lambda: tiers.bus, settings.limits.retention_of), backlog)

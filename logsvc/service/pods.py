@@ -39,7 +39,7 @@ async def watched_pods(settings: Settings, folder: Path) -> AsyncIterator[Watche
         given.plan_annotation,
         given.retention_annotation,
         given.operators,
-        settings.limits.retention,
+        settings.limits.retention_of,
     )
     clock = asyncio.get_running_loop().time
     async with ApiServer.open(api_settings) as api:

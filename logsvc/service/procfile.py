@@ -30,6 +30,7 @@ def make_runner(
         tenant=LOCAL_TENANT,
         app=app,
         scale=parse_scale(scale),
+        retention=settings.limits.retention_of(""),
         **settings.procfile.model_dump(),
     )
     for folder in (asked.pods, asked.identities):

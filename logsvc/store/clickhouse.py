@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from copy import copy
 from itertools import groupby
 from typing import Any, Final
@@ -172,5 +171,7 @@ class ClickHouseStore:
     async def _query(self, query: sql.Query) -> Sequence[Sequence[Any]]:
         query = sql.through_views(query) if self._views else query
         query = sql.limited(query, self._limits)
-        async with self._limits.turns or nullcontext():
+        if self._limits.turn is None:
             return await self._engine.query(query.sql, query.parameters)
+        async with self._limits.turn() as count:
+            return await self._engine.query(query.sql, query.parameters, count)

@@ -1,7 +1,7 @@
 """What the store's SQL runs on, and what its errors mean. The embedded engine is one, a ClickHouse server another."""
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
@@ -12,8 +12,13 @@ from logsvc.errors import StoreAway, StoreError, TooCostly
 class Engine(Protocol):
     """Runs statements. Raises StoreAway, StoreError; cancelling a call leaves the engine usable."""
 
-    async def query(self, sql: str, parameters: Mapping[str, object]) -> Sequence[Sequence[Any]]:
-        """The result by column, strings as bytes; no columns where there are no rows."""
+    async def query(
+        self, sql: str, parameters: Mapping[str, object], count: Callable[[int], None] | None = None
+    ) -> Sequence[Sequence[Any]]:
+        """The result by column, strings as bytes; no columns where there are no rows.
+
+        `count` is told how many rows of tables were read for it.
+        """
 
     async def insert(self, table: str, columns: Sequence[str], rows: bytes) -> None:
         """Insert `rows`, in RowBinary. They are stored when this returns."""
@@ -77,6 +82,11 @@ _AWAY: Final = {
     242: "the store takes no inserts now: its table is read-only",  # TABLE_IS_READ_ONLY
     252: "the store is behind with merging: inserts wait",  # TOO_MANY_PARTS
 }
+
+
+def rows_read(summary: Mapping[str, Any]) -> int:
+    """Of a statement, from what ClickHouse says when it begins to answer (header `X-ClickHouse-Summary`)."""
+    return int(summary.get("read_rows", 0))
 
 
 def explain(error: Exception) -> StoreError:

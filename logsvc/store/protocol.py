@@ -4,7 +4,7 @@ The store holds lines below the watermark of each partition (see bus/protocol.py
 they read (`below`), and never ask beyond the watermark, so a batch that is half inserted is never seen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple, Protocol
 
@@ -48,8 +48,9 @@ class ReadLimits(NamedTuple):
 
     seconds: float | None = None
     bytes: int | None = None
-    turns: AbstractAsyncContextManager[None] | None = None
-    """Held for as long as a statement runs. What entering it raises, the read raises."""
+    turn: Callable[[], AbstractAsyncContextManager[Callable[[int], None]]] | None = None
+    """Held for as long as a statement runs, and told how many rows it has read. What entering it raises, the read
+    raises."""
 
 
 class StoreReader(Protocol):

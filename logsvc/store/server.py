@@ -21,7 +21,7 @@ from logsvc.config import ClickHouse
 from logsvc.errors import ConfigError, StoreAway, StoreError
 from logsvc.store import schema, sql
 from logsvc.store.clickhouse import ClickHouseStore
-from logsvc.store.engine import explain
+from logsvc.store.engine import explain, rows_read
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.asyncclient import AsyncClient
@@ -59,8 +59,10 @@ class ServerEngine:
         self._database = {"database": settings.database}
         self._write_settings: dict[str, object] = {**WRITE_SETTINGS, **more_write}
 
-    async def query(self, sql: str, parameters: Mapping[str, object]) -> Sequence[Sequence[Any]]:
-        return await self._query(sql, parameters, {**self._read_settings, **self._database})
+    async def query(
+        self, sql: str, parameters: Mapping[str, object], count: Callable[[int], None] | None = None
+    ) -> Sequence[Sequence[Any]]:
+        return await self._query(sql, parameters, {**self._read_settings, **self._database}, count)
 
     async def ask(self, sql: str, parameters: Mapping[str, object] | None = None) -> Sequence[Sequence[Any]]:
         """A query that needs no database of ours."""
@@ -71,10 +73,16 @@ class ServerEngine:
         return await self._run(lambda client: client.command(sql), self._settings.read_timeout)
 
     async def _query(
-        self, sql: str, parameters: Mapping[str, object], settings: dict[str, object]
+        self,
+        sql: str,
+        parameters: Mapping[str, object],
+        settings: dict[str, object],
+        count: Callable[[int], None] | None = None,
     ) -> Sequence[Sequence[Any]]:
         async def send(client: "AsyncClient") -> Sequence[Sequence[Any]]:
             result = await client.query(sql, dict(parameters), settings, query_formats={"*String": "bytes"})
+            if count is not None:
+                count(rows_read(result.summary))
             columns: Sequence[Sequence[Any]] = result.result_columns
             return columns
 
@@ -247,9 +255,11 @@ class _FittingEngine:
             await schema.require(self._engine, schema.migrations())
             self._fits = True
 
-    async def query(self, sql: str, parameters: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+    async def query(
+        self, sql: str, parameters: Mapping[str, object], count: Callable[[int], None] | None = None
+    ) -> Sequence[Sequence[Any]]:
         await self._look()
-        return await self._engine.query(sql, parameters)
+        return await self._engine.query(sql, parameters, count)
 
     async def insert(self, table: str, columns: Sequence[str], rows: bytes) -> None:
         await self._look()

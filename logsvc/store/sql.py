@@ -318,8 +318,8 @@ def volume_query(app: AppId, below: Cursor, wanted: Filter, step: int, by: Seque
 def limited(query: Query, limits: ReadLimits) -> Query:
     """The same read within limits.
 
-    Rows are not limited: for that the engine counts what the index selects, so the last 100 lines of a large app
-    would be refused, of which it reads a few blocks.
+    Not of rows: for those the engine counts what the index selects, so the last 100 lines of a large app would be
+    refused, of which it reads a few blocks. They are counted when they have been read.
     """
     given = {"max_execution_time": limits.seconds, "max_bytes_to_read": limits.bytes}
     settings = ", ".join(

@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from logsvc.access.buckets import Buckets
 from logsvc.access.grant import READ, Grant
-from logsvc.access.limits import WAITING, Limits, Plan
+from logsvc.access.limits import WAITING, Limits, Plan, Reading
 from logsvc.config import Limits as Settings
 from logsvc.errors import OverLimit
 from tests.support.wait import until
@@ -22,14 +21,15 @@ def test_a_plan_says_what_may_be_had_and_the_default_what_nobody_said() -> None:
         tails={"free": 1, "pro": 9},
         query_seconds={"free": 2.0},
         read_bytes={"free": 1000},
+        read_rows={"free": 70},
         reads={"free": 3},
         push_bytes={"free": 10},
         retention={"pro": 3},
         drains={"free": 2},
     )
     limits = Limits(settings)
-    assert limits.plan(grant()) == Plan(1, 2.0, 1000, 3, 10, 0, 2)
-    assert limits.plan(grant(plan="pro")) == Plan(9, None, None, None, None, 3)
+    assert limits.plan(grant()) == Plan(1, 2.0, 1000, 70, 3, 10, 0, 2)
+    assert limits.plan(grant(plan="pro")) == Plan(9, None, None, None, None, None, 3)
     assert limits.plan(grant(plan="unknown")) == limits.plan(grant(plan="")) == limits.plan(grant())
     assert Limits().plan(grant()) == Plan()
 
@@ -37,8 +37,8 @@ def test_a_plan_says_what_may_be_had_and_the_default_what_nobody_said() -> None:
 def test_tails_are_counted_by_tenant() -> None:
     limits = Limits(Settings(tails={"standard": 2, "free": 2}))
     with limits.tail(grant()), limits.tail(grant()):
-        with pytest.raises(OverLimit) as refused, limits.tail(grant()):
-            pass  # pragma: no cover
+        with pytest.raises(OverLimit) as refused:
+            limits.tail(grant()).__enter__()
         assert refused.value.retry_after > 0
         with limits.tail(grant("other")):
             pass
@@ -48,14 +48,14 @@ def test_tails_are_counted_by_tenant() -> None:
 
 
 async def test_reads_of_a_tenant_take_turns_and_others_do_not_wait_for_them() -> None:
-    limits = Limits(Settings(reads={"free": 2}))
+    limits = Limits(Settings(reads={"free": 2}, read_rows={}))
     running, most, done = 0, 0, asyncio.Event()
 
     async def read(whose: Grant) -> None:
         nonlocal running, most
-        turns = limits.turns(whose)
-        assert turns is not None
-        async with turns:
+        reading = limits.reading(whose)
+        assert reading is not None
+        async with reading.turn():
             running += 1
             most = max(most, running)
             await done.wait()
@@ -75,12 +75,55 @@ async def test_reads_of_a_tenant_take_turns_and_others_do_not_wait_for_them() ->
     assert other.done()
     assert (most, running) == (3, 0)
     assert not limits._turns
-    assert Limits().turns(grant()) is None
+    assert Limits().reading(grant()) is None
+
+
+async def test_rows_that_were_read_too_much_are_made_up_for_before_anything_else_is_read() -> None:
+    now = 0.0
+    limits = Limits(Settings(reads={}, read_rows={"free": 100}), lambda: now)
+
+    async def read(reading: Reading | None, rows: int) -> None:
+        assert reading is not None
+        async with reading.turn() as count:
+            count(rows)
+
+    begun = limits.reading(grant())
+    await read(begun, 100 * 60)
+    with pytest.raises(OverLimit, match="100 rows a second") as refused:
+        await read(limits.reading(grant()), 1)
+    assert refused.value.retry_after > 0
+    await read(limits.reading(grant("other")), 1)
+    now = 2.0
+    await read(limits.reading(grant()), 200 + 100 // 20)
+    began = asyncio.get_running_loop().time()
+    await read(begun, 1)
+    assert asyncio.get_running_loop().time() - began >= 0.05, "an answer that has begun goes on, at the plan's pace"
+    assert Limits(Settings(reads={}, read_rows={})).reading(grant()) is None
+
+
+async def test_who_is_refused_for_rows_after_waiting_leaves_the_turn_to_others() -> None:
+    limits = Limits(Settings(reads={"free": 1}, read_rows={"free": 100}), lambda: 0.0)
+    first, second, third = (limits.reading(grant()) for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+
+    async def ask(reading: Reading) -> None:
+        async with reading.turn():
+            pass
+
+    async with first.turn() as count:
+        waiting = [asyncio.create_task(ask(reading)) for reading in (second, third)]
+        await asyncio.sleep(0)
+        count(100 * 60)
+    for each in waiting:
+        with pytest.raises(OverLimit):
+            await each
 
 
 def test_pushing_is_paced_and_refused_where_it_goes_on() -> None:
     now = 0.0
-    limits = Limits(Settings(push_bytes={"free": 100}), Buckets(lambda: now))
+    limits = Limits(Settings(push_bytes={"free": 100}), lambda: now)
     limits.admit_push(grant())
     assert limits.pushed(grant(), 1000) == 0
     assert limits.pushed(grant(), 50) == 0.5

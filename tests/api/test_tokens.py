@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -327,8 +328,7 @@ async def test_pages_of_other_hosts_may_use_a_token(site: Guarded) -> None:
 )
 async def test_settings_that_would_let_others_in_stop_the_start(settings: dict[str, str], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        async with Gate.open(Auth(**settings), Access().leases):
-            pass  # pragma: no cover
+        await Gate.open(Auth(**settings), Access().leases).__aenter__()
 
 
 async def test_over_a_limit_of_the_plan_it_is_429(store: Store, tmp_path: Path) -> None:
@@ -341,7 +341,11 @@ async def test_over_a_limit_of_the_plan_it_is_429(store: Store, tmp_path: Path) 
         async with site.get("?num=1") as response:
             assert response.status == 429
             assert "narrow it" in (await problem_of(response))["detail"]
-        access.limits = Limits(Settings(tails={"standard": 1}, push_bytes={"standard": 100}), Buckets(lambda: 0.0))
+        access.limits = Limits(Settings(read_rows={"standard": 1}), lambda: 0.0)
+        details = [await refusal(site.get("?num=1")) for _ in range(61)]
+        assert details[0] is None
+        assert "1 rows a second" in (details[-1] or "")
+        access.limits = Limits(Settings(tails={"standard": 1}, push_bytes={"standard": 100}), lambda: 0.0)
         async with site.get("?tail=1&num=0") as first:
             assert first.status == 200
             async with site.get("?tail=1&num=0") as response:
@@ -354,3 +358,13 @@ async def test_over_a_limit_of_the_plan_it_is_429(store: Store, tmp_path: Path) 
         for status in (200, 429):
             async with client.post(logs, data="x" * 1040 + "\n", headers=site.header()) as response:
                 assert response.status == status
+
+
+async def refusal(asking: Any) -> str | None:
+    """What a request is refused with for its tenant's limits."""
+    async with asking as response:
+        if response.status == 200:
+            return None
+        assert response.status == 429
+        assert int(response.headers["Retry-After"]) >= 1
+        return str((await problem_of(response))["detail"])

@@ -124,7 +124,7 @@ def test_a_reader_who_has_enough_ends_it_quietly_even_while_nothing_comes() -> N
 
 
 def test_and_while_it_waits_to_reconnect() -> None:
-    async def away(request: web.Request, number: int) -> web.StreamResponse | None:  # noqa: ARG001
+    async def away(request: web.Request, number: int) -> web.StreamResponse | None:  # noqa: ARG001 - a handler's shape
         return problem(503, title="Starting up") if number else None
 
     with (
@@ -189,7 +189,7 @@ def test_times_are_sent_in_utc_and_without_a_number_all_between_is_meant() -> No
 def test_json_is_printed_as_it_came_notices_too() -> None:
     notice = b'event: notice\nid: 1.0.9.0\ndata: {"notice":"12 bytes are missing","cursor":"1.0.9.0"}\n\n'
 
-    async def with_notice(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001
+    async def with_notice(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001 - a handler's shape
         body = event(0, [b"x \x07"]) + notice + b"event: unknown\ndata: ?\n\n" + b"event: end\ndata: {}\n\n"
         return web.Response(body=body, content_type="text/event-stream")
 
@@ -253,7 +253,7 @@ def test_a_long_answer_into_a_file_shows_progress_on_the_terminal(tmp_path: Path
     ],
 )
 def test_a_refusal_is_one_plain_line_and_not_tried_again(answer: web.Response, complaint: str) -> None:
-    async def refuse(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001
+    async def refuse(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001 - a handler's shape
         return answer
 
     with flaky(treatment=refuse) as server:
@@ -263,7 +263,7 @@ def test_a_refusal_is_one_plain_line_and_not_tried_again(answer: web.Response, c
 
 
 def test_an_answer_that_is_no_log_is_an_error() -> None:
-    async def page(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001
+    async def page(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001 - a handler's shape
         return web.Response(text="<html>", content_type="text/html")
 
     with flaky(treatment=page) as server:
@@ -274,7 +274,7 @@ def test_an_answer_that_is_no_log_is_an_error() -> None:
 
 @pytest.mark.parametrize("status", [409, 429, 503])
 def test_a_busy_service_is_asked_again(status: int) -> None:
-    async def busy(request: web.Request, number: int) -> web.StreamResponse | None:  # noqa: ARG001
+    async def busy(request: web.Request, number: int) -> web.StreamResponse | None:  # noqa: ARG001 - a handler's shape
         answer = problem(status, title="Busy")
         answer.headers["Retry-After"] = "0"
         return answer if number < 2 else None
@@ -287,7 +287,7 @@ def test_a_busy_service_is_asked_again(status: int) -> None:
 
 
 def test_what_does_not_speak_http_is_an_error_at_once() -> None:
-    async def hang_up(request: web.Request, number: int) -> web.StreamResponse | None:  # noqa: ARG001
+    async def hang_up(request: web.Request, number: int) -> web.StreamResponse | None:  # noqa: ARG001 - a handler's shape
         assert request.transport is not None
         request.transport.abort()
         return web.Response()
@@ -334,7 +334,7 @@ def test_no_output_to_write_to_is_an_error() -> None:
 
 
 def test_a_compressed_tail_is_live() -> None:
-    async def compressed(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001
+    async def compressed(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001 - a handler's shape
         headers = {"Content-Type": "text/event-stream", "Content-Encoding": "gzip", "Logsvc-Cursor": "1.0.-1.0"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)

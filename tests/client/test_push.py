@@ -43,7 +43,7 @@ def test_every_line_is_stored_in_order_under_its_process_and_dyno() -> None:
 
 
 def test_a_post_that_is_repeated_stores_nothing_twice() -> None:
-    async def busy(request: web.Request, number: int) -> web.StreamResponse | None:  # noqa: ARG001
+    async def busy(request: web.Request, number: int) -> web.StreamResponse | None:  # noqa: ARG001 - a handler's shape
         if number % 4 == 2:
             return None
         answer = problem(503, title="Starting up")
@@ -103,7 +103,7 @@ def test_a_line_beyond_all_measure_is_cut_where_the_service_cuts_it() -> None:
 
 
 def test_memory_is_bounded_whatever_comes() -> None:
-    async def swallow(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001
+    async def swallow(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001 - a handler's shape
         return web.json_response({})
 
     peak = """
@@ -154,7 +154,7 @@ def test_it_needs_an_app_and_a_process(arguments: list[str]) -> None:
 
 
 def test_a_refusal_ends_it_with_one_line() -> None:
-    async def refuse(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001
+    async def refuse(request: web.Request, number: int) -> web.StreamResponse:  # noqa: ARG001 - a handler's shape
         return problem(400, title="Bad Request", detail="process: begins with a letter", parameter="process")
 
     with flaky(treatment=refuse) as server:

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -128,6 +129,25 @@ class StoreContract:
                 await read(limited)
             await read(store)
             await read(store.limited(ReadLimits(seconds=20, bytes=1 << 30)))
+
+    async def test_the_rows_that_reads_look_at_are_counted_not_only_those_they_find(self, store: Store) -> None:
+        app = new_app()
+        await store.insert([chunk_of(stream_of(app), offset, *[b"x"] * 1000) for offset in range(20)])
+        counted: list[int] = []
+
+        @asynccontextmanager
+        async def turn() -> AsyncIterator[Callable[[int], None]]:
+            yield counted.append
+
+        counting = store.limited(ReadLimits(turn=turn))
+        await counting.before(app, END, Filter(grep=("nowhere",)), 10)
+        assert counted[0] >= 20_000
+        counted.clear()
+        await counting.volume(app, END, EVERYTHING, SECOND)
+        assert counted[0] >= 20_000
+        counted.clear()
+        await counting.before(app, END, EVERYTHING, 10)
+        assert 10 <= counted[0] < 20_000
 
     # ---- what is purged does not
 

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from logsvc.config import Drains
+from logsvc.config import Drains, Limits
 from logsvc.drains.delivery import Backlog, Means
 from logsvc.drains.engine import Engine
 from logsvc.drains.local import LocalDrains
@@ -16,7 +16,7 @@ from logsvc.drains.model import Drain, DrainStatus
 from logsvc.drains.notices import Announcer
 from logsvc.drains.outbound import Outbound
 from logsvc.formats import cri
-from logsvc.model import EVERYTHING, Cursor, Filter
+from logsvc.model import EVERYTHING, Cursor, Filter, Selection
 from logsvc.selection import Matcher
 from logsvc.store.protocol import Store
 from tests.support import numbered, until
@@ -87,16 +87,20 @@ class Desk:
 
     async def told(self) -> list[bytes]:
         """What the app's log says of its drains."""
+        return [cri.parse(line)[3] for each in await self.told_chunks() for line in cri.lines(each.value)]
+
+    async def told_chunks(self) -> list[Selection]:
         end = await self.rig.timeline.end()
         last = await self.rig.timeline.last(100, Matcher(Filter(process=frozenset({"drain"}))), end)
-        return [cri.parse(line)[3] for each in last.selections for line in cri.lines(each.value)]
+        return last.selections
 
 
 @asynccontextmanager
 async def desk(store: Store, folder: Path, **settings: object) -> AsyncIterator[Desk]:
     given = Drains(**FAST | settings)
     async with rig(store) as made, LocalDrains.open(folder) as drains, Outbound.open(given) as outbound:
-        means = Means(made.timeline._tiers, outbound, Announcer(lambda: made.bus), Backlog(given, "standard"))
+        announcer = Announcer(lambda: made.bus, Limits(retention={"pro": 3}).retention_of)
+        means = Means(made.timeline._tiers, outbound, announcer, Backlog(given, "standard"))
         working = Desk(made, drains, means)
         working.start()
         try:

@@ -111,7 +111,7 @@ async def test_a_drain_that_fails_is_told_to_its_app_in_words_and_so_is_that_it_
     store: Store, tmp_path: Path
 ) -> None:
     async with desk(store, tmp_path) as working, Receiver(answer(503)).listening() as receiver:
-        drain = await working.add(receiver.url)
+        drain = await working.add(receiver.url, plan="pro")
         await working.write(1)
         await until(working.told)
         status = await working.status(drain)
@@ -125,6 +125,7 @@ async def test_a_drain_that_fails_is_told_to_its_app_in_words_and_so_is_that_it_
         first, second = await working.told()
         assert b"answers 503 Service Unavailable, for" in first
         assert second.endswith(b"the receiver takes lines again")
+        assert {each.chunk.stream.retention for each in await working.told_chunks()} == {3}, "as the plan has it"
 
 
 async def working_again(working: Desk) -> bool:

@@ -1,7 +1,7 @@
 """A second lock on the door: reads on a server go through views that take the tenant, with rights on nothing else."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -26,7 +26,10 @@ class Recorder:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def query(self, sql: str, parameters: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+    async def query(
+        self, sql: str, parameters: Mapping[str, object], count: Callable[[int], None] | None = None
+    ) -> Sequence[Sequence[Any]]:
+        assert count is None
         assert parameters
         self.asked.append(sql)
         return []

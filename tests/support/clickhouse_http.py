@@ -77,15 +77,16 @@ class Connection:
         self._settings: dict[str, str] = {}
         self._database = "default"
 
-    def run(self, statement: Statement) -> bytes:
+    def run(self, statement: Statement) -> tuple[bytes, int]:
+        """The answer, and how many rows were read for it."""
         self._adopt(statement)
         if statement.data:
-            return self._insert(statement)
+            return self._insert(statement), 0
         found = _FORMAT.search(statement.sql)
         name = found[1] if found else statement.format
         parameters = {"params": dict(statement.parameters)} if statement.parameters else {}
         result = self._engine.query(statement.sql, name, **parameters)
-        return result.bytes() if result is not None else b""
+        return (result.bytes(), result.storage_rows_read()) if result is not None else (b"", 0)
 
     def _insert(self, statement: Statement) -> bytes:
         found = _FORMAT.search(statement.sql)
@@ -136,7 +137,7 @@ class Interface:
         finally:
             self._idle.put(connection)
 
-    def _run(self, statement: Statement) -> bytes:
+    def _run(self, statement: Statement) -> tuple[bytes, int]:
         with self._connection() as connection:
             return connection.run(statement)
 
@@ -144,10 +145,11 @@ class Interface:
         if not self._knows(request):
             return failure("Code: 516. DB::Exception: default: Authentication failed. (AUTHENTICATION_FAILED)")
         try:
-            out = await asyncio.to_thread(self._run, await statement_of(request))
+            out, rows = await asyncio.to_thread(self._run, await statement_of(request))
         except Exception as error:  # noqa: BLE001 - whatever the engine refuses is the answer
             return failure(str(error))
-        headers = {"X-ClickHouse-Summary": "{}", "X-ClickHouse-Query-Id": request.query.get("query_id", "")}
+        summary = f'{{"read_rows":"{rows}"}}'
+        headers = {"X-ClickHouse-Summary": summary, "X-ClickHouse-Query-Id": request.query.get("query_id", "")}
         if request.query.get("enable_http_compression") == "1" and "zstd" in request.headers.get("Accept-Encoding", ""):
             headers["Content-Encoding"] = "zstd"
             out = zstandard.compress(out, 1)

@@ -4,7 +4,7 @@ The namespace alone says whose they are. Labels of a pod, which a tenant writes,
 called within that tenant.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -24,6 +24,10 @@ _OWN: Final = "logsvc"
 _POD_TEMPLATE_HASH: Final = "pod-template-hash"
 
 
+def _alike(_: str) -> int:
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What names are called in a cluster."""
@@ -40,8 +44,8 @@ class Rules:
     """Annotation of a namespace with a retention class, which goes before the plan's."""
     operators: Mapping[str, str] = field(default_factory=lambda: {"Cluster.postgresql.cnpg.io": "postgres"})
     """Processes of pods that an operator makes, by `<kind>.<group>` of what controls them."""
-    plans: Mapping[str, int] = field(default_factory=dict)
-    """Retention classes, by plan; 0 for a plan that isn't here."""
+    retention_of: Callable[[str], int] = _alike
+    """The retention class of a plan, which may be one that nobody has heard of, or empty."""
 
     @property
     def needed(self) -> frozenset[str]:
@@ -63,7 +67,7 @@ def tenant_of(namespace: Namespace, rules: Rules) -> Tenant:
     plan = namespace.annotations.get(rules.plan_annotation, "")
     given = namespace.annotations.get(rules.retention_annotation, "")
     valid = len(given) == 1 and given.isascii() and given.isdigit() and int(given) <= MAX_RETENTION
-    return Tenant(namespace.name, plan, int(given) if valid else rules.plans.get(plan, 0))
+    return Tenant(namespace.name, plan, int(given) if valid else rules.retention_of(plan))
 
 
 class Filed(NamedTuple):

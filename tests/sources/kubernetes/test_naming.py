@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logsvc.access.grant import NAME
+from logsvc.config import Limits
 from logsvc.sources.kubernetes import naming
 from logsvc.sources.kubernetes.naming import Filed, Rules, Tenant
 from logsvc.sources.kubernetes.objects import Namespace, Owner, PodObject
@@ -132,17 +133,18 @@ def test_nobody_is_called_as_logsvcs_own_notices_are() -> None:
 @pytest.mark.parametrize(
     ("annotations", "tenant"),
     [
-        ({}, Tenant("acme", "", 0)),
+        ({}, Tenant("acme", "", 1)),
+        ({"logsvc/plan": "free"}, Tenant("acme", "free", 0)),
         ({"logsvc/plan": "pro"}, Tenant("acme", "pro", 3)),
-        ({"logsvc/plan": "unheard-of"}, Tenant("acme", "unheard-of", 0)),
+        ({"logsvc/plan": "unheard-of"}, Tenant("acme", "unheard-of", 1)),
         ({"logsvc/plan": "pro", "logsvc/retention": "7"}, Tenant("acme", "pro", 7)),
         ({"logsvc/plan": "pro", "logsvc/retention": "8"}, Tenant("acme", "pro", 3)),
-        ({"logsvc/retention": "-1"}, Tenant("acme", "", 0)),
-        ({"logsvc/retention": "²"}, Tenant("acme", "", 0)),
+        ({"logsvc/retention": "-1"}, Tenant("acme", "", 1)),
+        ({"logsvc/retention": "²"}, Tenant("acme", "", 1)),
     ],
 )
 def test_plan_and_retention_come_from_the_namespace(annotations: dict[str, str], tenant: Tenant) -> None:
-    rules = Rules(plans={"pro": 3})
+    rules = Rules(retention_of=Limits(default="starter", retention={"starter": 1, "pro": 3}).retention_of)
     namespace = Namespace.of(manifests.namespace(annotations=annotations), rules.needed)
     assert naming.tenant_of(namespace, rules) == tenant
 
