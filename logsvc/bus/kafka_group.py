@@ -51,6 +51,9 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
         self._committed: dict[int, int] = {}
         self._owed: dict[int, int] = {}
         """Commits that a rebalance or an outage got in the way of; the next fetch makes them."""
+        self._moving = False
+        """Whether partitions are being shared out anew. A commit would wait behind the request to join and come with
+        the generation before; aiokafka answers its refusal by joining again, which has all shared out anew for ever."""
         self._refused: NewerFormat | None = None
         self._unpacking = Unpacking()
         self._closed = False
@@ -60,6 +63,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Called by aiokafka before partitions may move."""
         del revoked
+        self._moving = True
         self._left.clear()
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
@@ -69,6 +73,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
         for of_partition in (self._positions, self._owed, self._committed):
             for partition in [partition for partition in of_partition if partition not in held]:
                 del of_partition[partition]
+        self._moving = False
         self._go_on()
 
     def _go_on(self) -> None:
@@ -92,7 +97,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
         if self._consumer is None:
             await self._join()
         assert self._consumer is not None
-        if self._owed:
+        if self._owed and not self._moving:
             with suppress(BusError):  # it stays owed
                 await self.commit(dict(self._owed))
         end = asyncio.get_running_loop().time() + timeout
@@ -183,12 +188,14 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
             logger.info("the commit of partition %d is left to the member that holds it now", partition)
         if not held or self._consumer is None:
             return
+        if self._moving:
+            self._owe(held)
+            return
         try:
             async with asyncio.timeout(self._bus.settings.delivery_timeout):
                 await self._consumer.commit({self._place(p): o for p, o in held.items()})
         except (CommitFailedError, IllegalStateError):
-            self._owed = {**self._owed, **held}
-            logger.info("partitions are being shared out anew; the commit waits for that")
+            self._owe(held)
             return
         except (KafkaError, TimeoutError) as error:
             self._owed = {**self._owed, **held}
@@ -196,6 +203,10 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
         self._committed.update(held)
         self._owed = {p: o for p, o in self._owed.items() if o > self._committed.get(p, -1)}
         self._bus.committed(held)
+
+    def _owe(self, offsets: Mapping[int, int]) -> None:
+        self._owed = {**self._owed, **offsets}
+        logger.info("partitions are being shared out anew; the commit waits for that")
 
     async def close(self) -> None:
         """Leave the group, so that others take over at once."""

@@ -20,7 +20,10 @@ from tests.support.wait import DEADLINE, until
 
 
 class Member:
-    """A store in miniature: what it has committed is kept, what it has not may come again."""
+    """A store in miniature: what it has committed is kept, what it has not may come again.
+
+    It commits while it fetches the next, so also while partitions move.
+    """
 
     def __init__(self, bus: KafkaBus, stored: dict[int, dict[int, bytes]]) -> None:
         self.reader = bus.group()
@@ -28,12 +31,19 @@ class Member:
         self._stored = stored
 
     async def run(self) -> None:
+        done: dict[int, int] = {}
         while True:
             fetches = await self.reader.fetch(20_000, 0.1)
+            await self.reader.commit(done)
             for fetched in fetches:
                 self.partitions.add(fetched.partition)
                 self._stored[fetched.partition].update((chunk.offset, chunk.value) for chunk in fetched.chunks)
-            await self.reader.commit({fetched.partition: fetched.next for fetched in fetches})
+            done = {fetched.partition: fetched.next for fetched in fetches}
+
+    def join_again(self) -> None:
+        """As after an answer of the broker that says so. It then waits for a heartbeat of each other member."""
+        assert self.reader._consumer
+        self.reader._consumer._coordinator.request_rejoin()
 
 
 async def test_members_that_come_and_go_under_load_take_every_line_in_order(kafka: Cluster, tmp_path: Path):
@@ -66,6 +76,30 @@ async def test_members_that_come_and_go_under_load_take_every_line_in_order(kafk
         for offset in sorted(chunks):
             tally.feed(chunks[offset])
     tally.check(load.written)
+
+
+async def test_a_member_makes_no_commit_while_it_joins_again(
+    kafka: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    settings = kafka.settings()
+    await migrate(settings, PARTITIONS)
+    stored: dict[int, dict[int, bytes]] = defaultdict(dict)
+    async with KafkaBus.open(settings) as bus, KafkaBus.open(settings) as other, asyncio.TaskGroup() as tasks:
+        load = Load(bus, tmp_path)
+        members = Member(bus, stored), Member(other, stored)
+        async with loading(load):
+            working = [tasks.create_task(member.run()) for member in members]
+            await until(lambda: all(member.partitions for member in members), what="both to share")
+            for member in members:  # the one that leads the group has all of them join again
+                member.join_again()
+            goal = load.lines + 10_000
+            await until(lambda: load.lines >= goal)
+        for partition in range(PARTITIONS):
+            end = (await bus.bounds(partition)).end
+            await until(lambda p=partition, e=end: reached(bus, p, e), what="the watermark to get to the end")
+        for task in working:
+            task.cancel()
+    assert "OffsetCommit failed" not in caplog.text, "who is refused joins again, and so for ever"
 
 
 async def reached(bus: KafkaBus, partition: int, end: int) -> bool:
