@@ -12,11 +12,12 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, Literal, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 from logsvc.bus.protocol import Fetched, Records
-from logsvc.errors import OutOfRange
+from logsvc.errors import OutOfRange, StoreAway
 from logsvc.model import EVERYTHING, AppId, Chunk, Cursor, Selection
 from logsvc.router import Router
 from logsvc.selection import Matcher, first, last
@@ -141,9 +142,12 @@ class Leg:
             try:
                 if at.offset >= stored:
                     return await self._from_bus(await self._fetch(at), at, matcher, end)
-                if await self._on_bus(at.offset, stored) and self._is_dense(fetched := await self._fetch(at)):
-                    return await self._from_bus(fetched, at, matcher, end)
-                return await self._from_store(at, matcher, stored, end, lines)
+                if not await self._on_bus(at.offset, stored):
+                    return await self._from_store(at, matcher, stored, end, lines)
+                if not self._is_dense(fetched := await self._fetch(at)):
+                    with suppress(StoreAway):  # what other apps wrote comes along then
+                        return await self._from_store(at, matcher, stored, end, lines)
+                return await self._from_bus(fetched, at, matcher, end)
             except OutOfRange as error:
                 if at.offset >= error.start:
                     raise
@@ -151,6 +155,10 @@ class Leg:
                     lost = "Lines were deleted from the bus before they were stored: an unknown amount"
                     return Step([], self.place(error.start), "bus", lost)
                 # Stored and deleted while we looked: the store has it now.
+
+    async def near(self, at: Cursor) -> bool:
+        """Whether a reader of that place needs no store."""
+        return await self._on_bus(at.offset, (await self.stored()).offset)
 
     async def count(self, at: Cursor, end: Cursor, matcher: Matcher) -> int:
         """How many lines from the place `at` to the place `end` pass."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from logsvc.bus.protocol import Bus, Records
-from logsvc.errors import BadCursor, BusError
+from logsvc.errors import BadCursor, BusError, StoreAway
 from logsvc.formats import cri
 from logsvc.legs import LAST_LINES, STEP_LINES, Leg, Newest, Step, between, whole
 from logsvc.model import EVERYTHING, AppId, Cursor, Filter, Selection
@@ -203,7 +203,12 @@ class Timeline:
             return None
         if at >= await leg.stored():
             return None
-        oldest = await self._tiers.first((self.app, at.epoch))
+        try:
+            oldest = await self._tiers.first((self.app, at.epoch))
+        except StoreAway:
+            if await leg.near(at):
+                return None  # it is read from the bus
+            raise
         if oldest is not None and oldest.offset <= at.offset:
             return None
         until = ""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from logsvc.bus.local import LocalSettings
 from logsvc.bus.protocol import Fetched
-from logsvc.errors import BadCursor, OutOfRange
+from logsvc.errors import BadCursor, OutOfRange, StoreAway
 from logsvc.legs import LAST_BYTES, between
 from logsvc.model import EVERYTHING, Chunk, Cursor, Filter, Selection
 from logsvc.selection import Matcher
@@ -26,6 +26,7 @@ from logsvc.store.writer import StoreLoop
 from logsvc.timeline import Tiers, Timeline, before
 from tests.support import until
 from tests.support.reference import Known, known, passes
+from tests.support.store import Away
 from tests.support.tiers import FIRST, Rig, rig
 from tests.support.wait import DEADLINE
 
@@ -430,6 +431,29 @@ async def test_who_is_little_behind_reads_the_bus_and_a_quiet_app_in_a_noisy_par
         step = await made.timeline.read(step.at, matcher)
         assert (step.tier, sum(len(selection.numbers) for selection in step.selections)) == ("store", 3)
         assert step.at.offset == await made.end()
+
+
+async def test_who_is_little_behind_goes_on_while_the_store_is_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus has it all, though others' lines come along; who is farther behind waits."""
+    monkeypatch.setattr("logsvc.legs.NEAR", 1 << 16)
+    away = Away(store)
+    async with rig(away) as made:  # type: ignore[arg-type]  # it is a store by delegation
+        await made.write(2)
+        for _ in range(40):
+            await made.write(20, app=made.neighbour, text="x" * 500)
+        await made.write(1)
+        await made.store_upto(await made.end())
+        away.away = True
+        seen = Cursor(made.bus.epoch, 0, 0, 0)
+        assert await made.timeline.forgotten(seen) is None
+        selections = [selection async for selection in between(made.timeline, seen, await made.timeline.end(), ALL)]
+        assert [line for selection in selections for line in known(selection)] == made.lines[1:]
+        monkeypatch.setattr("logsvc.legs.NEAR", 1)
+        for asked in (made.timeline.forgotten(seen), made.timeline.read(seen, ALL)):
+            with pytest.raises(StoreAway):
+                await asked
 
 
 class Laborious(Matcher):

@@ -21,6 +21,7 @@ from logsvc.formats.representations import NewlineDelimitedJson
 from logsvc.model import Cursor
 from logsvc.store.protocol import Store
 from tests.api.served import NDJSON, SSE, Events, Lines, Served, problem_of, serving, stop
+from tests.support.store import Away
 from tests.support.wait import DEADLINE, until
 
 
@@ -263,21 +264,6 @@ async def test_a_tail_where_the_store_is_far_behind_starts_live_and_says_so(stor
         async with served.get("tail=true&since=9999d", **NDJSON) as response:
             assert [(await Lines(response).object())["message"] for _ in range(4)] == served.all()
         assert await served.messages("num=2") == served.all()[-2:], "who doesn't tail gets all"
-
-
-class Away:
-    """The real store, which can't be reached while `away` is set."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.away = False
-        self.tries = 0
-
-    def __getattr__(self, name: str) -> Any:
-        if self.away:
-            self.tries += 1
-            raise StoreAway("the store can't be reached")
-        return getattr(self._store, name)
 
 
 async def test_tails_survive_a_store_that_is_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
 """Chunks for a store, and what a page of one says, line by line."""
 
 from itertools import count
+from typing import Any
 
+from logsvc.errors import StoreAway
 from logsvc.model import AppId, Chunk, Cursor, Stream
-from logsvc.store.protocol import Page
+from logsvc.store.protocol import Page, Store
 
 APPENDED = 1_795_399_200_000
 """2026-11-23T02:00:00Z in Unix ms: when the bus took the first chunk of a test."""
@@ -53,3 +55,18 @@ def lines_of(page: Page) -> list[tuple[Cursor, bytes]]:
 def messages_of(page: Page) -> list[bytes]:
     """The message of each line, in the order of the page."""
     return [text.split(b" ", 3)[3] for _, text in lines_of(page)]
+
+
+class Away:
+    """The real store, which can't be reached while `away` is set."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.away = False
+        self.tries = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if self.away:
+            self.tries += 1
+            raise StoreAway("the store can't be reached")
+        return getattr(self._store, name)

@@ -50,6 +50,13 @@ class Watched:
         """Whether its lines are to be those of history, byte by byte."""
         return self.app != CROWD and self.form != "text"
 
+    @property
+    def told(self) -> str:
+        """How it fares, for who looks for the reason."""
+        behind = time.time() - self.tail.seen.newest
+        tries = f"{self.tail.connections} connections, {self.tail.refused} refused"
+        return f"{self.app} as {self.form}, {behind:.0f} s behind, {tries}"
+
     def look(self, since: float) -> None:
         if self.live is None and self.tail.seen.newest >= since:
             self.live = time.time()
@@ -115,7 +122,7 @@ class Rig:
         try:
             await until(all_go_on, BEHIND, "every tail goes on")
         except AssertionError as error:
-            waiting = Counter(f"{each.app} as {each.form}" for each in self.watched if not each.live)
+            waiting = Counter(each.told for each in self.watched if not each.live)
             raise AssertionError(f"{error}; waiting: {dict(waiting)}") from error
 
     @property
