@@ -1,10 +1,10 @@
 """Drains as Heroku's Platform API has them, byte for byte what its clients expect, and what is added to that.
 
 GET    /apps/{app}/log-drains             the app's drains; with `status=true` how each of them does
-POST   /apps/{app}/log-drains             → 201, of `url` and perhaps a `filter`
+POST   /apps/{app}/log-drains             → 201, of `url` and perhaps a `filter` and `ordered`
 DELETE /apps/{app}/log-drains             all of them go: for whoever deletes the app
 GET    /apps/{app}/log-drains/{drain}     one, by its id, its token or its URL
-PUT    /apps/{app}/log-drains/{drain}     another `url` or `filter`
+PUT    /apps/{app}/log-drains/{drain}     another `url`, `filter` or `ordered`
 DELETE /apps/{app}/log-drains/{drain}
 POST   /apps/{app}/log-drains/{drain}/actions/{pause|resume|test}
 """
@@ -86,9 +86,13 @@ async def post_drain(request: web.Request) -> web.Response:
     app, body = app_of(request), await _body(request)
     if "url" not in body:
         raise _invalid("url", "say where lines are to go")
-    url, wanted = _url(request, body["url"]), _filter(body.get("filter", {}))
+    url, wanted, ordered = (
+        _url(request, body["url"]),
+        _filter(body.get("filter", {})),
+        _ordered(body.get("ordered", True)),
+    )
     start = await Timeline(app, context.tiers).end()
-    new = Drain.new(app, url, start, int(time.time()), wanted=wanted, plan=grant.plan)
+    new = Drain.new(app, url, start, int(time.time()), wanted=wanted, plan=grant.plan, ordered=ordered)
     most = context.access.limits.plan(grant).drains
 
     def add(drains: Known) -> Drain:
@@ -103,19 +107,22 @@ async def post_drain(request: web.Request) -> web.Response:
 
 
 async def put_drain(request: web.Request) -> web.Response:
-    """Give a drain another URL or filter; its token stays, and so does the place where it is."""
+    """Give a drain another URL, filter or order; its token stays, and so does the place where it is."""
     check_names(request.query, ())
     _named(request, request.app[CONTEXT].drains.registry.drains)  # a drain that isn't there is told before all else
     body = await _body(request)
     if not body:
         raise _invalid("url", "say where lines are to go")
-    url = _url(request, body["url"]) if "url" in body else None
-    wanted = _filter(body["filter"]) if "filter" in body else None
+    given: dict[str, Any] = {}
+    if "url" in body:
+        given["url"] = _url(request, body["url"])
+    if "filter" in body:
+        given["filter"] = _filter(body["filter"])
+    if "ordered" in body:
+        given["ordered"] = _ordered(body["ordered"])
 
     def put(drain: Drain, drains: Known) -> Drain:
-        changed = replace(
-            drain, url=url or drain.url, filter=drain.filter if wanted is None else wanted, plan=request[GRANT].plan
-        )
+        changed = replace(drain, **given, plan=request[GRANT].plan)
         _check_single(drains, changed)
         return changed
 
@@ -214,7 +221,7 @@ async def _changed(request: web.Request, change: Callable[[Drain, Known], Drain]
 
 async def _body(request: web.Request) -> dict[str, Any]:
     body = await read_object(request)
-    if unknown := set(body) - {"url", "filter"}:
+    if unknown := set(body) - {"url", "filter", "ordered"}:
         raise _invalid(min(unknown), "there is no such member")
     return body
 
@@ -243,6 +250,12 @@ def _url(request: web.Request, text: object) -> str:
         except Forbidden:
             raise _invalid("url", "drains may not connect to this address") from None
     return text
+
+
+def _ordered(flag: object) -> bool:
+    if not isinstance(flag, bool):
+        raise _invalid("ordered", "is true or false")
+    return flag
 
 
 def _filter(members: object) -> Filter:
@@ -299,13 +312,17 @@ def _members(drain: Drain, grant: Grant) -> dict[str, Any]:
         "url": drain.url if owner else urls.masked(drain.url),
         "filter": filter_members(drain.filter),
         "paused": drain.paused,
+        "ordered": drain.ordered,
     }
 
 
 def _status(drain: Drain, status: DrainStatus | None) -> dict[str, Any]:
-    status = status or DrainStatus(State.STARTING, drain.created_at)
-    state: str = State.PAUSED if drain.paused else status.state
-    if not drain.paused and time.time() - max(status.at, drain.updated_at) > _SILENCE:
+    if status is None or drain.paused:  # what was said of it before it was paused is over
+        status = DrainStatus(State.STARTING, drain.updated_at)
+    state: str = status.state
+    if drain.paused:
+        state = "paused"
+    elif time.time() - max(status.at, drain.updated_at) > _SILENCE:
         state = "unattended"
     return {
         "state": state,

@@ -84,6 +84,7 @@ _DRAIN: Final[Schema] = {
     "properties": {
         "url": {"type": "string", "maxLength": 2000, "examples": ["https://logs.example.com/in"]},
         "filter": _DRAIN_FILTER,
+        "ordered": {"type": "boolean", "default": True, "description": "One frame after the other; else four at once."},
     },
     "additionalProperties": False,
 }
@@ -226,7 +227,7 @@ def _drains() -> dict[str, dict[str, Schema]]:
         "/apps/{app}/log-drains/{drain}": {
             "get": _operation("One drain.", shown, scope=READ, query=_DRAIN_SHOWN, problems=(404,)),
             "put": {
-                **_operation("Another URL or filter.", shown, scope=DRAINS, problems=(404, 409, 413, 422)),
+                **_operation("Another URL, filter or order.", shown, scope=DRAINS, problems=(404, 409, 413, 422)),
                 "requestBody": body,
             },
             "delete": _operation("Take a drain away.", shown, scope=DRAINS, problems=(404,)),

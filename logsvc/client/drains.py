@@ -53,14 +53,17 @@ def drains(app: str, *, as_json: bool) -> None:
 @click.option("--grep-re", multiple=True, metavar="PATTERN", help="Only lines that match this RE2 pattern.")
 @click.option("--exclude", multiple=True, metavar="TEXT", help="Only lines that do not hold this text.")
 @click.option("-i", "--ignore-case", is_flag=True, help="Ignore case in --grep, --grep-re and --exclude.")
-def add(app: str, url: str, **filters: Any) -> None:
+@click.option("--unordered", is_flag=True, help="Send several requests at once, in any order.")
+def add(app: str, url: str, *, unordered: bool, **filters: Any) -> None:
     """Forward an app's lines to a URL from now on.
 
     https://, syslog:// and syslog+tls:// as at Heroku, otlp+https:// and loki+https:// besides. Filters repeat, and
-    mean what they mean in `paas logs`.
+    mean what they mean in `paas logs`. With --unordered one request that is slow or fails holds up no other, so more
+    gets to a receiver that is far away or puts lines into order by itself.
     """
     wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in filters.items() if value}
-    drain = _ask("POST", app, body={"url": url} | ({"filter": wanted} if wanted else {}))
+    body = {"url": url} | ({"filter": wanted} if wanted else {}) | ({"ordered": False} if unordered else {})
+    drain = _ask("POST", app, body=body)
     click.echo(f"Successfully added drain {_name(drain)}")
     try:
         Service(load()).ask("GET", f"/apps/{quoted_app(app)}")
@@ -151,6 +154,7 @@ def _name(drain: Drain) -> str:
 def _restrictions(drain: Drain) -> str:
     """What of the app's lines it doesn't get, as it is said on the command line."""
     said = ["paused"] if drain.get("paused") else []
+    said += [] if drain.get("ordered", True) else ["--unordered"]
     for name, values in drain.get("filter", {}).items():
         flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
         said += [flag] if values is True else [word for value in values for word in (flag, value)]

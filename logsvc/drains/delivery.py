@@ -1,27 +1,32 @@
-"""One drain's delivery: from its place in the timeline to its receiver, a frame at a time.
+"""One drain's delivery: from its place in the timeline to its receiver, a frame at a time, or a few at once.
 
 A frame's range is saved before it is sent, and what is sent again is read again from that range. So a try that failed,
 a process that was killed and a drain that was changed go on alike: with the same frame, under the same id.
+
+Frames are cut one after the other, and sent in lanes: one lane where the order is kept, else several, none of which
+waits for another.
 """
 
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, TypeVar
 
 from logsvc import metrics
 from logsvc.config import Drains
 from logsvc.drains.batches import Batch, BatchReader
-from logsvc.drains.model import Drain, Frame, Lost, Position, State, frame_id
+from logsvc.drains.model import Drain, Frame, Lost, Position, State
 from logsvc.drains.notices import Announcer, overflow
 from logsvc.drains.outbound import Outbound
 from logsvc.drains.policy import Answer, Backoff, Outcome
 from logsvc.drains.registry import Share
-from logsvc.drains.report import EVERY, Report
-from logsvc.drains.senders import sender_of
+from logsvc.drains.report import EVERY, Counting, Report
+from logsvc.drains.senders import Sender, sender_of
 from logsvc.drains.trouble import Trouble
 from logsvc.drains.urls import parse
 from logsvc.errors import BadCursor, BusError, NewerFormat
@@ -34,6 +39,8 @@ from logsvc.window import Feed
 
 T = TypeVar("T")
 
+LANES: Final = 4
+"""Frames that a drain of waived order has under way at once."""
 CROWD: Final = 4
 """Drains that read what isn't in memory at once; the others wait their turn, and those at the end don't notice."""
 
@@ -41,6 +48,8 @@ _OLD: Final = 60.0
 """Seconds that a drain must be behind before anybody counts its lines."""
 _COUNT: Final = 300.0
 """Seconds between two counts of the lines that a drain is behind."""
+_SETTLED: Final = 1.0
+"""Seconds after which it is saved that a frame is settled, unless the next one is saved before."""
 _SAVE: Final = 30.0
 """Seconds after which a place is saved to which nothing was sent."""
 _ROOM: Final = 0.9
@@ -79,6 +88,7 @@ class Means:
     backlog: Backlog
     now: Callable[[], float] = time.time
     crowd: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CROWD))
+    counting: Counting = field(default_factory=Counting)
 
     @property
     def settings(self) -> Drains:
@@ -86,7 +96,7 @@ class Means:
 
 
 class Delivery:
-    """One drain, from the place that was saved last. Holds one frame."""
+    """One drain, from the place that was saved last. Holds a frame in each lane."""
 
     def __init__(self, drain: Drain, share: Share, means: Means) -> None:
         """Raises BadUrl."""
@@ -96,13 +106,14 @@ class Delivery:
         self._app = AppId(drain.tenant, drain.app)
         self._timeline = Timeline(self._app, means.tiers)
         self._matcher = Matcher(drain.filter)
-        self._sender = sender_of(url, drain.token, means.outbound)
+        self._senders = [sender_of(url, drain.token, means.outbound) for _ in range(1 if drain.ordered else LANES)]
         self._position = share.position(drain.id) or Position(drain.start)
         self._saved = self._position
         self._saved_at = means.now()
-        self._backoff = Backoff(self._settings.pause_first, self._settings.pause_most)
         self._trouble = Trouble(url.masked(), self._settings.announce_seconds)
-        self._report = Report(drain, share, self._timeline, means.now)
+        self._report = Report(drain, share, self._timeline, means.counting, means.now)
+        self._cutting = asyncio.Lock()
+        """Whoever has it reads on from `_position.read`; the others change what is pending only."""
         self._reader: BatchReader
         self._feed: Feed
         self._watching = AsyncExitStack()
@@ -111,38 +122,43 @@ class Delivery:
         self._counted = 0.0
 
     async def run(self) -> None:
-        """Deliver until cancelled. Raises ShareLost or another BusError where a place can't be saved, NewerFormat."""
+        """Deliver until cancelled. Raises, in a group, ShareLost or another BusError where a place can't be saved,
+        NewerFormat.
+        """
         try:
             async with self._watching:
                 await self._begin()
-                if (pending := self._position.pending) is not None:
-                    await self._settle(pending, None)
-                while True:
-                    await self._go_on()
+                unsettled = deque(self._position.pending)
+                async with asyncio.TaskGroup() as lanes:
+                    for sender in self._senders:
+                        lanes.create_task(self._lane(sender, unsettled), name=f"lane of drain {self._drain.id}")
         finally:
-            await self._sender.close()
+            for sender in self._senders:
+                await sender.close()
             await self._leave()
 
     async def _leave(self) -> None:
-        """Save that the last frame was taken, so that whoever goes on doesn't send it again."""
-        if self._saved.pending is not None and self._position.pending is None:
+        """Save which frames were taken, so that whoever goes on doesn't send them again."""
+        if self._saved.pending != self._position.pending:
             with suppress(BusError, TimeoutError):
                 async with asyncio.timeout(_LEAVE):
                     await self._save(self._position)
 
     async def _begin(self) -> None:
-        at = self._position.settled
         try:
-            await self._patiently(lambda: self._timeline.check(at))
+            # The later one of each epoch: what is in front of it is there as well.
+            places = {place.epoch: place for place in (self._position.oldest, self._position.read)}
+            for place in places.values():
+                await self._patiently(partial(self._timeline.check, place))
         except BadCursor as error:
             logger.warning("drain %s begins anew: %s", self._drain.id, error)
             await self._tell("Lines behind the place where it was can't be found any more: it goes on with the oldest")
             self._position = Position(self._timeline.start, lost=self._position.lost)
-        gone = await self._patiently(lambda: self._timeline.forgotten(self._position.settled))
+        self._move(self._position.read)
+        await self._watch()  # first, as what is in memory need not be looked for
+        gone = await self._patiently(lambda: self._timeline.forgotten(self._position.oldest))
         if gone is not None:
             await self._tell(gone)
-        self._move(self._position.settled)
-        await self._watch()
 
     def _move(self, at: Cursor) -> None:
         self._reader = BatchReader(self._timeline, self._matcher, at, self._means.crowd)
@@ -154,115 +170,123 @@ class Delivery:
         watched = await self._patiently(lambda: self._watching.enter_async_context(self._timeline.watch(at)))
         self._feed, self._watched = watched, at.epoch
 
-    async def _go_on(self) -> None:
-        """Send what there is; where there is nothing, wait for more."""
-        wakes = self._feed.wakes
-        batch = await self._next()
-        if batch is None:
-            return
-        if self._reader.at.epoch > self._watched:
-            await self._watch()
-        if batch.lines:
-            frame = Frame(batch.first, batch.last, frame_id(self._drain.id, batch.first, batch.last),
-                          self._position.lost)  # fmt: skip
-            await self._save(Position(batch.first, frame))
-            await self._settle(frame, batch.selections)
-            return
-        self._position = Position(batch.last, lost=self._position.lost)
-        if self._saved.pending is not None or self._means.now() - self._saved_at >= _SAVE:
-            await self._save(self._position)
-        await self._report.at_end()
-        if self._feed.wakes == wakes and not self._feed.goes_beyond(batch.last):
-            await self._feed.changed()
+    async def _lane(self, sender: Sender, unsettled: deque[Frame]) -> None:
+        """Send one frame after the other, first those that were left unsettled; where there is none, wait."""
+        while unsettled:
+            await self._settle(sender, unsettled.popleft(), None)
+        while True:
+            await self._settle(sender, *await self._next())
 
-    async def _next(self) -> Batch | None:
-        """The lines for the next frame; None where it was found that some are to be left out first."""
-        batch = Batch(self._position.settled, self._settings.batch_bytes)
-        await self._fill(batch)
-        if batch.lines and await self._leave_out(batch):
-            return None
-        loop = asyncio.get_running_loop()
-        if batch.lines and not batch.full and (pause := self._due - loop.time()) > 0:
+    # ---- cutting frames
+
+    async def _next(self) -> tuple[Frame, list[Selection]]:
+        """The next frame, saved, and its lines, once there are some."""
+        async with self._cutting:
+            while True:
+                wakes = self._feed.wakes
+                batch = await self._batch()
+                if batch.lines and await self._leave_out(batch):
+                    continue
+                if self._reader.at.epoch > self._watched:
+                    await self._watch()
+                if batch.lines:
+                    pause = 0.0 if batch.full else self._settings.batch_seconds
+                    self._due = asyncio.get_running_loop().time() + pause
+                    position, frame = self._position.begin(batch.first, batch.last, self._drain.id)
+                    await self._save(position)
+                    return frame, batch.selections
+                await self._rest(batch.last, wakes)
+
+    async def _batch(self) -> Batch:
+        """The lines for the next frame; none where there are none now."""
+        # Read once, when it is time: what comes meanwhile isn't looked at for each of its chunks.
+        if (pause := self._due - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(pause)
-            await self._fill(batch)
-        self._due = loop.time() + self._settings.batch_seconds
-        return batch
-
-    async def _fill(self, batch: Batch) -> None:
+        batch = Batch(self._position.read, self._settings.batch_bytes)
         await self._patiently(lambda: self._reader.fill(batch))
         while self._reader.lost:
             await self._tell(self._reader.lost.pop(0))
+        return batch
+
+    async def _rest(self, at: Cursor, wakes: int) -> None:
+        """Wait at the end; `wakes` of the feed were looked at."""
+        self._position = replace(self._position, read=at)
+        unsaved = self._means.now() - self._saved_at
+        if unsaved >= _SAVE or (unsaved >= _SETTLED and self._saved.pending != self._position.pending):
+            await self._save(self._position)
+        if not self._position.pending:
+            await self._report.at_end()
+        if self._feed.wakes == wakes and not self._feed.goes_beyond(at):
+            await self._feed.changed()
 
     # ---- sending
 
-    async def _settle(self, frame: Frame, selections: Sequence[Selection] | None) -> None:
+    async def _settle(self, sender: Sender, frame: Frame, selections: Sequence[Selection] | None) -> None:
         """Send a frame until it is taken or refused. `selections` are what it holds, where that was just read."""
+        backoff = Backoff(self._settings.pause_first, self._settings.pause_most)
         while True:
             if selections is None:
                 selections = await self._patiently(lambda: self._read_again(frame))
             lines = sum(len(selection.numbers) for selection in selections)
             began = self._means.now()
             oldest = selections[0].chunk.appended / 1000 if selections else began
-            answer = await self._try(frame, selections)
+            answer = await self._try(sender, frame, selections)
             metrics.drain_frames.labels(answer.outcome.value).inc()
             if answer.outcome is not Outcome.FAILED:
                 break
             selections = None  # it may take long, and there may be many
-            self._reader.forget()
-            await self._wait(answer, oldest)
-        self._backoff.reset()
+            if not self._cutting.locked():
+                self._reader.forget()
+            await self._wait(frame, answer, oldest, backoff)
+        self._position = self._position.settle(frame)
         if answer.outcome is Outcome.TAKEN:
-            self._position = Position(frame.last)
-            metrics.drain_delay_seconds.observe(max(0.0, self._means.now() - oldest))
-            metrics.drain_lines.inc(lines)
-            await self._say(self._trouble.taken())
-            if answer.rejected is not None:
-                await self._tell(f"The receiver took a frame in part: {answer.rejected}")
-            await self._report.delivered(lines, oldest, frame.last)
+            await self._taken(frame, lines, oldest, answer)
         else:
             await self._refused(frame, lines, oldest, answer)
-        self._move_to(frame.last)
 
-    def _move_to(self, at: Cursor) -> None:
-        """Go on behind a frame; one that was just read is behind the reader already."""
-        if self._reader.at != at:
-            self._move(at)
-
-    async def _try(self, frame: Frame, selections: Sequence[Selection]) -> Answer:
+    async def _try(self, sender: Sender, frame: Frame, selections: Sequence[Selection]) -> Answer:
         """Send a frame once; nothing of it may be left: it is past its retention, or the filter is another one."""
         told = [overflow(self._app, frame.lost, selections)] if frame.lost is not None else []
         if not told and not selections:
             return Answer(Outcome.TAKEN, "")
-        framed = self._sender.framer.frame([*told, *selections])
+        framed = sender.framer.frame([*told, *selections])
         metrics.drain_bytes.inc(len(framed.body))
         with metrics.drain_request_seconds.time():
-            return await self._sender.send(frame.id, framed)
+            return await sender.send(frame.id, framed)
 
     async def _read_again(self, frame: Frame) -> list[Selection]:
         async with self._means.crowd:
             found = between(self._timeline, frame.first, frame.last, self._matcher)
             return [selection async for selection in found]
 
-    async def _wait(self, answer: Answer, oldest: float) -> None:
+    async def _wait(self, frame: Frame, answer: Answer, oldest: float, backoff: Backoff) -> None:
         loop, now = asyncio.get_running_loop(), self._means.now()
-        await self._say(self._trouble.failed(answer, now))
-        pause = self._backoff.next(answer.retry_after)
+        await self._say(self._trouble.failed(frame.id, answer, now))
+        pause = backoff.next(answer.retry_after)
         until = loop.time() + pause
         while (left := until - loop.time()) > 0:
-            await self._report.failed(State.RETRYING, answer.words, oldest, self._position.settled, now + pause)
+            await self._report.failed(State.RETRYING, answer.words, oldest, self._position, now + pause)
             await asyncio.sleep(min(left, EVERY))
 
+    async def _taken(self, frame: Frame, lines: int, oldest: float, answer: Answer) -> None:
+        metrics.drain_delay_seconds.observe(max(0.0, self._means.now() - oldest))
+        metrics.drain_lines.inc(lines)
+        await self._say(self._trouble.taken(frame.id))
+        if answer.rejected is not None:
+            await self._tell(f"The receiver took a frame in part: {answer.rejected}")
+        await self._report.delivered(lines, oldest, self._position, failing=self._trouble.failing)
+
     async def _refused(self, frame: Frame, lines: int, oldest: float, answer: Answer) -> None:
-        lost = _more(frame.lost, lines, oldest)
+        lost = Lost(lines, int(oldest)).and_also(frame.lost).and_also(self._position.lost)
         metrics.drain_lost_lines.labels("refused").inc(lines)
-        self._position = Position(frame.last, lost=lost)
-        await self._save(self._position)  # what is counted once isn't sent again
-        await self._say(self._trouble.refused(answer, lines, self._means.now()))
-        await self._report.failed(State.DROPPING, answer.words, oldest, frame.last, None)
+        await self._save(replace(self._position, lost=lost))  # what is counted once isn't sent again
+        await self._say(self._trouble.refused(frame.id, answer, lines, self._means.now()))
+        await self._report.failed(State.DROPPING, answer.words, oldest, self._position, None)
 
     async def _save(self, position: Position) -> None:
+        self._position = position
         await self._share.save(self._drain.id, position)
-        self._position = self._saved = position
+        self._saved = position
         self._saved_at = self._means.now()
 
     # ---- a drain that is too far behind
@@ -283,8 +307,8 @@ class Delivery:
             return False
         count = await self._patiently(lambda: self._timeline.count(batch.first, target, self._matcher))
         metrics.drain_lost_lines.labels("backlog").inc(count)
-        lost = _more(self._position.lost, count, batch.appended / 1000) if count else self._position.lost
-        await self._save(Position(target, lost=lost))
+        lost = Lost(count, int(batch.appended / 1000)).and_also(self._position.lost) if count else self._position.lost
+        await self._save(replace(self._position, read=target, lost=lost))
         self._move(target)
         return True
 
@@ -317,7 +341,3 @@ class Delivery:
 
     async def _tell(self, text: str) -> None:
         await self._say(f"Drain {parse(self._drain.url).masked()}: {text}")
-
-
-def _more(lost: Lost | None, lines: int, since: float) -> Lost:
-    return Lost(lines, int(since)) if lost is None else Lost(lost.lines + lines, lost.since)

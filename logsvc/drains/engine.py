@@ -91,7 +91,6 @@ class _Held:
 
     async def _begin(self, drain: Drain) -> None:
         if drain.paused:
-            await self._share.report(drain.id, DrainStatus(State.PAUSED, self._means.now()))
             return
         try:
             delivery = Delivery(drain, self._share, self._means)

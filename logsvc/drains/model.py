@@ -5,7 +5,7 @@ the one before, and stops at a newer one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final, Self
@@ -46,9 +46,21 @@ class Drain:
     filter: Filter = EVERYTHING
     plan: str = ""
     """Of whoever made or changed it last: says how much of a backlog is kept."""
+    ordered: bool = True
+    """Whether a frame is sent only once the one before it is settled; else several are under way at once."""
 
     @classmethod
-    def new(cls, app: AppId, url: str, start: Cursor, now: int, *, wanted: Filter = EVERYTHING, plan: str = "") -> Self:
+    def new(
+        cls,
+        app: AppId,
+        url: str,
+        start: Cursor,
+        now: int,
+        *,
+        wanted: Filter = EVERYTHING,
+        plan: str = "",
+        ordered: bool = True,
+    ) -> Self:
         """A drain that nobody knows yet."""
         return cls(
             id=str(uuid4()),
@@ -61,6 +73,7 @@ class Drain:
             updated_at=now,
             filter=wanted,
             plan=plan,
+            ordered=ordered,
         )
 
     @property
@@ -77,6 +90,7 @@ class Drain:
         values = _read(data)
         try:
             _check_texts(values, "id", "token", "tenant", "app", "url", "plan")
+            _check_flags(values, "paused", "ordered")
             places = {"start": Cursor.parse(values["start"]), "filter": filter_of(values["filter"])}
             return cls(**values | places)
         except (TypeError, ValueError, KeyError, BadCursor) as error:
@@ -118,13 +132,17 @@ class Lost:
     since: int
     """Unix seconds: when the first of them was written, or the skipping began."""
 
+    def and_also(self, other: "Lost | None") -> "Lost":
+        """Both together."""
+        return self if other is None else Lost(self.lines + other.lines, min(self.since, other.since))
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """What is sent at once: the lines behind `first` up to and including `last`, always under the same id.
 
-    `first` is the settled cursor before it, read as "after". The filter doesn't matter to the range, only to what of
-    it is sent.
+    `first` is the place in front of it, read as "after". The filter doesn't matter to the range, only to what of it is
+    sent.
     """
 
     first: Cursor
@@ -142,36 +160,49 @@ def frame_id(drain: str, first: Cursor, last: Cursor) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a drain is. Saved before a frame is sent, and once it is settled."""
+    """How far a drain is. Saved before a frame is sent, and some time after it is settled."""
 
-    settled: Cursor
-    """Everything up to and including this line was delivered, dropped or left out by the filter."""
-    pending: Frame | None = None
-    """What was being sent: after a crash exactly this is sent again."""
+    read: Cursor
+    """Everything up to and including this line was delivered, dropped or left out by the filter, or is pending."""
+    pending: tuple[Frame, ...] = ()
+    """What was being sent, in the order of the log: after a crash exactly these are sent again. One at most in a drain
+    that keeps the order."""
     lost: Lost | None = None
     """What was lost and has not been said yet."""
 
+    @property
+    def oldest(self) -> Cursor:
+        """The place behind which there may be lines that the other side doesn't have."""
+        return self.pending[0].first if self.pending else self.read
+
+    def begin(self, first: Cursor, last: Cursor, drain: str) -> tuple["Position", Frame]:
+        """The position with one more frame, of the lines behind `first` up to `last`; and that frame."""
+        frame = Frame(first, last, frame_id(drain, first, last), self.lost)
+        return Position(last, (*self.pending, frame)), frame
+
+    def settle(self, frame: Frame) -> "Position":
+        """The position without a frame."""
+        return replace(self, pending=tuple(each for each in self.pending if each is not frame))
+
     def encode(self) -> bytes:
-        return _written({"settled": str(self.settled), "pending": _frame(self.pending), "lost": _lost(self.lost)})
+        pending = [_frame(frame) for frame in self.pending]
+        return _written({"read": str(self.read), "pending": pending, "lost": _lost(self.lost)})
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Raises FormatError; NewerFormat for what a newer logsvc wrote."""
         values = _read(data)
         try:
-            pending = values.get("pending")
             return cls(
-                Cursor.parse(values["settled"]),
-                None if pending is None else _frame_of(pending),
-                _lost_of(values.get("lost")),
+                Cursor.parse(values["read"]),
+                tuple(_frame_of(each) for each in values["pending"]),
+                _lost_of(values["lost"]),
             )
         except (TypeError, ValueError, KeyError, BadCursor) as error:
             raise FormatError(f"not a drain's position: {error}") from error
 
 
-def _frame(frame: Frame | None) -> dict[str, Any] | None:
-    if frame is None:
-        return None
+def _frame(frame: Frame) -> dict[str, Any]:
     return {"first": str(frame.first), "last": str(frame.last), "id": frame.id, "lost": _lost(frame.lost)}
 
 
@@ -202,7 +233,6 @@ class State(StrEnum):
     """The other side does not take what is sent; it is tried again."""
     DROPPING = "dropping"
     """The other side refuses what is sent for good (4xx): it is dropped."""
-    PAUSED = "paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +286,12 @@ def _check_texts(values: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if not isinstance(values[name], str):
             raise TypeError(f"{name} is not text")
+
+
+def _check_flags(values: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if type(values.get(name, False)) is not bool:
+            raise TypeError(f"{name} is true or false")
 
 
 def _written(values: Mapping[str, Any]) -> bytes:

@@ -59,7 +59,7 @@ class Outbound:
             connector=aiohttp.TCPConnector(
                 resolver=self._resolver,
                 socket_factory=self._socket,
-                limit=0,  # as many as there are drains: each has one request at a time
+                limit=0,  # as many as there are drains: each has few requests at a time
                 keepalive_timeout=KEEP_ALIVE,
             ),
             timeout=aiohttp.ClientTimeout(total=connect + request, connect=connect, sock_read=request),

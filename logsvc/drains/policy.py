@@ -85,7 +85,7 @@ def _named(status: int) -> str:
 
 
 class Backoff:
-    """The pauses between tries: each twice the one before, a part of it left to chance, so that drains spread out."""
+    """The pauses between tries of a frame: each twice the one before, a part left to chance: drains spread out."""
 
     def __init__(self, first: float, most: float, chance: Callable[[], float] = random.random) -> None:
         """`chance` gives numbers from 0 to 1."""
@@ -97,6 +97,3 @@ class Backoff:
         pause = self._pause * (0.5 + self._chance() / 2)
         self._pause = min(2 * self._pause, self._most)
         return pause if asked is None else max(pause, asked)
-
-    def reset(self) -> None:
-        self._pause = self._first

@@ -1,6 +1,6 @@
 """One try to send a frame: over HTTP, and over a connection of syslog. What comes of it is an `Answer`, never an error.
 
-A sender belongs to one drain and sends one frame at a time.
+A sender belongs to one drain and sends one frame at a time; a drain of waived order has several.
 """
 
 import asyncio

@@ -1,11 +1,20 @@
 """How a drain fails, and when to tell its app of that. Pure."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from logsvc.drains.policy import Answer
 
 PATIENCE: Final = 3
-"""Failed tries in a row before an app is told: a receiver that is restarted is no news."""
+"""Failed tries of a frame before an app is told: a receiver that is restarted is no news."""
+
+
+@dataclass(slots=True)
+class _Failure:
+    """A frame that isn't taken."""
+
+    since: float
+    tries: int = 0
 
 
 class Trouble:
@@ -14,30 +23,34 @@ class Trouble:
     def __init__(self, name: str, every: float) -> None:
         """`name` is what the app's developers know the drain by, without secrets."""
         self._name, self._every = name, every
-        self._failures = 0
-        self._since = 0.0
+        self._failing: dict[str, _Failure] = {}
+        """By the frame's id."""
         self._told = -every
         self._refused = 0
         """Lines that were refused since the app was told last."""
         self._said = False
         """Whether the app believes that it fails."""
 
-    def failed(self, answer: Answer, now: float) -> str | None:
-        """A try failed, at a time in seconds; what to tell the app."""
-        if not self._failures:
-            self._since = now
-        self._failures += 1
-        if self._failures < PATIENCE or now - self._told < self._every:
+    @property
+    def failing(self) -> bool:
+        """Whether there is a frame that was tried, and is to be tried again."""
+        return bool(self._failing)
+
+    def failed(self, frame: str, answer: Answer, now: float) -> str | None:
+        """A try of a frame failed, at a time in seconds; what to tell the app."""
+        failure = self._failing.setdefault(frame, _Failure(now))
+        failure.tries += 1
+        if failure.tries < PATIENCE or now - self._told < self._every:
             return None
         self._told, self._said = now, True
         return (
-            f"Drain {self._name}: the receiver {answer.words}, for {duration(now - self._since)} now. "
+            f"Drain {self._name}: the receiver {answer.words}, for {duration(now - failure.since)} now. "
             "Lines wait, and are sent once it takes them"
         )
 
-    def refused(self, answer: Answer, lines: int, now: float) -> str | None:
-        """It refused lines for good."""
-        self._failures = 0
+    def refused(self, frame: str, answer: Answer, lines: int, now: float) -> str | None:
+        """It refused the lines of a frame for good."""
+        self._failing.pop(frame, None)
         self._refused += lines
         if now - self._told < self._every:
             return None
@@ -45,10 +58,10 @@ class Trouble:
         told, self._refused = self._refused, 0
         return f"Drain {self._name}: the receiver {answer.words}. {told} lines were dropped"
 
-    def taken(self) -> str | None:
+    def taken(self, frame: str) -> str | None:
         """It took a frame."""
-        self._failures = 0
-        if not self._said:
+        self._failing.pop(frame, None)
+        if self._failing or not self._said:
             return None
         self._said = False
         dropped, self._refused = self._refused, 0

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -36,8 +37,10 @@ def adding(new: Drain) -> Callable[[Mapping[str, Drain]], Drain | None]:
 
 
 def position(number: int) -> Position:
-    first, last = Cursor(1, 2, number, -1), Cursor(1, 2, number + 1, 6)
-    return Position(first, Frame(first, last, frame_id("x", first, last), Lost(7, 1_795_000_000)), Lost(number, 5))
+    places = [Cursor(1, 2, number + each, -1) for each in range(number % 3 + 1)]
+    lost = Lost(7, 1_795_000_000)
+    frames = tuple(Frame(*each, frame_id("x", *each), lost) for each in pairwise(places))
+    return Position(places[-1], frames, Lost(number, 5))
 
 
 class DrainsContract:
@@ -56,7 +59,7 @@ class DrainsContract:
         assert await kept.registry.statuses([drain()]) == {}
 
     async def test_a_drain_is_there_on_return_and_after_a_restart(self, opener: Opener):
-        made = drain(filter=WANTED, paused=True, plan="pro")
+        made = drain(filter=WANTED, paused=True, plan="pro", ordered=False)
         async with opener() as kept:
             assert await kept.registry.change(adding(made)) == made
             assert kept.registry.drains == {made.id: made}
@@ -138,7 +141,7 @@ class DrainsContract:
             share = made.app_id.partition(kept.positions.shares)
             async with kept.positions.hold(share) as held:
                 await held.save(made.id, position(1))
-                await held.report(made.id, DrainStatus(State.PAUSED, 1.0))
+                await held.report(made.id, DrainStatus(State.DELIVERING, 1.0))
                 await held.forget(made.id)
                 assert held.position(made.id) is None
             assert await kept.registry.statuses([made]) == {}

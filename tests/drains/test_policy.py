@@ -71,8 +71,7 @@ def test_pauses_double_up_to_the_most_and_chance_takes_at_most_half() -> None:
     assert [longest.next() for _ in range(9)] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     assert [shortest.next() for _ in range(3)] == [0.5, 1, 2]
     assert longest.next(asked=300) == 300
-    longest.reset()
-    assert longest.next(asked=0.1) == 1
+    assert longest.next(asked=0.1) == 60
 
 
 ANSWER = Answer(Outcome.FAILED, "answers 503 Service Unavailable")
@@ -80,29 +79,42 @@ ANSWER = Answer(Outcome.FAILED, "answers 503 Service Unavailable")
 
 def test_an_app_is_told_of_a_failing_drain_once_it_lasts_and_then_now_and_then() -> None:
     trouble = Trouble("https://logs.example.com", every=900.0)
-    said = [trouble.failed(ANSWER, float(second)) for second in range(0, 3600, 10)]
+    said = [trouble.failed("A", ANSWER, float(second)) for second in range(0, 3600, 10)]
     assert [number * 10 for number, text in enumerate(said) if text] == [20, 920, 1820, 2720]
     assert said[2] == (
         "Drain https://logs.example.com: the receiver answers 503 Service Unavailable, for 20 s now. "
         "Lines wait, and are sent once it takes them"
     )
-    assert trouble.taken() == "Drain https://logs.example.com: the receiver takes lines again"
-    assert trouble.taken() is None
-    assert [trouble.failed(ANSWER, 3600.0 + second) for second in range(3)] == [None] * 3
+    assert trouble.taken("A") == "Drain https://logs.example.com: the receiver takes lines again"
+    assert trouble.taken("B") is None
+    assert [trouble.failed("C", ANSWER, 3600.0 + second) for second in range(3)] == [None] * 3
+
+
+def test_of_several_frames_one_that_fails_for_long_is_told_of_and_the_others_do_not_end_that() -> None:
+    trouble = Trouble("x", every=900.0)
+    assert [trouble.failed(name, ANSWER, 0.0) for name in "ABCD"] == [None] * 4
+    assert trouble.taken("B") is None
+    assert trouble.failed("A", ANSWER, 1.0) is None
+    assert trouble.failed("A", ANSWER, 3.0) is not None
+    assert trouble.taken("C") is None
+    assert trouble.refused("D", ANSWER, 5, 4.0) is None
+    assert trouble.failing
+    assert trouble.taken("A") == "Drain x: the receiver takes lines again. 5 more lines were dropped before"
+    assert not trouble.failing
 
 
 def test_lines_that_are_refused_are_all_counted_and_told_of_now_and_then() -> None:
     trouble = Trouble("x", every=900.0)
-    assert trouble.refused(Answer(Outcome.REFUSED, "answers 400 Bad Request"), 10, 0.0) == (
+    assert trouble.refused("A", Answer(Outcome.REFUSED, "answers 400 Bad Request"), 10, 0.0) == (
         "Drain x: the receiver answers 400 Bad Request. 10 lines were dropped"
     )
-    assert trouble.refused(ANSWER, 5, 1.0) is None
-    assert trouble.refused(ANSWER, 5, 2.0) is None
-    told = trouble.refused(ANSWER, 1, 901.0)
+    assert trouble.refused("A", ANSWER, 5, 1.0) is None
+    assert trouble.refused("A", ANSWER, 5, 2.0) is None
+    told = trouble.refused("A", ANSWER, 1, 901.0)
     assert told is not None
     assert told.endswith("11 lines were dropped")
-    assert trouble.refused(ANSWER, 3, 902.0) is None
-    assert trouble.taken() == "Drain x: the receiver takes lines again. 3 more lines were dropped before"
+    assert trouble.refused("A", ANSWER, 3, 902.0) is None
+    assert trouble.taken("A") == "Drain x: the receiver takes lines again. 3 more lines were dropped before"
 
 
 def test_durations_in_words() -> None:

@@ -11,6 +11,7 @@ const AGAIN = 2000;
  * @property {string} url
  * @property {Record<string, string[] | boolean>} filter
  * @property {boolean} paused
+ * @property {boolean} ordered
  * @property {{state: string, lag_lines: number, lag_seconds: number, lines_per_second: number, error: string | null}} status
  *
  * @typedef {{element: HTMLElement, url: HTMLElement, state: HTMLElement, pause: HTMLButtonElement}} Row
@@ -155,8 +156,9 @@ function ill({ status }) {
 
 /** How a drain does. @param {Drain} drain */
 function words(drain) {
-  const { filter, status } = drain;
+  const { filter, ordered, status } = drain;
   const parts = [status.state];
+  if (!ordered) parts.push("in any order");
   const only = Object.entries(filter).map(([name, value]) => (value === true ? name : `${name}=${String(value)}`));
   if (only.length) parts.push(`only ${only.join(", ")}`);
   if (status.lines_per_second) parts.push(`${counted(Math.round(status.lines_per_second))} lines/s`);
