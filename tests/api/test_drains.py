@@ -111,6 +111,7 @@ async def test_of_many_at_once_one_is_made(drains: Client) -> None:
         ({"url": URL, "filter": {"stream": ["x"]}}, "stream", "stdout or stderr"),
         ({"url": URL, "filter": {"grep_re": ["("]}}, "grep_re", "RE2"),
         ({"url": URL, "filter": {"ignore_case": "yes"}}, "filter.ignore_case", "true or false"),
+        ({"url": URL, "ordered": 0}, "ordered", "true or false"),
     ],
 )
 async def test_what_cannot_be_a_drain_is_422(drains: Client, body: Any, parameter: str, why: str) -> None:
@@ -139,6 +140,16 @@ async def test_a_filter_is_kept_and_changed(served: Served, drains: Client) -> N
     assert (kept.process, kept.grep, kept.ignore_case) == (frozenset({"web", "worker"}), ("b", "a"), True)
     status, changed = await drains.ask("PUT", f"/{made['id']}", {"filter": {}})
     assert (status, changed["filter"], changed["url"]) == (200, {}, URL)
+
+
+async def test_the_order_is_kept_unless_it_is_waived(served: Served, drains: Client) -> None:
+    assert (await drains.add())["ordered"]
+    made = await drains.add("https://other.example.com", ordered=False)
+    registry = served.context.drains.registry
+    assert (made["ordered"], registry.drains[made["id"]].ordered) == (False, False)
+    status, changed = await drains.ask("PUT", f"/{made['id']}", {"ordered": True})
+    assert (status, changed["ordered"], registry.drains[made["id"]].ordered) == (200, True, True)
+    assert changed["url"] == "https://other.example.com"
 
 
 async def test_put_gives_another_url_and_the_token_stays(drains: Client) -> None:

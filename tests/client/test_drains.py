@@ -132,10 +132,12 @@ async def test_a_drain_from_its_beginning_to_its_end(service: Service, owner: Us
 
 
 async def test_what_is_shown_and_what_is_refused(owner: User, reader: User) -> None:
-    await owner.sees("drains:add", URL, "-p", "web", "-p", "worker", "--grep", "a b", "-i", "--stream", "stderr")
+    await owner.sees(
+        "drains:add", URL, "-p", "web", "-p", "worker", "--grep", "a b", "-i", "--stream", "stderr", "--unordered"
+    )
     (listed,) = (await owner.sees("drains")).splitlines()
     assert listed.startswith(f"{URL} (d.")
-    assert listed.endswith(")  -p web -p worker --stream stderr --grep 'a b' --ignore-case")
+    assert listed.endswith(")  --unordered -p web -p worker --stream stderr --grep 'a b' --ignore-case")
     (shown,) = orjson.loads(await owner.sees("drains", "--json"))
     assert shown["filter"] == {"process": ["web", "worker"], "stream": ["stderr"], "grep": ["a b"], "ignore_case": True}
     assert orjson.loads(await owner.sees("drains:status", "--json"))[0]["status"]["state"] in {"starting", "delivering"}
