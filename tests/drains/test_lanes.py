@@ -105,6 +105,7 @@ async def test_one_that_fails_is_reported_while_others_are_taken(store: Store, t
 
 async def later(request: web.Request) -> web.Response:
     """Takes a frame, after others that came later."""
+    # A slow receiver: nobody waits for anything here.
     await asyncio.sleep(random.random() / 50)
     return await cut(request) if random.random() < 0.3 else web.Response(status=204)
 
