@@ -5,7 +5,8 @@
 `alone` and `beside …`: a tenant that writes a line twenty times a second and tails it, and asks for its last 100 lines
 and for a rare word ten times a second; latencies of both. Beside it, in a process of its own, another tenant of that
 plan has as many tails as it may and asks for one more over and over, posts as fast as it is let (and tries again after
-0.1 s), and searches its whole history in twenty places at once. `ratio` rows divide the second by the first, of one
+0.1 s), and searches its whole history in twenty places at once; that process is at the lowest priority, so that what
+shows is the work that it makes for the service. `ratio` rows divide the second by the first, of one
 run. `idle`: connections to the port that say nothing, how many were tried, refused and lived on, and what somebody
 else's request took meanwhile.
 """
@@ -13,6 +14,7 @@ else's request took meanwhile.
 import argparse
 import asyncio
 import multiprocessing
+import os
 import socket
 import time
 from collections import Counter
@@ -90,6 +92,7 @@ def beside(url: str, token: str, plan: str) -> Iterator[Connection]:
 
 
 def greedy(url: str, token: str, plan: str, pipe: Connection) -> None:
+    os.nice(19)  # what it takes of the processor for itself is not the service's doing
     uvloop.run(_greedy(url, token, plan, pipe))
 
 

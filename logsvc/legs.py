@@ -22,6 +22,7 @@ from logsvc.model import EVERYTHING, AppId, Chunk, Cursor, Selection
 from logsvc.router import Router
 from logsvc.selection import Matcher, first, last
 from logsvc.store.protocol import StoreReader
+from logsvc.stretches import Stretches
 from logsvc.window import Window
 
 STEP_BYTES = 256 * 1024
@@ -42,14 +43,12 @@ NEAR = 1 << 16
 SHARE = 16
 """It goes on there where its app wrote at least one byte of so many; a row of the store costs as much as 15 lines."""
 
-TURN = 16
-"""After how many chunks of the window others get a turn."""
-
 STRETCH = 64
 """How many records of the bus are looked at first to find the last lines; then twice as many, and so on."""
 
 INLINE: Final = 4_000_000
-"""Instructions of patterns, at worst, that others wait for: 20 ms. What may take more is done in a thread."""
+"""Instructions, at worst, that others wait for: 20 ms. A chunk that may take more is tested in a thread, and between
+chunks that take as much together others get a turn."""
 
 Tier = Literal["store", "bus", "window"]
 
@@ -86,6 +85,7 @@ async def between(source: Stepping, at: Cursor, end: Cursor, matcher: Matcher) -
         at = step.at
         for selection in step.selections:
             yield selection
+        await asyncio.sleep(0)  # a turn for the others: the window gives none
 
 
 class Leg:
@@ -97,6 +97,7 @@ class Leg:
         self.partition = app.partition(bus.partitions)
         self.router = router
         self._bus, self._store = bus, store
+        self._stretches = Stretches(app, store)
 
     @property
     def start(self) -> Cursor:
@@ -203,10 +204,12 @@ class Leg:
         if window is not None and self.place(window.first) < upto:
             chunks, floor = window.chunks_before(self.app, upto.offset + 1), self.place(window.first)
             await self.backwards(newest, matcher, self.place(window.next), upto)
-            for number, chunk in enumerate(reversed(chunks), 1):
+            work = 0
+            for chunk in reversed(chunks):
                 if not newest.missing:
                     break
-                if number % TURN == 0:
+                if (work := work + matcher.work(chunk)) > INLINE:
+                    work = 0
                     await asyncio.sleep(0)
                 if selection := _clip(await self._selected(chunk, matcher), upto):
                     newest.prepend([selection])
@@ -255,7 +258,8 @@ class Leg:
     async def _from_store(self, at: Cursor, matcher: Matcher, stored: int, end: Cursor | None, lines: int) -> Step:
         upto = self.place(stored) if end is None else min(end, self.place(stored))
         below = upto.offset + 1 if upto.line >= 0 else upto.offset
-        page = await self._store.after(self.app, at, below, matcher.wanted, lines)
+        page, below = await self._stretches.after(at, below, matcher.wanted, lines)
+        upto = min(upto, self.place(below))
         clipped = (_clip(whole(chunk), upto) for chunk in page.chunks)
         selections = [selection for selection in clipped if selection is not None]
         if page.done or not selections:
@@ -280,7 +284,7 @@ class Leg:
         return selections, max(at, upto)
 
     async def _selected(self, chunk: Chunk, matcher: Matcher, after: int = -1) -> Selection | None:
-        if matcher.weight * len(chunk.value) <= INLINE:
+        if matcher.work(chunk) <= INLINE:
             return matcher.select(chunk, after)
         turn = _turns.get(self.app.tenant)
         if turn is None:

@@ -5,6 +5,8 @@ each epoch of the bus, oldest first; a read takes one step in the leg that the c
 to the next leg at the end that was recorded when the epoch was sealed.
 """
 
+import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -20,6 +22,7 @@ from logsvc.purges import Purges
 from logsvc.router import Router
 from logsvc.selection import Matcher
 from logsvc.store.protocol import VOLUME_BY, Bucket, StoreReader
+from logsvc.stretches import Stretches
 from logsvc.together import Together
 from logsvc.window import Feed
 
@@ -30,6 +33,8 @@ class Last(NamedTuple):
     selections: list[Selection]
     done: bool
     """Whether these are all that were asked for; else they are the newest of them, and there may be more."""
+    unsearched: Cursor | None = None
+    """The place in front of which nobody has looked, because it would have taken too long."""
 
 
 class Epoch(NamedTuple):
@@ -153,8 +158,12 @@ class Timeline:
             return Step([], legs[legs.index(leg) + 1].start, "bus")
         return await leg.read(at, matcher, leg.sealed if end is None else min(end, leg.sealed), lines)
 
-    async def last(self, count: int, matcher: Matcher, upto: Cursor) -> Last:
-        """The last `count` lines up to the place `upto` that pass; fewer where they are many bytes."""
+    async def last(self, count: int, matcher: Matcher, upto: Cursor, patience: float = math.inf) -> Last:
+        """The last `count` lines up to the place `upto` that pass; fewer where they are many bytes.
+
+        Where the store has to be searched bit by bit, no longer than about `patience` seconds.
+        """
+        until = time.monotonic() + patience
         newest = Newest(min(count, LAST_LINES))
         for leg in reversed(self._all()):
             if leg.epoch > upto.epoch:
@@ -163,7 +172,7 @@ class Timeline:
             if not newest.missing:
                 break
             if place > leg.start:  # what is stored of an epoch comes after all of those before it
-                return self._unpurged(await self._last_stored(newest, count, matcher, place))
+                return self._unpurged(await self._last_stored(newest, count, matcher, place, until))
         return self._unpurged(Last(newest.selections(), done=newest.missing > 0 or newest.lines >= count))
 
     def _unpurged(self, last: Last) -> Last:
@@ -172,22 +181,28 @@ class Timeline:
         if purged is None:
             return last
         kept = [selection for selection in last.selections if selection.chunk.cursor(-1) >= purged]
-        return Last(kept, last.done or len(kept) < len(last.selections))
+        return last._replace(selections=kept, done=last.done or len(kept) < len(last.selections))
 
-    async def _last_stored(self, newest: Newest, count: int, matcher: Matcher, place: Cursor) -> Last:
+    async def _last_stored(self, newest: Newest, count: int, matcher: Matcher, place: Cursor, until: float) -> Last:
+        stretches = Stretches(self.app, self._store)
         while newest.missing:
             behind = place._replace(line=place.line + 1)
-            page = await self._store.before(self.app, behind, matcher.wanted, newest.missing)
+            page, floor = await stretches.before(behind, matcher.wanted, newest.missing)
             newest.prepend(map(whole, page.chunks))
-            if page.done or not page.chunks:
+            if not page.done and page.chunks:
+                place = page.chunks[0].cursor(page.chunks[0].numbers[0] - 1)
+            elif floor is None:
                 return Last(newest.selections(), done=newest.missing > 0 or newest.lines == count)
-            place = page.chunks[0].cursor(page.chunks[0].numbers[0] - 1)
+            elif newest.missing and time.monotonic() > until:
+                return Last(newest.selections(), done=True, unsearched=floor)
+            else:
+                place = floor
         return Last(newest.selections(), done=newest.lines >= count)
 
     async def place_of_last(self, count: int, matcher: Matcher, upto: Cursor) -> Cursor:
         """The place behind which exactly the last `count` lines up to `upto` that pass are (all, if fewer)."""
         while count > 0:
-            selections, done = await self.last(count, matcher, upto)
+            selections, done, _ = await self.last(count, matcher, upto)
             if selections:
                 upto = before(selections)
                 count -= sum(len(selection.numbers) for selection in selections)

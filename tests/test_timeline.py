@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from logsvc.bus.local import LocalSettings
 from logsvc.bus.protocol import Fetched
 from logsvc.errors import BadCursor, OutOfRange, StoreAway
-from logsvc.legs import LAST_BYTES, between
+from logsvc.legs import INLINE, LAST_BYTES, between
 from logsvc.model import EVERYTHING, Chunk, Cursor, Filter, Selection
 from logsvc.selection import Matcher
 from logsvc.store.embedded import EmbeddedStore
@@ -166,7 +166,7 @@ async def test_the_last_lines_up_to_any_place_are_the_last_lines(
             upto = data.draw(places(made))
             count = data.draw(st.integers(1, 12))
             expected = [line for line in made.lines if line.cursor <= upto and passes(chosen, line)]
-            newest, done = await made.timeline.last(count, Matcher(chosen), upto)
+            newest, done, _ = await made.timeline.last(count, Matcher(chosen), upto)
             assert [line for selection in newest for line in known(selection)] == expected[-count:]
             assert done
             place = await made.timeline.place_of_last(count, Matcher(chosen), upto)
@@ -253,7 +253,7 @@ async def test_lines_of_many_bytes_are_not_held_at_once(store: Store) -> None:
             await made.write(2, text="x" * 120_000)
         await made.store_upto(15)
         end = await made.timeline.end()
-        newest, done = await made.timeline.last(60, ALL, end)
+        newest, done, _ = await made.timeline.last(60, ALL, end)
         assert not done
         assert LAST_BYTES <= sum(len(selection.value) for selection in newest) < 2 * LAST_BYTES
         held = [line for selection in newest for line in known(selection)]
@@ -269,7 +269,7 @@ async def test_more_than_the_most_lines_are_found_in_turns(store: Store, monkeyp
             await made.write(3)
         await made.store_upto(3)
         end = await made.timeline.end()
-        newest, done = await made.timeline.last(9, ALL, end)
+        newest, done, _ = await made.timeline.last(9, ALL, end)
         assert [line for selection in newest for line in known(selection)] == made.lines[-4:]
         assert not done
         place = await made.timeline.place_of_last(9, ALL, end)
@@ -456,14 +456,36 @@ async def test_who_is_little_behind_goes_on_while_the_store_is_away(
                 await asked
 
 
+async def test_a_search_of_the_window_leaves_others_their_turns(store: Store) -> None:
+    """However many chunks it has, and though each is tested here: none takes long by itself."""
+    async with rig(store) as made, made.router.watch(made.app):
+        for _ in range(30):
+            await made.write(1000)
+        await made.window_is_full()
+        turns = 0
+
+        async def take_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        others = asyncio.create_task(take_turns())
+        assert not (await made.timeline.last(1, Matcher(Filter(grep_re=("^nothing",))), await made.timeline.end()))[0]
+        others.cancel()
+    assert turns >= 30 * 1000 * 1000 // INLINE
+
+
 class Laborious(Matcher):
     """A pattern that takes until it is let go, as RE2 may take seconds for a long line."""
 
     def __init__(self) -> None:
         super().__init__(EVERYTHING)
-        self.weight = 1 << 30
         self.let_go = threading.Event()
         self.searching = 0
+
+    def work(self, chunk: Chunk) -> int:  # noqa: ARG002 - whatever is in it
+        return 1 << 30
 
     def select(self, chunk: Chunk, after: int = -1) -> Selection | None:
         self.searching += 1

@@ -24,6 +24,9 @@ from logsvc.window import Feed
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 """Seconds between tries of a tail to reach the store; each is twice the one before."""
+SEARCH_SECONDS = 20.0
+"""About how long the last lines that pass a filter are searched for before an answer begins without more of them:
+clients, and proxies between, don't wait for ever."""
 
 
 @dataclass(slots=True)
@@ -86,6 +89,8 @@ class Delivery:
         self._feed: Feed | None = None
         self._backlog: list[Selection] = []
         self._notices: list[str] = []
+        self._unsearched: Cursor | None = None
+        """The place in front of which no last lines were looked for."""
         self._end: Cursor | None = None
         self.start = self.at = timeline.start
         self.complete = False
@@ -120,6 +125,10 @@ class Delivery:
         """What was found when it was opened."""
         for text in self._notices:
             yield self._notice(text, self.at)
+        if (place := self._unsearched) is not None:
+            metrics.notices.labels("search").inc()
+            text = f"Lines in front of this place were not searched, it takes long: go on with before={place}"
+            yield Frame(self.form.notice(text, place, _now(), place), 0, place)
         if self._backlog:
             frame, self._backlog = self._frame(self._backlog, self.at), []
             yield frame
@@ -157,7 +166,7 @@ class Delivery:
                 "cold", "Older lines are still being stored and left out here; ask with since= to have them"
             )
             return
-        newest, done = await self._timeline.last(num, self._matcher, end)
+        newest, done, self._unsearched = await self._timeline.last(num, self._matcher, end, SEARCH_SECONDS)
         if not newest:
             return
         self.start = before(newest)
@@ -202,12 +211,10 @@ class Delivery:
             elif self._feed is None or self._context.stopping.is_set():
                 return
             behind = moved
-            if self._feed is None:
-                continue
             if not (moved and frame.data) and pulse.due:
                 pulse.beat()
                 yield Frame(self.form.heartbeat(at), 0, at)  # then look again: lines may have come meanwhile
-            elif not moved or self._may_wait(frame, wakes):
+            elif self._feed is not None and (not moved or self._may_wait(frame, wakes)):
                 behind = False
                 await self._feed.changed()
         self.complete = True

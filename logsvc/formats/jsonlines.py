@@ -35,9 +35,10 @@ def objects(selection: Selection, *, cursors: bool = False) -> list[str]:
     ]
 
 
-def notice(text: str, cursor: Cursor) -> str:
-    """The object of a notice: `{"notice":"…","cursor":"…"}`."""
-    return orjson.dumps({"notice": text, "cursor": str(cursor)}).decode()
+def notice(text: str, cursor: Cursor, before: Cursor | None = None) -> str:
+    """The object of a notice: `{"notice":"…","cursor":"…"}`, and `"before":"…"` where an answer is gone on with so."""
+    more = {} if before is None else {"before": str(before)}
+    return orjson.dumps({"notice": text, "cursor": str(cursor), **more}).decode()
 
 
 def heartbeat(cursor: Cursor) -> str:

@@ -27,8 +27,11 @@ class Representation(Protocol):
     def lines(self, selections: Sequence[Selection]) -> bytes:
         """The lines of the selections, in their order."""
 
-    def notice(self, message: str, cursor: Cursor, time: str) -> bytes:
-        """Something that a reader has to know at this place; `time` as in a JSON line."""
+    def notice(self, message: str, cursor: Cursor, time: str, before: Cursor | None = None) -> bytes:
+        """Something that a reader has to know at this place; `time` as in a JSON line.
+
+        `before`: where to go on, where the answer has ended before it was complete.
+        """
 
     def heartbeat(self, cursor: Cursor) -> bytes:
         """A sign of life that moves the reader's cursor on; empty where the form has none."""
@@ -73,8 +76,8 @@ class ServerSentEvents:
             for number, line in zip(selection.numbers, made, strict=True)
         )
 
-    def notice(self, message: str, cursor: Cursor, time: str) -> bytes:  # noqa: ARG002 - the object has no time
-        return f"event: notice\nid: {cursor}\ndata: {jsonlines.notice(message, cursor)}\n\n".encode()
+    def notice(self, message: str, cursor: Cursor, time: str, before: Cursor | None = None) -> bytes:  # noqa: ARG002 - the object has no time
+        return f"event: notice\nid: {cursor}\ndata: {jsonlines.notice(message, cursor, before)}\n\n".encode()
 
     def heartbeat(self, cursor: Cursor) -> bytes:
         return f"id: {cursor}\n\n".encode()
@@ -100,8 +103,8 @@ class NewlineDelimitedJson:
         made.append("")
         return "\n".join(made).encode()
 
-    def notice(self, message: str, cursor: Cursor, time: str) -> bytes:  # noqa: ARG002 - the object has no time
-        return f"{jsonlines.notice(message, cursor)}\n".encode()
+    def notice(self, message: str, cursor: Cursor, time: str, before: Cursor | None = None) -> bytes:  # noqa: ARG002 - the object has no time
+        return f"{jsonlines.notice(message, cursor, before)}\n".encode()
 
     def heartbeat(self, cursor: Cursor) -> bytes:
         return f"{jsonlines.heartbeat(cursor)}\n".encode()
@@ -127,7 +130,7 @@ class PlainText:
         made.append("")
         return "\n".join(made).encode("latin-1")
 
-    def notice(self, message: str, cursor: Cursor, time: str) -> bytes:
+    def notice(self, message: str, cursor: Cursor, time: str, before: Cursor | None = None) -> bytes:  # noqa: ARG002 - the text says it
         return f"{text.notice(message, cursor, time, cursors=self.cursors)}\n".encode("latin-1")
 
     def heartbeat(self, cursor: Cursor) -> bytes:  # noqa: ARG002 - a text reader would see it
@@ -154,7 +157,7 @@ class HerokuEvents:
             for number, line in zip(selection.numbers, text.lines(selection), strict=True)
         ).encode("latin-1")
 
-    def notice(self, message: str, cursor: Cursor, time: str) -> bytes:
+    def notice(self, message: str, cursor: Cursor, time: str, before: Cursor | None = None) -> bytes:  # noqa: ARG002 - the text says it
         return f"id: {cursor}\ndata: {text.notice(message, cursor, time)}\n\n".encode("latin-1")
 
     def heartbeat(self, cursor: Cursor) -> bytes:
@@ -190,8 +193,8 @@ class WebSocketMessages:
             f'{{"cursor":"{cursor}","lines":[{",".join(lines)}]}}\n' for cursor, lines in _parts(selection, made)
         )
 
-    def notice(self, message: str, cursor: Cursor, time: str) -> bytes:  # noqa: ARG002 - the object has no time
-        return f"{jsonlines.notice(message, cursor)}\n".encode()
+    def notice(self, message: str, cursor: Cursor, time: str, before: Cursor | None = None) -> bytes:  # noqa: ARG002 - the object has no time
+        return f"{jsonlines.notice(message, cursor, before)}\n".encode()
 
     def heartbeat(self, cursor: Cursor) -> bytes:
         return f"{jsonlines.heartbeat(cursor)}\n".encode()

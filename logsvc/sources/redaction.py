@@ -4,7 +4,6 @@ Rules see one line of a chunk at a time, its message only. What a rule matches b
 that would be longer: so a chunk never grows, and what a source knows of its places stays true.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +13,7 @@ from logsvc import metrics
 from logsvc.config import Redact as Settings
 from logsvc.errors import ConfigError
 from logsvc.formats import cri
+from logsvc.formats.patterns import is_free
 from logsvc.model import Stream
 
 Redact = Callable[[Stream, bytes], bytes]
@@ -55,9 +55,6 @@ PRESETS: Final[Mapping[str, Preset]] = {
     ),
 }
 
-_EDGES: Final = re.compile(r"(?<!\[)\^|\$|\\[AzC]")
-"""What matches at the edges of a text: such a pattern may match a message and not the chunk that it is in."""
-
 
 class Rule:
     """One rule made ready."""
@@ -73,7 +70,7 @@ class Rule:
         if self._pattern.search(b"") is not None:
             raise ConfigError(f"redact.rules: {name} matches an empty text, so it would match everywhere")
         self._needs, self._check = preset.needs, preset.check
-        self._anywhere = _EDGES.search(preset.pattern) is None
+        self._anywhere = is_free(preset.pattern)
         self._mark = b"[%b]" % name.encode()
         self._count = metrics.redacted.labels(name)
 

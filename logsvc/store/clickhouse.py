@@ -47,10 +47,10 @@ class ClickHouseStore:
         columns, done = await self._rows(lines, lambda rows: sql.after_query(app, after, below, wanted, rows))
         return Page(sql.decode_rows(after.epoch, after.partition, columns), done)
 
-    async def before(self, app: AppId, before: Cursor, wanted: Filter, lines: int) -> Page:
+    async def before(self, app: AppId, before: Cursor, wanted: Filter, lines: int, floor: int | None = None) -> Page:
         """See StoreReader. A page of very long lines holds fewer of them, then it isn't done."""
-        page = await self._before(app, before, wanted, lines)
-        for epoch in await self._epochs(before.epoch) if page.done else ():
+        page = await self._before(app, before, wanted, lines, floor or 0)
+        for epoch in await self._epochs(before.epoch) if page.done and floor is None else ():
             first = await self.first(app, epoch)
             if first is None:
                 continue
@@ -63,8 +63,8 @@ class ClickHouseStore:
                 break
         return page
 
-    async def _before(self, app: AppId, before: Cursor, wanted: Filter, lines: int) -> Page:
-        columns, done = await self._rows(lines, lambda rows: sql.before_query(app, before, wanted, rows))
+    async def _before(self, app: AppId, before: Cursor, wanted: Filter, lines: int, floor: int = 0) -> Page:
+        columns, done = await self._rows(lines, lambda rows: sql.before_query(app, before, wanted, rows, floor))
         oldest_first = [column[::-1] for column in columns]
         return Page(sql.decode_rows(before.epoch, before.partition, oldest_first), done)
 

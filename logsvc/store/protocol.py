@@ -59,8 +59,11 @@ class StoreReader(Protocol):
     async def after(self, app: AppId, after: Cursor, below: int, wanted: Filter, lines: int) -> Page:
         """The first `lines` lines behind `after` and below offset `below` of after's partition that pass."""
 
-    async def before(self, app: AppId, before: Cursor, wanted: Filter, lines: int) -> Page:
-        """The last `lines` lines in front of the line `before` (excluded) that pass, oldest first."""
+    async def before(self, app: AppId, before: Cursor, wanted: Filter, lines: int, floor: int | None = None) -> Page:
+        """The last `lines` lines in front of the line `before` (excluded) that pass, oldest first.
+
+        Of older epochs, too; with a `floor` only from that offset of before's own epoch on.
+        """
 
     async def first(self, app: AppId, epoch: int) -> Cursor | None:
         """The oldest line kept of an app."""

@@ -244,14 +244,18 @@ def after_query(app: AppId, after: Cursor, below: int, wanted: Filter, rows: int
     return Query(sql, {**app._asdict(), **after._asdict(), "below": below, "rows": rows, **values})
 
 
-def before_query(app: AppId, before: Cursor, wanted: Filter, rows: int) -> Query:
-    """The last rows in front of `before` in its partition, newest first; what `after_query` says holds here too."""
+def before_query(app: AppId, before: Cursor, wanted: Filter, rows: int, floor: int) -> Query:
+    """The last rows in front of `before` in its partition, from offset `floor` on, newest first.
+
+    What `after_query` says holds here too.
+    """
     condition, values = filter_condition(wanted)
     sql = _lines(
         "SELECT",
         _row(rows),
         _LINES,
         "AND epoch = {epoch:UInt32} AND partition = {partition:UInt16}",
+        "AND offset >= {floor:UInt64}" if floor else "",
         "AND offset <= {offset:UInt64} AND (offset < {offset:UInt64} OR line < {line:Int64})"
         if before.line > 0
         else "AND offset < {offset:UInt64}",
@@ -259,7 +263,7 @@ def before_query(app: AppId, before: Cursor, wanted: Filter, rows: int) -> Query
         condition,
         "ORDER BY offset DESC, line DESC LIMIT {rows:UInt64}",
     )
-    return Query(sql, {**app._asdict(), **before._asdict(), "rows": rows, **values})
+    return Query(sql, {**app._asdict(), **before._asdict(), "floor": floor, "rows": rows, **values})
 
 
 _BETWEEN: Final = """AND epoch = {epoch:UInt32} AND partition = {partition:UInt16}

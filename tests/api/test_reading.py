@@ -6,8 +6,11 @@ from collections import Counter
 import orjson
 import pytest
 
+from logsvc.access.limits import Limits
+from logsvc.config import Limits as Settings
 from logsvc.model import Cursor
-from tests.api.served import NDJSON, SSE, Served, problem_of
+from logsvc.store.protocol import Store
+from tests.api.served import NDJSON, SSE, Served, problem_of, serving
 from tests.support.eventstream import EventStream
 from tests.support.tiers import FIRST
 
@@ -262,6 +265,44 @@ async def test_the_four_representations_tell_the_same_lines(written: Served) -> 
     async with written.get("num=9&cursor=1", Accept="text/plain") as response:
         text = (await response.read()).split(b"\n")[:-1]
     assert text == [f"{line.cursor} ".encode() + line.text() for line in written.rig.lines[-9:]]
+
+
+async def test_a_search_that_takes_long_says_where_it_ended_and_goes_on_there(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logsvc.api.delivery.SEARCH_SECONDS", 0.0)
+    for _ in range(60):
+        await served.rig.write(1, text="rare")
+        await served.rig.write(400, text="x" * 1000)
+    await served.rig.store_upto(120)
+    served.context.access.limits = Limits(Settings(read_bytes={"standard": 12_000_000}))
+    found: list[str] = []
+    query, answers = "num=100&grep=rare", 0
+    while query:
+        notices = []
+        for line in reversed(await served.objects(query)):
+            if "notice" in line:
+                notices.append(line)
+            else:
+                assert not notices, "it stands in front of the lines"
+                found.insert(0, line["message"])
+        query = f"num=100&grep=rare&before={notices[0]['before']}" if notices else ""
+        assert all(line["before"] in line["notice"] for line in notices)
+        answers += 1
+    assert found == [message for message in served.all() if message.startswith("rare")]
+    assert answers > 2
+
+
+async def test_an_answer_without_lines_shows_that_it_goes_on(store: Store) -> None:
+    async with serving(store, heartbeat=0.001) as served:
+        for _ in range(20):
+            await served.rig.write(1)
+        await served.rig.store_upto(10)
+        beats = await served.objects("since=9999d&grep=nowhere")
+    assert beats
+    assert all(beat["heartbeat"] for beat in beats)
+    places = [Cursor.parse(beat["cursor"]) for beat in beats]
+    assert places == sorted(set(places))
 
 
 async def test_a_cursor_older_than_what_is_kept_comes_with_a_notice(served: Served) -> None:

@@ -1,6 +1,7 @@
 """Tails: live without a seam, resumed with the very next line, moved on by heartbeats, and ended in order."""
 
 import asyncio
+import math
 import time
 import zlib
 from collections import Counter
@@ -16,7 +17,7 @@ from multidict import MultiDict
 
 from logsvc.api.delivery import Delivery
 from logsvc.api.query import read_query
-from logsvc.errors import StoreAway
+from logsvc.errors import StoreAway, TooCostly
 from logsvc.formats.representations import NewlineDelimitedJson
 from logsvc.model import Cursor
 from logsvc.store.protocol import Store
@@ -417,6 +418,51 @@ async def test_an_answer_that_has_begun_is_cut_where_the_store_goes(
                 assert "lines" in await socket.receive_json(timeout=DEADLINE)
                 await socket.receive(timeout=DEADLINE)
                 assert socket.close_code == 1013
+
+
+class Refusing:
+    """The real store, which refuses what it is asked after some pages."""
+
+    def __init__(self, store: Store, pages: float) -> None:
+        self._store, self.pages = store, pages
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def after(self, *asked: Any) -> Any:
+        if self.pages <= 0:
+            raise TooCostly("the query takes too long")
+        self.pages -= 1
+        return await self._store.after(*asked)
+
+
+async def test_a_tail_that_can_not_go_on_says_so_and_goes_on_at_its_cursor(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A WebSocket by its close code, an event stream by being cut: neither loses or doubles a line."""
+    monkeypatch.setattr("logsvc.timeline.Timeline.read.__defaults__", (None, 2))  # lines a step
+    refusing = Refusing(store, 1)
+    async with serving(refusing) as served:  # type: ignore[arg-type]  # it is a store by delegation
+        for _ in range(6):
+            await served.rig.write(2)
+        await served.rig.store_upto(6)
+        async with served.client.ws_connect(f"{served.logs}?tail=true&since=9999d") as socket:
+            begun = await socket.receive_json(timeout=DEADLINE)
+            closing = await socket.receive(timeout=DEADLINE)
+            assert (socket.close_code, closing.extra) == (1013, "come back with your cursor")
+        await until(lambda: served.context.tails == 0)
+        refusing.pages = 1
+        async with served.get("tail=true&since=9999d", **SSE) as response:
+            events = Events(response)
+            assert await events.lines(2) == begun["lines"]
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await events.next()
+        assert events.stream.last_event_id == begun["cursor"]
+        refusing.pages = math.inf
+        await served.rig.write(1)
+        async with served.client.ws_connect(f"{served.logs}?tail=true&after={begun['cursor']}") as socket:
+            rest = await lines_of(socket, 11)
+        assert [line["message"] for line in [*begun["lines"], *rest]] == served.all()
 
 
 async def test_a_tail_that_goes_through_much_leaves_others_their_turns(

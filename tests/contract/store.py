@@ -293,6 +293,16 @@ class StoreContract:
         assert lines_of(before) == lines[max(0, at - size) : at]
         assert before.done == (at <= size)
 
+    async def test_before_stays_above_its_floor_and_in_its_epoch(self, store: Store):
+        app = new_app()
+        await store.insert([chunk_of(stream_of(app), 9, b"old", epoch=0)])
+        await store.insert([chunk_of(stream_of(app), offset, b"%d" % offset) for offset in range(5)])
+        await store.record(0, {0: 10})
+        for floor, expected in [(3, [b"3", b"4"]), (0, [b"0", b"1", b"2", b"3", b"4"]), (5, [])]:
+            page = await store.before(app, END, EVERYTHING, 100, floor)
+            assert (messages_of(page), page.done) == (expected, True)
+        assert messages_of(await store.before(app, END, EVERYTHING, 100)) == [b"old", b"0", b"1", b"2", b"3", b"4"]
+
     async def test_after_stays_below_the_watermark(self, store: Store):
         app = new_app()
         await store.insert([chunk_of(stream_of(app), offset, b"%d" % offset) for offset in range(5)])
