@@ -1,8 +1,9 @@
 """From what the API server gives of a log to the values of chunks, each line once. Pure: bytes and places in and out.
 
-A log has no positions there. What is asked for again begins at a whole second, so the last line that was taken is
-looked for, by its time and a hash, and what comes behind it is new. Times alone won't do: two lines can have the same
-one, and stdout and stderr may be written a little out of order.
+A log has no positions there. What is asked for again begins some lines before its end, so the last line that was taken
+is looked for, by its time and a hash, and what comes behind it is new. It is not asked for by time: the kubelet then
+leaves out every line whose time is earlier, also those that were written after a clock was set back. Times alone won't
+tell a line either: two can have the same one, and stdout and stderr may be written a little out of order.
 
 Source of the format: `ReadLogs` and `logWriter` of cri-client/pkg/logs/logs.go, of Kubernetes 1.34. The kubelet joins
 the parts of a line, doesn't say which stream it came from, and writes its own errors among the lines, without a time.
@@ -42,13 +43,6 @@ class Place(NamedTuple):
     """How many lines of that time and hash were taken, that one included."""
     inside: int = 0
     """Bytes that were taken of the message of the line behind it."""
-
-    @property
-    def since(self) -> str:
-        """From when on to ask for lines, RFC 3339 in whole seconds, so that none is missed; empty for all."""
-        if not self.time:
-            return ""
-        return (_moment(self.time) - _OUT_OF_ORDER).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Piece(NamedTuple):

@@ -74,7 +74,7 @@ NAMESPACES: Final = Resource("", "v1", "namespaces", metadata=True)
 JOBS: Final = Resource("batch", "v1", "jobs", metadata=True)
 ALL_JOBS: Final = Resource("batch", "v1", "jobs")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
-
+EVENTS: Final = Resource("", "v1", "events")
 
 _LOGS: Final = Resource("", "v1", "pods/log")
 
@@ -87,8 +87,8 @@ class LogRequest(NamedTuple):
     container: str
     previous: bool = False
     """Of the run before the newest one."""
-    since: str = ""
-    """RFC 3339, whole seconds: only lines that have at least this time. Empty for all of the newest file."""
+    tail: int = 0
+    """Begin so many lines before the end, counted as the runtime wrote them; 0: where the newest file begins."""
     follow: bool = False
     """Go on with what is written from now on, until the run ends."""
 
@@ -173,7 +173,7 @@ class ApiServer:
         path = Resource("", "v1", "pods").path(wanted.namespace, wanted.pod) + "/log"
         query = {"container": wanted.container, "timestamps": "true", "follow": str(wanted.follow).lower()}
         query |= {"previous": "true"} if wanted.previous else {}
-        query |= {"sinceTime": wanted.since} if wanted.since else {}
+        query |= {"tailLines": str(wanted.tail)} if wanted.tail else {}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_QUIET)
         async with self._request("get", _LOGS, path, query, "*/*", timeout) as response:
             if response.status == 404:

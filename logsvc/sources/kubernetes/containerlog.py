@@ -31,6 +31,9 @@ _LONGEST_PAUSE: Final = 10.0
 _SETTLED: Final = 2.0
 """Seconds in which the last line is found again in a log that is followed; else it is looked for in one that ends."""
 
+_DEPTHS: Final = (256, 4096, 0)
+"""Lines from the end of a log among which the last one that was taken is looked for, one after the other; 0: all."""
+
 _ENDED: Final = 5.0
 """Seconds after which a log that has ended is followed on, where nobody says that its process has."""
 
@@ -89,9 +92,9 @@ class ContainerLog:
         self._pod = pod
         self._container = container
         self._caught_up = False
-        """What there was has been taken, so that a log that is followed begins with lines of a second or two."""
-        self._all = False
-        """Whether to look for the place in all of the file, not only from its time on."""
+        """What there was has been taken, so that a log that is followed begins with few lines."""
+        self._depth = 0
+        """Where among the depths to look for the place."""
         self._cut = False
         """The last answer broke off: there may be lines behind it."""
 
@@ -131,7 +134,7 @@ class ContainerLog:
 
     async def _run_log(self) -> None:
         """Take one run's log to its end, or as far as it can be had."""
-        self._caught_up, self._all, self._cut = not self._place().time, False, True
+        self._caught_up, self._depth, self._cut = not self._place().time, 0, True
         pause = _FIRST_PAUSE / 2
         while (run := self._status()) is not None and run.number <= self.read + 1:
             over = run.number > self.read or run.exit is not None
@@ -170,17 +173,22 @@ class ContainerLog:
             case _End.OTHER:
                 await self._wait(_FIRST_PAUSE)
             case _End.BACK:
-                self._all = True
+                # Only all of it tells whether a clock was set back or a file is given again.
+                self._depth = len(_DEPTHS) - 1
             case _End.UNFOUND:
                 self._caught_up = False
+                self._depth = min(self._depth + 1, len(_DEPTHS) - 1)
 
     async def _answer(self, *, over: bool) -> _End:
         """Take what one request brings."""
         lines = ApiLines(self._place())
         follow = self._caught_up and not over
-        end = await self._read(lines, self._request(follow=follow))
+        request = self._request(follow=follow)
+        end = await self._read(lines, request)
         if lines.seeking and lines.first and end is _End.WHOLE:
-            # That an answer has come to its end without the last line means that it is gone, and all there is is new.
+            if request.tail:
+                return _End.UNFOUND
+            # That it isn't in all of the file means that it is gone, and all there is is new.
             between = f"{lines.place.time} and {lines.first}"
             await self._tell(
                 f"lines of between {between} may be missing here: the log was rotated meanwhile", anew=True
@@ -193,8 +201,8 @@ class ContainerLog:
     def _request(self, *, follow: bool) -> LogRequest:
         status = self._status()
         previous = status is not None and status.number > self.read
-        since = "" if self._all else self._place().since
-        return LogRequest(self._pod.namespace, self._pod.name, self._container, previous, since, follow)
+        tail = _DEPTHS[self._depth] if self._place().time else 0
+        return LogRequest(self._pod.namespace, self._pod.name, self._container, previous, tail, follow)
 
     async def _read(self, lines: ApiLines, request: LogRequest) -> _End:
         clock = asyncio.get_running_loop().time
@@ -215,7 +223,8 @@ class ContainerLog:
                 except StopAsyncIteration:
                     return _End.WHOLE
                 await self._append(lines.feed(data))
-                self._all = self._all and lines.seeking
+                if request.follow and not lines.seeking:
+                    self._depth = 0
                 if lines.went_back:
                     return _End.BACK
 

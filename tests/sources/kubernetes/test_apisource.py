@@ -21,6 +21,7 @@ from tests.sources.kubernetes.test_pods import LABELS, Cluster
 from tests.support import until
 
 SHOP = AppId("acme", "shop")
+HOUR = 3_600_000_000_000
 
 
 class Following:
@@ -119,11 +120,40 @@ async def test_what_breaks_off_is_gone_on_with(following: Following, seed: int) 
             for _ in range(5):
                 said = [b"line %d" % (len(written) + number) for number in range(chance.randrange(1, 60))]
                 written += said
+                log.time += chance.choice([0, 0, HOUR, -HOUR])
                 log.write(*said, step=chance.choice([0, 1000, 300_000_000]))
                 await following.are(chance.randrange(len(written)))
     async with following.followed():
         await following.are(len(written))
     assert following.said() == written
+    assert following.said(notices=True) == []
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR, 4_000_000 * HOUR])
+async def test_a_clock_that_jumps_while_nobody_looks_and_is_set_right_again_costs_nothing(
+    following: Following, jump: int
+) -> None:
+    log = following.begin()
+    log.write(*(b"before %d" % number for number in range(300)))
+    async with following.followed(kill=True):
+        await following.are(300)
+    log.time += jump
+    log.write(b"wrong")
+    async with following.followed(kill=True):
+        await following.comes(b"wrong")
+    log.time -= jump
+    log.write(*(b"right %d" % number for number in range(5000)))
+    async with following.followed():
+        await following.are(5301)
+        log.write(b"still right")
+        await following.comes(b"still right")
+        log.time += jump
+        log.write(b"wrong again")
+        log.end()
+        following.end()
+        await following.comes(b"wrong again")
+    assert following.said()[299:302] == [b"before 299", b"wrong", b"right 0"]
+    assert len(following.said()) == 5303
     assert following.said(notices=True) == []
 
 

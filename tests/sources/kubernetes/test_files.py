@@ -3,12 +3,15 @@
 import asyncio
 import errno
 import os
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from logsvc.model import MAX_LINE
+from logsvc.sources.kubernetes import podlogs
 from tests.sources.kubernetes.support import Everybody, MemoryBus, Node, compress
 from tests.support import cri_line, cri_parts, until
 
@@ -242,6 +245,30 @@ async def test_times_that_run_backwards_change_nothing(node: Node) -> None:
             log.rotate()
     await node.collect()
     assert node.said() == [b"line %d" % number for number in range(10)]
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_clocks_that_jump_change_nothing(node: Node, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """The node's, which names rotated files and stamps lines, and the collector's, through kills of it."""
+    log = node.container()
+    written: list[bytes] = []
+    for number in range(8):
+        jump = hours * 3_600_000_000_000 * (number % 3 - 1)
+        monkeypatch.setattr(podlogs, "time", SimpleNamespace(time_ns=lambda jump=jump: time.time_ns() + jump))
+        log.time += jump
+        async with node.collecting(kill=number % 2 == 0):
+            for _ in range(3):
+                written.append(b"line %d" % len(written))
+                log.write(written[-1])
+                await until(lambda: node.said() == written)
+            log.rotations = 500 - hours * number
+            log.rotate()
+            written.append(b"line %d" % len(written))
+            log.write(written[-1])
+            await until(lambda: node.said() == written)
+    await node.collect()
+    assert node.said() == written
+    assert node.notices() == []
 
 
 async def test_a_truncated_file_begins_anew(node: Node) -> None:
