@@ -4,10 +4,11 @@ import asyncio
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from logsvc import telemetry
 from logsvc.bus.epochs import Epoch, Epochs
@@ -22,10 +23,12 @@ from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.apisource import ApiSource
 from logsvc.sources.kubernetes.chronicle import Chronicle
+from logsvc.sources.kubernetes.event_teller import EventTeller
 from logsvc.sources.kubernetes.files import FilesSource
 from logsvc.sources.kubernetes.rollout_teller import RolloutTeller
 from logsvc.sources.kubernetes.saying import SayingSource
 from logsvc.sources.kubernetes.settings import FilesSettings
+from logsvc.sources.kubernetes.teller import Tenants
 from logsvc.sources.procfile.identity import ProcfileIdentity
 from logsvc.sources.redaction import redaction
 from logsvc.store.protocol import StoreReader
@@ -132,7 +135,7 @@ class _Collecting:
         self._health.trouble = lambda: source.state.problem
         async with asyncio.TaskGroup() as group:
             running = group.create_task(source.run(), name="source")
-            telling = [group.create_task(teller.run()) for teller in self._tellers(source)]
+            telling = [group.create_task(telling) for telling in self._telling(source)]
             try:
                 await until_sealed(self._epochs, bus.epoch)
             finally:
@@ -141,15 +144,18 @@ class _Collecting:
                 source.stop()
                 await asyncio.wait([running])
 
-    def _tellers(self, source: FilesSource | ApiSource | SayingSource) -> Iterator[Chronicle | RolloutTeller]:
-        """Who says what the platform does."""
+    def _telling(self, source: FilesSource | ApiSource | SayingSource) -> Iterator[Coroutine[Any, Any, None]]:
+        """What says what the platform does."""
         watched = self._watched
         if watched is not None and watched.pods is not None and isinstance(source, FilesSource | ApiSource):
             chronicle = Chronicle(source, watched.pods)
             watched.pods.listeners = [source.identities_changed, chronicle.wake]
-            yield chronicle
+            yield chronicle.run()
         if watched is not None and not isinstance(source, FilesSource):
-            yield RolloutTeller(source, watched.api, watched.rules)
+            tenants = Tenants(watched.api, watched.rules)
+            yield tenants.run()
+            yield RolloutTeller(source, watched.api, watched.rules, tenants.known).run()
+            yield EventTeller(source, watched.api, watched.rules, tenants.known).run()
 
     @property
     def _what(self) -> str:

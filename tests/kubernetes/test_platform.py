@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.kubernetes.collecting import IMAGE, Collecting, saying
@@ -104,6 +105,47 @@ async def test_rollouts_scaling_and_jobs_are_told(collecting: Collecting) -> Non
     assert len(story) == len(set(story))
     assert story[0] == f"Rollout of revision 1 begins: {IMAGE}"
     assert await collecting.story("release-7") == ["Job release-7 begins", "Job release-7 is complete"]
+
+
+@pytest.mark.parametrize("collecting", ["rollouts"], indirect=True)
+async def test_probes_that_fail_and_a_dyno_without_room_are_told_once(collecting: Collecting) -> None:
+    collecting.begin()
+    failing = {"exec": {"command": ["/bin/sh", "-c", "echo not yet; exit 1"]}, "periodSeconds": 1}
+    async with collecting.collector() as collector:
+        await collector.start()
+        collecting.pod("sick", {**saying("hello"), "readinessProbe": failing}, labels=LABELS)
+        await comes(collecting, "sick", "Readiness probe failed: not yet")
+        collector.kill()
+        await collector.start()
+        collecting.pod("dying", {**saying("hello"), "livenessProbe": {**failing, "failureThreshold": 1}}, labels=LABELS)
+        await comes(collecting, "dying", "Liveness probe failed: not yet")
+        vast = {**saying("hello"), "resources": {"requests": {"memory": "100Ti"}}}
+        collecting.pod("vast", vast, labels=LABELS)
+
+        async def no_room() -> bool:
+            return bool(await collecting.story("vast"))
+
+        await until(no_room, 120, what="the dyno without room")
+    sick = await collecting.story("sick")
+    assert len(sick) == len(set(sick))
+    (text,) = await collecting.story("vast")
+    assert text.startswith("There is no room for the dyno: 0/1 nodes are available: 1 Insufficient memory")
+
+
+async def test_who_is_evicted_is_told_why(collecting: Collecting) -> None:
+    collecting.begin()
+    async with collecting.collector() as collector:
+        await collector.start()
+        collecting.pod("web", saying("hello"), labels=LABELS)
+        await comes(collecting, "web", "State changed from starting to up")
+        path = f"/api/v1/namespaces/{collecting.namespace}/pods/web/eviction"
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": collecting.metadata("web")}
+        collecting.kubernetes.kubectl("create", "--raw", path, "-f", "-", given=orjson.dumps(eviction).decode())
+        await comes(collecting, "web", "State changed from stopping to down")
+    assert (
+        "Stopping all processes with SIGTERM: EvictionByEvictionAPI: Eviction API: evicting"
+        in await collecting.story("web")
+    )
 
 
 def once() -> dict[str, Any]:

@@ -21,7 +21,8 @@ SAID: Final = "/:"
 _FILE: Final = SAID + "pod"
 
 OLD: Final = 300.0
-"""Seconds after which nothing is said any more of what happened to a pod before it was seen first."""
+"""Seconds after which nothing is said any more of what had happened when collection began. What happens afterwards is
+said whatever the clocks of the node, the API server and this machine say."""
 
 _PAUSE: Final = 0.1
 """Seconds until the next look at pods of which something can't be said yet."""
@@ -62,6 +63,8 @@ class Chronicle:
         self._identity = identity
         self._now = now
         self._begun = False
+        self._first: set[Pod] = set()
+        """Pods that were there when it began, and of which nothing was said since."""
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -77,7 +80,8 @@ class Chronicle:
                 continue
             if not self._begun:
                 self._begun = True
-                stirred.update(self._identity.statuses, self._vanished())
+                self._first.update(self._identity.statuses)
+                stirred.update(self._first, self._vanished())
             for pod in list(stirred):
                 stirred.discard(pod)
                 if not await self._tell(pod):
@@ -114,7 +118,7 @@ class Chronicle:
             return status is None
         lines: list[Line] = []
         if (seen := status or self._identity.parted.get(pod)) is not None:
-            lines, said = tell(said, seen, self._now() / 1e9 - OLD)
+            lines, said = tell(said, seen, self._now() / 1e9 - OLD if pod in self._first else 0.0)
         if status is None and said is not None:
             more, said = tell_gone(said, known.containers.main)
             lines += more
@@ -129,6 +133,7 @@ class Chronicle:
         elif said is not None and (last is None or Said.decode(last.held) != said):
             place = Origin(self._source.collector.node, file, at, at, held=said.encode())
             self._source.collector.moved(place)
+        self._first.discard(pod)
         return True
 
     async def _say(self, pod: Pod, line: Line, place: Origin) -> bool:

@@ -243,7 +243,7 @@ class PodIdentity:
             for folder, pod in list(self._headless.items()):
                 controller = naming.controller_of(pod)
                 assert controller is not None
-                looking = partial(self._look_up, folder.namespace, controller)
+                looking = partial(look_up, self._api, folder.namespace, controller)
                 try:
                     head = await persist(looking, "the look at jobs", (ClusterAway,))
                 except ClusterError as error:
@@ -251,10 +251,6 @@ class PodIdentity:
                     head = controller
                 newest = self._headless.pop(folder)
                 self._know(newest, head)
-
-    async def _look_up(self, namespace: str, job: Owner) -> Owner:
-        found = await self._api.get(JOBS, namespace, job.name)
-        return (found and Owner.of(found["metadata"])) or job
 
     # ---- what outlives the collector
 
@@ -293,6 +289,12 @@ class PodIdentity:
         self._dissolved.update(tenants)
         self._pods.update((known.pod.folder, known) for known in pods)
         self._gone.update((known.pod.folder, None) for known in pods)
+
+
+async def look_up(api: ApiServer, namespace: str, job: Owner) -> Owner:
+    """What is above a Job: the CronJob that it is a run of, else the Job. Raises ClusterError."""
+    found = await api.get(JOBS, namespace, job.name)
+    return (found and Owner.of(found["metadata"])) or job
 
 
 def _stream(filed: Filed | None, tenant: Tenant, uid: str, container: str, restart: int) -> Stream | Unwanted:

@@ -141,13 +141,14 @@ def _state(pod: Json, main: str, runs: Sequence[Run], *, ready: bool) -> tuple[S
     own = next((run for run in runs if run.name == main), None)
     if "deletionTimestamp" in pod["metadata"]:
         # First of all: one that is being stopped ends in the phase Succeeded or Failed, as its process exits.
-        return (State.DOWN if runs and not any(map(_is_running, runs)) else State.STOPPING), ""
+        # Why, where it was not its owner who deleted it: an eviction, a taint of its node, a dyno that matters more.
+        why = _cause(_condition(status, "DisruptionTarget"))
+        return (State.DOWN if runs and not any(map(_is_running, runs)) else State.STOPPING), why
     if status.get("phase") == "Succeeded":
         return State.COMPLETE, ""
     if status.get("phase") == "Failed":
-        reason = status.get("reason", "")
         # Without a reason a container has failed, and its own line says how.
-        return State.CRASHED, f"{reason}: {_cut(status.get('message', ''))}".removesuffix(": ") if reason else ""
+        return State.CRASHED, _cause(status)
     if own is not None and own.exit is not None:
         again = pod["spec"].get("restartPolicy", "Always") == "Always"
         return (State.CRASHED if own.exit.status or again else State.COMPLETE), ""
@@ -155,6 +156,12 @@ def _state(pod: Json, main: str, runs: Sequence[Run], *, ready: bool) -> tuple[S
         return State.UP, ""
     # One that has no readiness probe is ready as soon as it runs.
     return State.STARTING, ""
+
+
+def _cause(given: Json) -> str:
+    """Reason and message, in the platform's words."""
+    reason = given.get("reason") or ""
+    return f"{reason}: {cut(given.get('message') or '')}".removesuffix(": ") if reason else ""
 
 
 def _is_running(run: Run) -> bool:
@@ -180,7 +187,7 @@ def _run(status: Json) -> Run:
         exit_,
         last,
         waiting.get("reason", ""),
-        _cut(waiting.get("message", "")),
+        cut(waiting.get("message", "")),
     )
 
 
@@ -279,11 +286,14 @@ class _Teller:
         """Say that the dyno goes over to `state`."""
         before, self.said = self.said.state, self.said._replace(state=state)
         if state is State.STOPPING:
-            text = "Stopping all processes with SIGTERM"
+            text = "Stopping all processes with SIGTERM" + (f": {why}" if why else "")
         elif state is State.UNREADY:
             text = f"State changed from {before} to {state}: the readiness probe fails"
         else:
-            text = f"State changed from {before} to {state}" + (f": {why}" if why else "")
+            # Why it was stopped was said when it was.
+            text = f"State changed from {before} to {state}" + (
+                f": {why}" if why and before is not State.STOPPING else ""
+            )
         self._add(main, text, after, at)
 
     def _say(self, run: Run, number: int, step: Step, text: str, at: float) -> None:
@@ -328,6 +338,7 @@ def _time(text: str | None) -> float:
     return datetime.fromisoformat(text).timestamp() if text else 0.0
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """What others have to say, in one line that isn't too long."""
     text = " ".join(text.split())
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

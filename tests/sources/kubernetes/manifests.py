@@ -92,3 +92,30 @@ def job(uid: str, *, labels: dict[str, str], owner: str = "", **status: Any) -> 
         metadata["ownerReferences"] = [reference]
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": "shop:1"}]}}
     return {"metadata": metadata, "spec": {"template": template}, "status": status}
+
+
+def event(
+    uid: str,
+    message: str,
+    reason: str = "Unhealthy",
+    *,
+    count: int = 1,
+    container: str = "main",
+    at: datetime | None = None,
+    pod: tuple[str, str] = ("web-1", "u1"),
+) -> dict[str, Any]:
+    """An Event of a pod (name and uid) of namespace acme."""
+    about = {"kind": "Pod", "namespace": "acme", "name": pod[0], "uid": pod[1]}
+    if container:
+        about["fieldPath"] = f"spec.containers{{{container}}}"
+    time = (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "metadata": {"name": f"web-1.{uid}", "namespace": "acme", "uid": uid, "creationTimestamp": time},
+        "involvedObject": about,
+        "type": "Warning",
+        "reason": reason,
+        "message": message,
+        "count": count,
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+    }

@@ -11,9 +11,11 @@ from logsvc.model import AppId
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.apiserver import ApiServer, ApiSettings
+from logsvc.sources.kubernetes.event_teller import EventTeller
 from logsvc.sources.kubernetes.naming import Rules
 from logsvc.sources.kubernetes.rollout_teller import RolloutTeller
 from logsvc.sources.kubernetes.saying import SayingSource
+from logsvc.sources.kubernetes.teller import Tenants
 from tests.sources.kubernetes.flakyserver import flaky_server
 from tests.sources.kubernetes.manifests import deployment, job
 from tests.sources.kubernetes.support import MemoryBus, messages
@@ -37,18 +39,21 @@ class Told:
         checkpoint = Checkpoint(self._folder / "checkpoint", "cluster")
         async with ApiServer.open(ApiSettings(self.server.url, None, self._folder / "token")) as api:
             source = SayingSource(Collector(self.bus, "cluster", checkpoint))
-            teller = RolloutTeller(source, api, Rules())
-            running = [asyncio.create_task(source.run()), asyncio.create_task(teller.run())]
+            tenants = Tenants(api, Rules())
+            tellers = [teller(source, api, Rules(), tenants.known) for teller in (RolloutTeller, EventTeller)]
+            running = asyncio.create_task(source.run())
+            telling = [asyncio.create_task(each.run()) for each in (tenants, *tellers)]
             try:
                 yield source
             finally:
                 if kill:
                     source.collector._checkpoint.save = lambda _: None
-                    running[0].cancel()
+                    running.cancel()
                 source.stop()
-                running[1].cancel()
-                await asyncio.wait(running)
-            assert running[1].cancelled()
+                for task in telling:
+                    task.cancel()
+                await asyncio.wait([running, *telling])
+            assert all(task.cancelled() for task in telling)
 
     def rollout(
         self, revision: int, *, uid: str = "d1", up: int = 0, updated: int | None = None, wanted: int = 2

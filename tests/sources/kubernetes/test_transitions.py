@@ -164,6 +164,27 @@ def test_an_eviction_says_why() -> None:
     assert len(text) < 600
 
 
+def test_who_is_made_to_go_is_told_why_and_once() -> None:
+    main = container(running=running())
+    why = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+    }
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": moment(1)}
+    given = {"conditions": [ready, why]}
+    assert story(
+        status(main, ready=True),
+        status(main, deleted=True, **given),
+        status(container(terminated=ended(143)), deleted=True, **given),
+    )[2:] == [
+        "Stopping all processes with SIGTERM: EvictionByEvictionAPI: Eviction API: evicting",
+        "Process exited with status 143 (SIGTERM)",
+        "State changed from stopping to down",
+    ]
+
+
 def test_init_containers_speak_for_themselves_and_a_job_completes() -> None:
     done = ended(0, reason="Completed")
     pods = [
