@@ -138,6 +138,12 @@ class Limits(Group):
     retention: dict[str, Annotated[int, Field(ge=0, le=7)]] = {}
     """Retention class of all lines of a tenant with the plan, collected or pushed (see `store.retention_days`); 0 for a
     plan that isn't here."""
+    collect_bytes: dict[str, Count] = {}
+    """Bytes a second that a collector takes of a tenant's pods, by the plan that their namespace's annotation names
+    (`kubernetes.plan_annotation`). What is beyond waits in its file, and delays nobody else. A plan that isn't here has
+    that of `default`, and none where that isn't here either."""
+    collect_burst: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    """Seconds' worth of `collect_bytes` that may be taken at once."""
     drains: dict[str, Annotated[int, Field(ge=0)]] = {"free": 2, "starter": 6, "standard": 6, "pro": 20}
     """Drains that an app may have, whatever the process; the next one is refused with 422."""
 

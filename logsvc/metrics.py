@@ -62,6 +62,9 @@ collect_waiting_bytes = _gauge("collect_waiting_bytes", "Bytes in log files that
 collect_files = _gauge("collect_files", "Containers of which log files are read.")
 collect_deleted_bytes = _gauge("collect_deleted_bytes", "Bytes of deleted files that are held open to be read out.")
 collect_unknown = _gauge("collect_unknown", "Containers with lines of which it isn't known yet whose they are.")
+collect_over_quota = _gauge(
+    "collect_over_quota", "Containers of which lines wait, as their tenant is over its rate (`limits.collect_bytes`)."
+)
 collect_recoveries = _counter("collect_recoveries", "Times a source found its place again, at start or after an error.")
 
 redacted = _counter("redacted", "Places in lines that a rule of redaction has replaced.", "rule")

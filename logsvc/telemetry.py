@@ -45,6 +45,7 @@ def follow_files(source: "FilesSource") -> None:
     metrics.collect_waiting_bytes.set_function(lambda: source.state.waiting_bytes)
     metrics.collect_deleted_bytes.set_function(lambda: source.state.deleted_bytes)
     metrics.collect_unknown.set_function(lambda: source.state.unknown)
+    metrics.collect_over_quota.set_function(lambda: len(source.over_quota))
 
 
 def follow_logs(source: "ApiSource") -> None:
@@ -54,3 +55,4 @@ def follow_logs(source: "ApiSource") -> None:
     metrics.follow(metrics.collect_recoveries, lambda: source.state.recoveries)
     metrics.collect_files.set_function(lambda: len(source.logs))
     metrics.collect_unknown.set_function(lambda: sum(log.nobodys for log in source.logs.values()))
+    metrics.collect_over_quota.set_function(lambda: sum(log.over_quota for log in source.logs.values()))

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from logsvc import metrics
-from logsvc.access.buckets import Buckets
 from logsvc.access.grant import Grant
+from logsvc.buckets import Buckets
 from logsvc.config import Limits as Settings
 from logsvc.errors import OverLimit
 

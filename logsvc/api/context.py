@@ -10,12 +10,12 @@ from weakref import WeakValueDictionary
 from aiohttp import web
 
 from logsvc import metrics
-from logsvc.access.buckets import Buckets
 from logsvc.access.gate import Gate
 from logsvc.access.leases import Lease, Leases
 from logsvc.access.limits import Limits
 from logsvc.access.sessions import Sessions
 from logsvc.api.problems import Problem
+from logsvc.buckets import Buckets
 from logsvc.drains.addresses import Addresses
 from logsvc.drains.registry import Registry, TryOut
 from logsvc.model import AppId

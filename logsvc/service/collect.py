@@ -171,7 +171,7 @@ class _Collecting:
             collector = Collector(bus, self._node, self._checkpoint(), self._store.origins, self._redact)
             if watched.pods is None:
                 return SayingSource(collector)
-            logs = ApiSource(watched.api, watched.pods, collector, given.requests)
+            logs = ApiSource(watched.api, watched.pods, collector, given.requests, watched.quota)
             telemetry.follow_logs(logs)
             return logs
         root = given.pods if watched is not None else self._settings.data.dir / "pods"
@@ -183,6 +183,7 @@ class _Collecting:
             identity,
             stored_origins=self._store.origins,
             redact=self._redact,
+            quota=watched.quota if watched is not None else None,
         )
         telemetry.follow_files(files)
         return files

@@ -12,6 +12,7 @@ from logsvc.errors import ConfigError
 from logsvc.sources.kubernetes.apiserver import ApiServer, ApiSettings
 from logsvc.sources.kubernetes.naming import Rules
 from logsvc.sources.kubernetes.pods import PodIdentity
+from logsvc.sources.kubernetes.quota import Quota
 
 
 class Watched(NamedTuple):
@@ -21,6 +22,7 @@ class Watched(NamedTuple):
     rules: Rules
     pods: PodIdentity | None
     """None where no logs are collected."""
+    quota: Quota
 
 
 @asynccontextmanager
@@ -44,14 +46,16 @@ async def watched_pods(settings: Settings, folder: Path) -> AsyncIterator[Watche
     clock = asyncio.get_running_loop().time
     async with ApiServer.open(api_settings) as api:
         if given.source == "rollouts":
-            yield Watched(api, rules, None)
+            yield Watched(api, rules, None, Quota())
             return
         node = given.node if given.source == "files" else ""
         identity = PodIdentity(api, node, rules, folder / "pods", patience=given.patience, clock=clock)
+        limits = settings.limits
+        quota = Quota(limits.collect_bytes, limits.collect_burst, default=limits.default, plan=identity.plan)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(identity.run(), name="pods")
             try:
-                yield Watched(api, rules, identity)
+                yield Watched(api, rules, identity, quota)
             finally:
                 running.cancel()
 

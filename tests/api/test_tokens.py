@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from logsvc.access.buckets import Buckets
 from logsvc.access.gate import Gate
 from logsvc.access.limits import Limits
 from logsvc.access.static import mint
 from logsvc.api.context import Access
+from logsvc.buckets import Buckets
 from logsvc.config import Auth
 from logsvc.config import Limits as Settings
 from logsvc.errors import ConfigError

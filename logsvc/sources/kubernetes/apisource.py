@@ -15,6 +15,7 @@ from logsvc.sources.kubernetes.containerlog import ContainerLog, Reach, name_of
 from logsvc.sources.kubernetes.pace import Pace
 from logsvc.sources.kubernetes.podlogs import Pod
 from logsvc.sources.kubernetes.pods import PodIdentity
+from logsvc.sources.kubernetes.quota import Quota
 from logsvc.sources.kubernetes.saying import SayingSource
 from logsvc.sources.kubernetes.transitions import PodStatus, Run
 
@@ -33,6 +34,7 @@ class ApiSource(SayingSource):
         identity: PodIdentity,
         collector: Collector,
         requests: float,
+        quota: Quota | None = None,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         """`requests`: for logs, a second, at most. `now`: Unix ns."""
@@ -40,7 +42,8 @@ class ApiSource(SayingSource):
         self.logs: dict[tuple[Pod, str], ContainerLog] = {}
         self._identity = identity
         statuses = identity.statuses.get
-        self._reach = Reach(api, collector, identity, statuses, Pace(requests), now, self._refused)
+        pace = Pace(requests)
+        self._reach = Reach(api, collector, identity, statuses, pace, now, self._refused, quota or Quota())
         self._woken = asyncio.Event()
         self._seen: dict[Pod, PodStatus] = {}
         self._said: set[str] = set()

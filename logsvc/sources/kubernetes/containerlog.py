@@ -22,6 +22,7 @@ from logsvc.sources.kubernetes.apiserver import PODS, ApiServer, LogRequest
 from logsvc.sources.kubernetes.lane import Identity, Unwanted
 from logsvc.sources.kubernetes.pace import Pace
 from logsvc.sources.kubernetes.podlogs import Pod
+from logsvc.sources.kubernetes.quota import Quota
 from logsvc.sources.kubernetes.transitions import PodStatus, Run
 
 _FIRST_PAUSE: Final = 0.2
@@ -55,6 +56,7 @@ class Reach:
     """Unix ns."""
     refused: Callable[[ClusterError], None]
     """The API server won't give a log."""
+    quota: Quota
 
 
 class _End(Enum):
@@ -88,6 +90,8 @@ class ContainerLog:
         """To be set when the pod, or whose it is, isn't as it was."""
         self.nobodys = False
         """It isn't known yet whose the lines are, or they are left out."""
+        self.over_quota = False
+        """Lines wait, as their tenant has had enough for now."""
         self._reach = reach
         self._pod = pod
         self._container = container
@@ -245,8 +249,18 @@ class ContainerLog:
                 await self._reach.collector.append(
                     stream, piece.value, self._origin(piece.place), partial=piece.partial
                 )
+                await self._take(stream.tenant, len(piece.value))
             else:
                 self._reach.collector.moved(self._origin(piece.place))
+
+    async def _take(self, tenant: str, size: int) -> None:
+        """Read no more while the tenant is over its quota: then the kubelet doesn't either."""
+        quota = self._reach.quota
+        quota.take(tenant, size)
+        if quota.wait(tenant):
+            self.over_quota = True
+            await quota.until_paid(tenant)
+            self.over_quota = False
 
     async def _tell(self, text: str, *, anew: bool = False) -> None:
         """A notice at this place; `anew`: nothing that comes behind it was taken before."""

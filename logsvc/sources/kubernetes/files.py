@@ -25,6 +25,7 @@ from logsvc.sources.kubernetes.chronicle import SAID
 from logsvc.sources.kubernetes.discovery import SLICE, Discovery
 from logsvc.sources.kubernetes.lane import Identity, Lane, Shop, Turn
 from logsvc.sources.kubernetes.podlogs import Pod
+from logsvc.sources.kubernetes.quota import Queue, Quota
 from logsvc.sources.kubernetes.settings import FilesSettings, FilesState
 from logsvc.sources.kubernetes.watch import Watcher
 from logsvc.sources.redaction import Redact
@@ -48,6 +49,7 @@ class FilesSource:
         *,
         stored_origins: StoredOrigins | None = None,
         redact: Redact | None = None,
+        quota: Quota | None = None,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         """`stored_origins` asks the store for a node's origins, for the day a checkpoint is lost. `now`: Unix ns."""
@@ -57,6 +59,9 @@ class FilesSource:
         self.lanes: dict[tuple[str, str], Lane] = {}
         self._settings = settings
         self._identity = identity
+        self._quota = quota or Quota()
+        self.over_quota: Queue[Lane] = Queue(self._quota, self.wake)
+        """Containers of which lines wait in their files for that."""
         self._now = now
         self._watcher = Watcher()
         self._shop: Shop
@@ -87,7 +92,14 @@ class FilesSource:
         try:
             clock = asyncio.get_running_loop().time
             self._shop = Shop(
-                root, self.collector, self._identity, self._settings.data, self._now, clock, self._settings.grace
+                root,
+                self.collector,
+                self._identity,
+                self._settings.data,
+                self._now,
+                clock,
+                self._settings.grace,
+                self._quota,
             )
             self._discovery = Discovery(root, self._watcher, self)
             with self._watcher:
@@ -183,7 +195,8 @@ class FilesSource:
 
     def wake(self, lane: Lane) -> None:
         """There may be something to read."""
-        if self._ready and not lane.busy and not self._stop.is_set():
+        waits = lane in self.over_quota and not lane.series.losses
+        if self._ready and not lane.busy and not waits and not self._stop.is_set():
             self._take(lane)
             self._active.discard(lane)
             self._polled.discard(lane)
@@ -209,6 +222,10 @@ class FilesSource:
             self._release(lane)
         if turn is Turn.UNKNOWN:
             self._unknown.add(lane)
+        elif turn is Turn.OVER:
+            self._unknown.discard(lane)
+            if lane not in self.over_quota:
+                self.over_quota.add(lane.tenant, lane)
         else:
             self._unknown.discard(lane)
             lane.idle_since = self._shop.clock()
@@ -426,7 +443,7 @@ class FilesSource:
         lane.series.close()
         del self.lanes[lane.pod_folder, lane.container]
         self._discovery.done(lane.pod_folder, lane.container)
-        for lanes in (self._active, self._polled, self._unknown, self._gone):
+        for lanes in (self._active, self._polled, self._unknown, self._gone, self.over_quota):
             lanes.discard(lane)
 
     def _give_up(self, excess: int) -> None:

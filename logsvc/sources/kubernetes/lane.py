@@ -14,6 +14,7 @@ from logsvc.model import MAX_CHUNK, Origin, Stream, notices_of
 from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.assemble import SEGMENT, Assembler, Held, Piece
 from logsvc.sources.kubernetes.podlogs import CHECKED, LogFile, Pod, Rewritten
+from logsvc.sources.kubernetes.quota import Quota
 from logsvc.sources.kubernetes.series import Series
 
 TURN: Final = MAX_CHUNK
@@ -46,6 +47,8 @@ class Turn(Enum):
     """Nothing to read now."""
     UNKNOWN = auto()
     """There are lines, but it isn't known yet whose."""
+    OVER = auto()
+    """There are lines, but their tenant has had enough for now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Shop:
     """The loop's clock: to ask for the running loop is a system call each time."""
     grace: float
     """Seconds after which the end of a file that a later one has replaced counts as a line, newline or not."""
+    quota: Quota
 
 
 @lru_cache(maxsize=1 << 14)
@@ -84,6 +88,8 @@ class Lane:
         """When something was read last, by the loop's clock."""
         self.trouble = ""
         """The last error of its files, so that it is said once."""
+        self.tenant = ""
+        """Whose lines are over the quota."""
         self._shop = shop
         self._pod = pod
         self._assembler = Assembler(shop.now)
@@ -176,6 +182,9 @@ class Lane:
         stream = self._stream(file.name.restart)
         if not isinstance(stream, Stream):
             return self._no_stream(stream)
+        if self._shop.quota.wait(stream.tenant):
+            self.tenant = stream.tenant
+            return Turn.OVER
         if file is not self._current and not await self._move_on(file):
             return Turn.QUIET
         begin = len(file.tail)
@@ -185,6 +194,7 @@ class Lane:
             return Turn.MORE
         start = file.position
         await self._send(file, stream, pieces, data)
+        self._shop.quota.take(stream.tenant, end - start)
         if not pieces or pieces[-1].end < end:
             self._shop.collector.moved(self._origin(file, start, end, data, self._assembler.held))
         file.moved(end, data, begin + end - start)

@@ -59,9 +59,11 @@ class PodIdentity:
         file: Path,
         *,
         patience: float = 30.0,
+        mine: Callable[[Pod], bool] | None = None,
         clock: Callable[[], float],
     ) -> None:
-        """`node` is the one whose pods are kept up with; empty for those of all. `file` keeps what is known.
+        """`node` is the one whose pods are kept up with; empty for those of all, or of those that are `mine`. `file`
+        keeps what is known.
 
         After `patience` seconds a pod that the API server doesn't know counts as gone.
 
@@ -73,6 +75,7 @@ class PodIdentity:
         self._rules = rules
         self._file = CheckedFile(file, "list of pods")
         self._patience = patience
+        self._mine = mine
         self._clock = clock
         self._tenants: dict[str, Tenant] = {}
         """By namespace."""
@@ -132,6 +135,11 @@ class PodIdentity:
         known = self._pods.get(folder)
         return known.pod if known is not None else None
 
+    def plan(self, tenant: str) -> str:
+        """The plan that the annotation of a tenant's namespace names; empty where there is none."""
+        known = self._tenants.get(tenant)
+        return known.plan if known is not None else ""
+
     @property
     def listed(self) -> bool:
         """Whether `statuses` has had every pod of the node."""
@@ -167,6 +175,8 @@ class PodIdentity:
 
     def _keep_pod(self, item: Json) -> None:
         pod = PodObject.of(item, self._rules.needed)
+        if self._mine is not None and not self._mine(pod.folder):
+            return
         self._folders[item["metadata"]["uid"]] = pod.folder
         self._gone.pop(pod.folder, None)
         status = PodStatus.of(item, pod.containers.main)
@@ -197,7 +207,9 @@ class PodIdentity:
             listener()
 
     def _drop_pod(self, uid: str) -> None:
-        folder = self._folders.pop(uid)
+        folder = self._folders.pop(uid, None)
+        if folder is None:
+            return
         self.parted[folder] = self.statuses.pop(folder)
         self.stirred.add(folder)
         self._changed()

@@ -13,6 +13,7 @@ from logsvc.formats import cri
 from logsvc.model import AppId, Chunk, Cursor, Origin, Stream
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
 from logsvc.sources.kubernetes.lane import Identity
+from logsvc.sources.kubernetes.quota import Quota
 from tests.support import cri_line
 from tests.support.wait import DEADLINE
 
@@ -206,6 +207,7 @@ class Node:
         self.root.mkdir()
         self.bus = bus
         self.identity = identity or Everybody()
+        self.quota: Quota | None = None
         self.settings = FilesSettings(
             self.root, folder / "collector", "node-1", grace=0.02, poll=0.02, retry=0.001, rescan=0.1
         )
@@ -219,7 +221,7 @@ class Node:
     @asynccontextmanager
     async def collecting(self, *, kill: bool = False, **settings: float) -> AsyncIterator[FilesSource]:
         """A source at work; at the end of the block it is stopped, or killed in the middle of whatever it does."""
-        source = FilesSource(replace(self.settings, **settings), self.bus, self.identity)
+        source = FilesSource(replace(self.settings, **settings), self.bus, self.identity, quota=self.quota)
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(source.run())
             yield source

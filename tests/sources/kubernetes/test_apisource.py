@@ -15,6 +15,7 @@ from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.apiserver import ApiServer, ApiSettings
 from logsvc.sources.kubernetes.apisource import ApiSource
+from logsvc.sources.kubernetes.quota import Quota
 from tests.sources.kubernetes.flakyserver import Log, flaky_server
 from tests.sources.kubernetes.support import MemoryBus, messages
 from tests.sources.kubernetes.test_pods import LABELS, Cluster
@@ -30,6 +31,7 @@ class Following:
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster = cluster
         self.bus = MemoryBus()
+        self.quota: Quota | None = None
         self._folder = folder
         self._now = datetime.now(UTC).isoformat()
 
@@ -64,7 +66,7 @@ class Following:
             ApiServer.open(ApiSettings(self.cluster.server.url, None, token)) as api,
             self.cluster.watched() as identity,
         ):
-            source = ApiSource(api, identity, Collector(self.bus, "cluster", checkpoint), 1000.0)
+            source = ApiSource(api, identity, Collector(self.bus, "cluster", checkpoint), 1000.0, self.quota)
             identity.listeners = [source.identities_changed]
             running = asyncio.create_task(source.run())
             try:
@@ -234,6 +236,25 @@ async def test_a_pod_that_was_gone_before_its_log_was_read_is_told(following: Fo
             b"web-1: Lines of the process were lost: its log could not be had any more"
         ]
         await until(lambda: not source.logs and not source.collector.positions)
+
+
+async def test_who_is_over_its_quota_is_read_more_slowly_and_nobody_else_is(following: Following) -> None:
+    rates = {"small": 1.0}
+    following.quota = Quota(rates, plan=lambda tenant: "small" if tenant == "acme" else "")
+    following.cluster.namespace("other")
+    flood, quiet = following.begin(), following.begin(uid="u2", name="web-2", namespace="other")
+    async with following.followed() as source:
+        flood.write(*(b"%d %b" % (number, b"x" * 1000) for number in range(2000)))
+        await until(lambda: any(log.over_quota for log in source.logs.values()))
+        for number in range(10):
+            quiet.write(b"line %d" % number)
+        others = AppId("other", "shop")
+        await until(lambda: len(messages(following.bus.chunks(others))) == 10)
+        assert 0 < len(following.said()) < 2000
+        rates["small"] = 1e12
+        await following.are(2000)
+        assert not any(log.over_quota for log in source.logs.values())
+    assert [int(text.split()[0]) for text in following.said()] == [*range(2000)]
 
 
 async def test_a_pod_of_the_same_name_is_another(following: Following) -> None:

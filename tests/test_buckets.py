@@ -1,6 +1,6 @@
 """Rates: so much at once, then so much a second, each name for itself."""
 
-from logsvc.access.buckets import Buckets
+from logsvc.buckets import Buckets
 
 
 def test_what_is_taken_comes_back_at_the_rate() -> None:
