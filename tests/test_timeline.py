@@ -4,7 +4,6 @@ Every test asks the real tiers and holds the answer against the list of what was
 """
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from hypothesis import strategies as st
 from logsvc.bus.local import LocalSettings
 from logsvc.bus.protocol import Fetched
 from logsvc.errors import BadCursor, OutOfRange, StoreAway
-from logsvc.legs import INLINE, LAST_BYTES, between
-from logsvc.model import EVERYTHING, Chunk, Cursor, Filter, Selection
+from logsvc.legs import LAST_BYTES, between
+from logsvc.model import EVERYTHING, Cursor, Filter
 from logsvc.selection import Matcher
 from logsvc.store.embedded import EmbeddedStore
 from logsvc.store.protocol import Bucket, Store
@@ -28,7 +27,6 @@ from tests.support import until
 from tests.support.reference import Known, known, passes
 from tests.support.store import Away
 from tests.support.tiers import FIRST, Rig, rig
-from tests.support.wait import DEADLINE
 
 SLOW = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -454,64 +452,3 @@ async def test_who_is_little_behind_goes_on_while_the_store_is_away(
         for asked in (made.timeline.forgotten(seen), made.timeline.read(seen, ALL)):
             with pytest.raises(StoreAway):
                 await asked
-
-
-async def test_a_search_of_the_window_leaves_others_their_turns(store: Store) -> None:
-    """However many chunks it has, and though each is tested here: none takes long by itself."""
-    async with rig(store) as made, made.router.watch(made.app):
-        for _ in range(30):
-            await made.write(1000)
-        await made.window_is_full()
-        turns = 0
-
-        async def take_turns() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        others = asyncio.create_task(take_turns())
-        assert not (await made.timeline.last(1, Matcher(Filter(grep_re=("^nothing",))), await made.timeline.end()))[0]
-        others.cancel()
-    assert turns >= 30 * 1000 * 1000 // INLINE
-
-
-class Laborious(Matcher):
-    """A pattern that takes until it is let go, as RE2 may take seconds for a long line."""
-
-    def __init__(self) -> None:
-        super().__init__(EVERYTHING)
-        self.let_go = threading.Event()
-        self.searching = 0
-
-    def work(self, chunk: Chunk) -> int:  # noqa: ARG002 - whatever is in it
-        return 1 << 30
-
-    def select(self, chunk: Chunk, after: int = -1) -> Selection | None:
-        self.searching += 1
-        assert self.let_go.wait(DEADLINE), "nothing else goes on meanwhile"
-        return super().select(chunk, after)
-
-
-@pytest.mark.parametrize("watched", [False, True])
-async def test_while_a_pattern_takes_long_others_are_served(store: Store, watched: bool) -> None:
-    """Also those who search themselves: a tenant's searches take turns, and go on where nobody waits any more."""
-    async with rig(store) as made, AsyncExitStack() as stack:
-        if watched:
-            await stack.enter_async_context(made.router.watch(made.app))
-        for _ in range(3):
-            await made.write(2)
-        if watched:
-            await made.window_is_full()
-        slow, end = Laborious(), await made.timeline.end()
-        reading = [asyncio.create_task(made.timeline.read(made.timeline.start, slow)) for _ in range(5)]
-        reading.append(asyncio.create_task(made.timeline.last(6, slow, end)))  # type: ignore[arg-type]  # results differ
-        await until(lambda: slow.searching == 1, what="the first search has begun")
-        reading.pop(0).cancel()
-        for _ in range(3):
-            step = await made.timeline.read(made.timeline.start, ALL)
-            assert [line for selection in step.selections for line in known(selection)] == made.lines
-        assert slow.searching == 1, "one of a tenant at a time"
-        slow.let_go.set()
-        for result in await asyncio.gather(*reading):
-            assert [line for selection in result.selections for line in known(selection)] == made.lines
