@@ -76,8 +76,8 @@ class DeploymentStatus(NamedTuple):
         done = updated >= wanted and all_ <= updated and available >= updated
         stuck = progress.get("reason") == "ProgressDeadlineExceeded"
         phase = Phase.DONE if done else Phase.STUCK if stuck else Phase.UNDER_WAY
-        # Those of the revision before are up as well while it goes on.
-        up = max(min(updated, available - (all_ - updated)), 0)
+        # Those of the revision before are up as well while it goes on, and those that are about to go.
+        up = max(min(updated, wanted, available - (all_ - updated)), 0)
         images = ", ".join(each.get("image", "") for each in spec["template"]["spec"]["containers"])
         return cls(int(revision), images, wanted, up, phase, progress.get("message", "") if stuck else "")
 
