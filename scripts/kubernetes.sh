@@ -6,6 +6,8 @@
 #   scripts/kubernetes.sh up                start it, empty
 #   scripts/kubernetes.sh kubectl …         talk to it
 #   scripts/kubernetes.sh exec …            run a command in its namespaces
+#   scripts/kubernetes.sh image FILE        have it know the image of an archive
+#   scripts/kubernetes.sh alias OLD NEW     have it know an image under another name
 #   scripts/kubernetes.sh down              kill it, and forget all that was in it
 #
 # Modules are those of tests/support/kubernetes/go.sum, which has the checksum of each. The cluster has no kube-proxy, no
@@ -177,12 +179,14 @@ state = "$run/containerd/state"
     conf_dir = "$run/cni"
 TOML
   daemon containerd containerd --config "$run/containerd.toml"
-  wait_for containerd ctr -a "$run/containerd.sock" version
+  wait_for containerd ctr version
   local image
   for image in "$build"/images/*.tar; do import "$image"; done
 }
 
-import() { ctr -a "$run/containerd.sock" -n k8s.io image import "$1" >/dev/null; }
+ctr() { command ctr -a "$run/containerd.sock" -n k8s.io "$@" >/dev/null; }
+
+import() { ctr image import "$1"; }
 
 start_control_plane() {
   daemon etcd "$build/bin/etcd" --data-dir "$run/etcd" --unsafe-no-fsync --listen-client-urls http://127.0.0.1:2379 \
@@ -277,5 +281,6 @@ setup | up | down) "$1" ;;
 kubectl) shift && kubectl "$@" ;;
 exec) shift && inside "$@" ;;
 image) import "$2" ;;
-*) fail "setup, up, kubectl, exec, image or down?" ;;
+alias) ctr image tag --force "$2" "$3" ;;
+*) fail "setup, up, kubectl, exec, image, alias or down?" ;;
 esac

@@ -7,7 +7,7 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from tests.support.tcp import listening
+from tests.support.tcp import forward, listening
 
 _RESET = struct.pack("ii", 1, 0)
 
@@ -31,7 +31,7 @@ class Proxy:
             # Short ones as well: many end inside of the headers, or of the first line.
             left = self._rng.randrange(self._most) if self._rng.random() < 0.8 else self._rng.randrange(1000)
             async with asyncio.TaskGroup() as group:
-                asking = group.create_task(_forward(reader, request))
+                asking = group.create_task(forward(reader, request))
                 with suppress(ConnectionError):
                     await self._answer(upstream, writer, left)
                 asking.cancel()
@@ -47,13 +47,6 @@ class Proxy:
                 self.cuts += 1
                 return
             left -= len(data)
-            writer.write(data)
-            await writer.drain()
-
-
-async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()
 

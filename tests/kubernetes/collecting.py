@@ -53,71 +53,20 @@ def saying(text: str, name: str = "main", *, then: str = "sleep 1000000 & wait")
     return {"name": name, "image": IMAGE, "command": ["/bin/sh", "-c", f"trap 'exit 0' TERM; echo {text}; {then}"]}
 
 
-class Collecting:
-    """One node, one collector, one namespace."""
+class Namespace:
+    """A tenant's pods, which count on the node what they write."""
 
-    def __init__(self, kubernetes: Kubernetes, platform: Platform, bus: KafkaBus, source: str) -> None:
+    def __init__(self, kubernetes: Kubernetes, folder: Path) -> None:
+        """Nothing is made in the cluster yet; counts are below `folder`."""
         self.kubernetes = kubernetes
-        self.source = source
-        self.platform = platform
-        self._bus = bus
-        self._read: dict[int, int] = {}
-        """Where to go on reading, by partition."""
-        self._chunks: list[Chunk] = []
-        self._tally = Tally()
-        self._tallied = 0
         self.namespace = f"acme-{secrets.token_hex(4)}"
-        self.counts = platform.folder / "counts"
+        self.counts = folder / "counts"
         self.counts.mkdir()
-        self.data = platform.folder / "node"
 
-    def begin(self, **annotations: str) -> None:
-        """Make the namespace, and the service account with the rights that the documentation names."""
-        name = "logsvc-collect" if self.source == "files" else f"logsvc-collect-{self.source}"
-        parts = (ROOT / "docs" / "operations.md").read_text().split("```")
-        (role,) = [part for part in parts if f"kind: ClusterRole\nmetadata: {{name: {name}}}" in part]
-        self.kubernetes.kubectl("apply", "-f", "-", given=role.removeprefix("yaml"))
-        account = {"kind": "ServiceAccount", "name": "collect", "namespace": self.namespace}
-        self.kubernetes.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Namespace",
-                "metadata": {
-                    "name": self.namespace,
-                    "annotations": {f"logsvc/{key}": text for key, text in annotations.items()},
-                },
-            },
-            {
-                "apiVersion": "v1",
-                "kind": "ServiceAccount",
-                "metadata": {"name": "collect", "namespace": self.namespace},
-            },
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": f"collect-{self.namespace}"},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-                "subjects": [account],
-            },
-        )
-
-    def collector(self, **settings: object) -> Role:
-        kubernetes = self.kubernetes
-        given = {
-            **self.platform.settings,
-            "kubernetes.source": self.source,
-            **(
-                {"kubernetes.node": kubernetes.node, "kubernetes.pods": kubernetes.pods}
-                if self.source == "files"
-                else {}
-            ),
-            "kubernetes.url": kubernetes.url,
-            "kubernetes.account": kubernetes.account(self.platform.folder / "account", "collect", self.namespace),
-            **{name.replace("_", ".", 1): value for name, value in settings.items()},
-        }
-        return Role(self.platform.folder / "collect", ("collect", "--data", str(self.data)), "logsvc collects", given)
-
-    # ---- what is in the cluster
+    def make(self, **annotations: str) -> None:
+        given = {f"logsvc/{key}": text for key, text in annotations.items()}
+        metadata = {"name": self.namespace, "annotations": given}
+        self.kubernetes.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 
     def spec(self, *containers: dict[str, Any], **more: Any) -> dict[str, Any]:
         counts = {"name": "counts", "hostPath": {"path": str(self.counts)}}
@@ -152,6 +101,61 @@ class Collecting:
         if not all(file.exists() for file in files):
             return None
         return {file.name: int(file.read_text()) for file in files}
+
+
+class Collecting(Namespace):
+    """One node, one collector, one namespace."""
+
+    def __init__(self, kubernetes: Kubernetes, platform: Platform, bus: KafkaBus, source: str) -> None:
+        super().__init__(kubernetes, platform.folder)
+        self.source = source
+        self.platform = platform
+        self._bus = bus
+        self._read: dict[int, int] = {}
+        """Where to go on reading, by partition."""
+        self._chunks: list[Chunk] = []
+        self._tally = Tally()
+        self._tallied = 0
+        self.data = platform.folder / "node"
+
+    def begin(self, **annotations: str) -> None:
+        """Make the namespace, and the service account with the rights that the documentation names."""
+        name = "logsvc-collect" if self.source == "files" else f"logsvc-collect-{self.source}"
+        parts = (ROOT / "docs" / "operations.md").read_text().split("```")
+        (role,) = [part for part in parts if f"kind: ClusterRole\nmetadata: {{name: {name}}}" in part]
+        self.kubernetes.kubectl("apply", "-f", "-", given=role.removeprefix("yaml"))
+        account = {"kind": "ServiceAccount", "name": "collect", "namespace": self.namespace}
+        self.make(**annotations)
+        self.kubernetes.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "ServiceAccount",
+                "metadata": {"name": "collect", "namespace": self.namespace},
+            },
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": f"collect-{self.namespace}"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+                "subjects": [account],
+            },
+        )
+
+    def collector(self, **settings: object) -> Role:
+        kubernetes = self.kubernetes
+        given = {
+            **self.platform.settings,
+            "kubernetes.source": self.source,
+            **(
+                {"kubernetes.node": kubernetes.node, "kubernetes.pods": kubernetes.pods}
+                if self.source == "files"
+                else {}
+            ),
+            "kubernetes.url": kubernetes.url,
+            "kubernetes.account": kubernetes.account(self.platform.folder / "account", "collect", self.namespace),
+            **{name.replace("_", ".", 1): value for name, value in settings.items()},
+        }
+        return Role(self.platform.folder / "collect", ("collect", "--data", str(self.data)), "logsvc collects", given)
 
     # ---- what is on the bus
 

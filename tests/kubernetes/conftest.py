@@ -28,15 +28,13 @@ def kubernetes() -> Iterator[Kubernetes]:
 
 @pytest.fixture(scope="session")
 def kafka(kubernetes: Kubernetes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    del kubernetes  # it has to be there first, for its network
-    with cluster(tmp_path_factory.mktemp("kafka")) as up:
+    with cluster(tmp_path_factory.mktemp("kafka"), address=kubernetes.address) as up:
         yield up
 
 
 @pytest.fixture(scope="session")
 def clickhouse(kubernetes: Kubernetes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
-    del kubernetes
-    with ClickHouse(tmp_path_factory.mktemp("clickhouse")) as up:
+    with ClickHouse(tmp_path_factory.mktemp("clickhouse"), address=kubernetes.address) as up:
         yield up
 
 

@@ -1,18 +1,14 @@
 """The chart as Helm renders it and a real API server takes it: every object, field and default."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import orjson
 import pytest
 
 from logsvc import loading
+from tests.support.helm import CHART, helm
 from tests.support.kubernetes import Kubernetes
 
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "deploy" / "chart"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logsvc" / "helm"
 NEEDED = {
     "image": {"repository": "localhost/logsvc"},
     "settings": {
@@ -24,6 +20,7 @@ EVERYTHING = {
     "image": {"repository": "localhost/logsvc", "tag": "2", "pullSecrets": [{"name": "registry"}]},
     "settings": {**NEEDED["settings"], "http": {"port": 8080}},
     "secret": "logsvc",
+    "secretFiles": "logsvc-files",
     "migrate": {"secret": "logsvc-migrate"},
     "collect": {"priorityClassName": "system-node-critical", "nodeSelector": {"a": "b"}},
     "store": {"autoscaling": {"enabled": True}},
@@ -34,20 +31,12 @@ EVERYTHING = {
 API = {**NEEDED, "collect": {"source": "api", "storage": {"class": "fast"}}}
 
 
-def helm(*arguments: str, values: dict[str, object]) -> "subprocess.CompletedProcess[str]":
-    (program,) = CACHE.glob("*/helm")
-    version = ["--kube-version", "1.34.4"]  # one that is built from source takes itself for a very old one
-    return subprocess.run(
-        [program, *arguments, str(CHART), *version, "--values", "-"],
-        input=orjson.dumps(values).decode(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+VERSION = ("--kube-version", "1.34.4")
+"""A Helm that is built from source takes itself for a very old one."""
 
 
 def rendered(values: dict[str, object]) -> str:
-    done = helm("template", "logs", "--namespace", "logs", values=values)
+    done = helm("template", "logs", str(CHART), *VERSION, "--namespace", "logs", values=values)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -82,7 +71,7 @@ def test_the_api_server_takes_all_of_it(kubernetes: Kubernetes, tmp_path: Path, 
     ],
 )
 def test_values_that_do_not_exist_are_refused_by_name(values: dict[str, object], named: str) -> None:
-    done = helm("template", "logs", values=values)
+    done = helm("template", "logs", str(CHART), *VERSION, values=values)
     assert done.returncode != 0
     assert named in done.stderr
 
@@ -100,5 +89,5 @@ def test_monitoring_is_what_the_operator_of_prometheus_takes() -> None:
 
 
 def test_helm_finds_nothing_to_say() -> None:
-    done = helm("lint", "--strict", values=EVERYTHING)
+    done = helm("lint", "--strict", str(CHART), *VERSION, values=EVERYTHING)
     assert done.returncode == 0, done.stdout + done.stderr

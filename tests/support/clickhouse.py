@@ -33,18 +33,25 @@ class ClickHouse:
         password: str = "",
         certificate: tuple[Path, Path] | None = None,
         can_be_slow: bool = False,
+        address: str = "127.0.0.1",
+        backups: Path | None = None,
     ) -> None:
-        """`certificate` and its key make it speak TLS; `can_be_slow` is for `slow_disk`."""
+        """`certificate` and its key make it speak TLS; `can_be_slow` is for `slow_disk`; it listens at `address`.
+
+        `backups` is the folder that BACKUP and RESTORE may use.
+        """
         self.folder = folder
         self._can_be_slow = can_be_slow
         self._certificate = certificate
+        self._backups = backups
         self.password = password
+        self.address = address
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"http{'s' if self._certificate else ''}://127.0.0.1:{self.port}"
+        return f"http{'s' if self._certificate else ''}://{self.address}:{self.port}"
 
     @property
     def is_running(self) -> bool:
@@ -60,12 +67,13 @@ class ClickHouse:
         self.folder.mkdir(parents=True, exist_ok=True)
         data = self.folder / "data"
         disk = (sys.executable, "-m", "tests.support.slow_disk", data, self._delay) if self._can_be_slow else ()
+        place = f"{data}?backups.allowed_path={self._backups}" if self._backups else str(data)
         with (self.folder / "stderr").open("ab") as errors:
             self._process = subprocess.Popen(
                 [
                     *disk,
                     *(sys.executable, "-m", "tests.support.clickhouse_http"),
-                    *(data, str(self.port), self.password),
+                    *(place, f"{self.address}:{self.port}", self.password),
                     *(self._certificate or ()),
                 ],
                 stdin=subprocess.DEVNULL,

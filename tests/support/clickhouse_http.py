@@ -1,6 +1,6 @@
 """ClickHouse's HTTP interface over the embedded engine.
 
-    python -m tests.support.clickhouse_http FOLDER PORT [PASSWORD [CERTIFICATE KEY]]
+    python -m tests.support.clickhouse_http FOLDER ADDRESS:PORT [PASSWORD [CERTIFICATE KEY]]
 
 The engine, its SQL, its storage and its errors are ClickHouse's own; this is only the part that speaks HTTP, written
 after https://clickhouse.com/docs/interfaces/http: statements in the body, in `query` or as a form, settings and
@@ -198,7 +198,8 @@ async def ping(_: web.Request) -> web.Response:
     return web.Response(text="Ok.\n")
 
 
-def main(folder: str, port: str, password: str = "", *certificate: str) -> None:
+def main(folder: str, place: str, password: str = "", *certificate: str) -> None:
+    host, _, port = place.rpartition(":")
     app = web.Application(client_max_size=1 << 30)
     app.router.add_get("/ping", ping)
     app.router.add_route("*", "/", Interface(folder, password).handle)
@@ -206,7 +207,7 @@ def main(folder: str, port: str, password: str = "", *certificate: str) -> None:
     if certificate:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(*certificate)
-    web.run_app(app, host="127.0.0.1", port=int(port), print=None, ssl_context=context, auto_decompress=False)
+    web.run_app(app, host=host, port=int(port), print=None, ssl_context=context, auto_decompress=False)
 
 
 if __name__ == "__main__":

@@ -145,17 +145,19 @@ def cluster(
     extra: str = "",
     names: tuple[str, ...] = ("PLAINTEXT",),
     proxy: int | None = None,
+    address: str = "",
 ) -> Iterator[Cluster]:
     """Start brokers, and kill them at the end. `names` are listeners besides PLAINTEXT, set up by `extra`.
 
-    `proxy` is the port of what a test puts before the listener PROXIED.
+    `proxy` is the port of what a test puts before the listener PROXIED. With an `address` of this machine others than
+    this machine reach them there; else they are on loopback.
     """
     ports = [{name: free_port() for name in (*dict.fromkeys(("PLAINTEXT", *names)),)} for _ in range(brokers)]
     controllers = [free_port() for _ in range(brokers)]
     voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers, 1))
     made = [
         Broker(folder / str(node), node, listeners, controller,
-               _properties(folder / str(node), node, voters, listeners, controller, brokers, proxy) + extra)
+               _properties(folder / str(node), node, voters, listeners, controller, brokers, proxy, address) + extra)
         for node, (listeners, controller) in enumerate(zip(ports, controllers, strict=True), 1)
     ]  # fmt: skip
     whole = Cluster(made)
@@ -167,8 +169,8 @@ def cluster(
             broker.kill()
 
 
-def _addresses(listeners: Mapping[str, int]) -> str:
-    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items())
+def _addresses(listeners: Mapping[str, int], host: str = "127.0.0.1") -> str:
+    return ",".join(f"{name}://{host}:{port}" for name, port in listeners.items())
 
 
 def _properties(
@@ -179,9 +181,11 @@ def _properties(
     controller: int,
     brokers: int,
     proxy: int | None,
+    address: str,
 ) -> str:
-    addresses = _addresses(listeners)
-    advertised = addresses if proxy is None else _addresses({**listeners, "PROXIED": proxy})
+    addresses = _addresses(listeners, "" if address else "127.0.0.1")
+    known = listeners if proxy is None else {**listeners, "PROXIED": proxy}
+    advertised = _addresses(known, address or "127.0.0.1")
     replicas = min(brokers, 3)
     return f"""
 process.roles=broker,controller

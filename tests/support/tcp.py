@@ -47,3 +47,11 @@ async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
     with suppress(ConnectionError):
         while await reader.read(1 << 16):
             pass
+
+
+async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on what comes, until one of the two ends."""
+    with suppress(ConnectionError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
