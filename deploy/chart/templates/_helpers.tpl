@@ -77,3 +77,18 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels: {{- include "logsvc.selector" . | nindent 8 }}
 {{- end }}
+
+{{- /* Settings, and the files that they may name. */ -}}
+{{- define "logsvc.mounts" -}}
+- {name: config, mountPath: /etc/logsvc, readOnly: true}
+{{- if .Values.secretFiles }}
+- {name: files, mountPath: /run/secrets/logsvc, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "logsvc.volumes" -}}
+- {name: config, configMap: {name: {{ .config | default (include "logsvc.name" .root) }}}}
+{{- with .root.Values.secretFiles }}
+- {name: files, secret: {secretName: {{ . }}}}
+{{- end }}
+{{- end }}
