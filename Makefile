@@ -6,7 +6,7 @@ bin := .venv/bin
 lock := $(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml
 
-.PHONY: help run cluster test test-kubernetes chaos gates kafka kubernetes helm browser heroku receivers format tables lock wheel bench clean
+.PHONY: help run cluster test test-kubernetes chaos gates kafka kubernetes helm image browser heroku receivers format tables lock wheel bench clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -20,7 +20,7 @@ cluster: .venv/.installed-test kafka ## Set up what is needed and run the servic
 test: gates kafka heroku receivers ## Set up what is needed, then all gates and all tests
 	$(bin)/pytest --cov --ignore tests/kubernetes
 
-test-kubernetes: .venv/.installed-test kafka kubernetes helm ## Run the tests on a real Kubernetes of this machine's own; needs root
+test-kubernetes: .venv/.installed-test kafka kubernetes helm image ## Run the tests on a real Kubernetes of this machine's own; needs root
 	$(bin)/pytest --timeout 900 tests/kubernetes
 
 chaos: .venv/.installed-test kafka ## Break the roles, Kafka and ClickHouse under load, for 10 minutes (MINUTES=30)
@@ -41,6 +41,9 @@ kubernetes: ## Build Kubernetes for the tests on it, once (up to 10 minutes); ne
 
 helm: ## Build Helm, for the tests of the chart; needs Go
 	@scripts/helm.sh
+
+image: ## Make the Debian that the image is built on, for the tests of the chart; needs root
+	@scripts/image.sh setup
 
 heroku: ## Get the heroku command line, for the tests of Heroku's API
 	@scripts/heroku.sh
