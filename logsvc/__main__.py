@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 import uvloop
@@ -147,6 +148,29 @@ def purge(config: Path | None, tenant: str, app: str, data: Path | None, wait: f
     settings = _start(config, {"data.dir": data})
     of = AppId(tenant, app)
     for sentence in uvloop.run(admin.purge(settings, of, wait) if data is None else admin.purge_folder(settings, of)):
+        click.echo(sentence)
+
+
+@cli.command()
+@click.pass_obj
+def backup(config: Path | None) -> None:
+    """Write a copy of what Kafka alone knows to stdout: epochs, drains, what was revoked and removed.
+
+    It holds secrets: the URLs of drains.
+    """
+    from logsvc.service import admin  # noqa: PLC0415 - other commands need none of it
+
+    click.echo(uvloop.run(admin.backup(_start(config, {}))), nl=False)
+
+
+@cli.command()
+@click.argument("file", type=click.File("rb"))
+@click.pass_obj
+def restore(config: Path | None, file: BinaryIO) -> None:
+    """Give what `logsvc backup` has written to FILE to an empty Kafka, once ClickHouse is restored."""
+    from logsvc.service import admin  # noqa: PLC0415 - other commands need none of it
+
+    for sentence in uvloop.run(admin.restore(_start(config, {}), file.read())):
         click.echo(sentence)
 
 

@@ -147,11 +147,7 @@ async def migrate(settings: Kafka, partitions: int) -> Epoch:
     Raises ConfigError where a topic is in the way, BusError where Kafka can't be used.
     """
     async with KafkaAdmin.open(settings) as admin, KafkaQueries.open(settings) as queries:
-        await admin.create(control_topic(settings.prefix), 1, control_settings(settings))
-        await admin.create(dead_topic(settings.prefix), 1, dead_settings(settings))
-        await admin.create(drains_topic(settings.prefix), partitions, drains_settings(settings))
-        for topic in (control_topic(settings.prefix), drains_topic(settings.prefix)):
-            await _until_described(settings, admin, topic)
+        await make_tables(settings, admin, partitions)
         async with Epochs.open(settings) as epochs:
             current = epochs.current if epochs.all else None
             if (
@@ -171,6 +167,15 @@ async def migrate(settings: Kafka, partitions: int) -> Epoch:
                     f"another migration made epoch {number} with {epochs.all[number].partitions} partitions"
                 )
             return epochs.all[number]
+
+
+async def make_tables(settings: Kafka, admin: KafkaAdmin, partitions: int) -> None:
+    """The topics that are no epoch's, where they aren't there: drains' with so many partitions. Raises BusError."""
+    await admin.create(control_topic(settings.prefix), 1, control_settings(settings))
+    await admin.create(dead_topic(settings.prefix), 1, dead_settings(settings))
+    await admin.create(drains_topic(settings.prefix), partitions, drains_settings(settings))
+    for topic in (control_topic(settings.prefix), drains_topic(settings.prefix)):
+        await _until_described(settings, admin, topic)
 
 
 async def _is_closing(admin: KafkaAdmin, epoch: Epoch, settings: Kafka) -> bool:

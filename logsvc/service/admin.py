@@ -1,4 +1,4 @@
-"""What an operator does once, and may do at any time: `logsvc migrate`, `check`, `purge` and `revoke`."""
+"""What an operator does, once or at any time: `logsvc migrate`, `check`, `purge`, `revoke`, `backup` and `restore`."""
 
 import time
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from itertools import chain
 
 import orjson
 
-from logsvc.bus import kafka_admin
+from logsvc.bus import kafka_admin, kafka_copy
 from logsvc.bus.controls import revoked_key
 from logsvc.bus.dead_letters import count_aside, dead_topic
 from logsvc.bus.epochs import Epochs
@@ -15,6 +15,7 @@ from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.kafka_check import check as check_kafka
 from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.config import Settings
+from logsvc.errors import ConfigError
 from logsvc.findings import Finding
 from logsvc.model import AppId
 from logsvc.purges import Purge
@@ -111,6 +112,40 @@ async def revoke(settings: Settings, name: str, *, undo: bool) -> str:
         count = len(epochs.controls.revoked)
     done = "is good again" if undo else "is revoked, and what stands on it ends within seconds"
     return f"{name} {done}; {count} are revoked in all"
+
+
+async def backup(settings: Settings) -> bytes:
+    """What Kafka alone knows, as a file. Raises ConfigError, BusError."""
+    return (await kafka_copy.take(settings.kafka)).encode()
+
+
+async def restore(settings: Settings, data: bytes) -> list[str]:
+    """Give it to an empty Kafka; what there is then, in sentences. ClickHouse is as it is meant to be already.
+
+    Each epoch ends where ClickHouse has everything up to, and a new one begins. Raises ConfigError, FormatError,
+    BusError, StoreError.
+    """
+    copy = kafka_copy.Copy.parse(data)
+    newest = max(copy.epochs, default=0)
+    store = await ServerStore.open(settings.clickhouse)
+    try:
+        marks = {number: await store.watermarks(number) for number in range(1, newest + 2)}
+    finally:
+        await store.close()
+    if marks.pop(newest + 1):
+        raise ConfigError(f"ClickHouse has lines of an epoch after {newest}, the last in the copy: take a newer copy")
+    if not any(marks.values()):
+        raise ConfigError("ClickHouse has nothing of what the copy tells of: restore its database first")
+    ends = {
+        number: {partition: marks[number].get(partition, 0) for partition in range(epoch.partitions)}
+        for number, epoch in copy.epochs.items()
+    }
+    await kafka_copy.put(settings.kafka, copy, ends)
+    epoch = await kafka_admin.migrate(settings.kafka, settings.bus.partitions)
+    return [
+        f"Kafka: epochs up to {newest} end where ClickHouse has everything up to",
+        f"Kafka: {epoch.topic(settings.kafka.prefix)} takes lines, in {epoch.partitions} partitions",
+    ]
 
 
 def table(findings: Sequence[Finding]) -> str:
