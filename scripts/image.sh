@@ -22,7 +22,7 @@ fail() {
   exit 1
 }
 
-packages=(buildah debootstrap crun)
+packages=(buildah debootstrap)
 
 own_buildah() { buildah --root "$cache/storage" --runroot "$cache/run" "$@"; }
 
@@ -56,7 +56,7 @@ make_base() {
 
 setup() {
   [ "$(id -u)" = 0 ] || fail "debootstrap takes root."
-  if ! command -v buildah debootstrap >/dev/null; then
+  if ! command -v buildah >/dev/null || ! command -v debootstrap >/dev/null; then
     command -v apt-get >/dev/null || fail "These Debian packages are needed: ${packages[*]}"
     say "Installing ${packages[*]}"
     apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"

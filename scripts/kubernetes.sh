@@ -37,7 +37,9 @@ fail() {
 packages=(containerd runc containernetworking-plugins busybox-static iproute2 iptables gcc libc6-dev openssl)
 
 has_packages() {
-  command -v containerd runc gcc ip openssl >/dev/null && [ -x /usr/lib/cni/bridge ] && [ -x /bin/busybox ]
+  local name
+  for name in containerd runc gcc ip openssl; do command -v "$name" >/dev/null || return; done
+  [ -x /usr/lib/cni/bridge ] && [ -x /bin/busybox ]
 }
 
 has_go() {

@@ -79,21 +79,24 @@ def test_a_rollout_that_is_stuck_says_so_once_and_goes_on() -> None:
 
 def test_scaling_says_from_what_to_what() -> None:
     done = deployment(updated=3, available=3)
-    assert story(
-        done,
-        deployment(wanted=5, updated=5, available=3),
-        deployment(wanted=5, updated=5, available=5),
-        deployment(wanted=2, updated=5, available=5),  # some are about to go
-        deployment(wanted=2, updated=2, available=2),
-        deployment(wanted=0),
-    )[2:] == [
-        "Scaled from 3 to 5 dynos",
-        "Rollout of revision 1 is done: 5 of 5 dynos are up",
-        "Scaled from 5 to 2 dynos",
-        "Rollout of revision 1 is done: 2 of 2 dynos are up",
-        "Scaled from 2 to 0 dynos",
-        "Rollout of revision 1 is done: 0 of 0 dynos are up",
-    ]
+    assert (
+        story(
+            done,
+            deployment(wanted=5, updated=5, available=3),
+            deployment(wanted=5, updated=5, available=5),
+            deployment(wanted=2, updated=5, available=5),  # some are about to go
+            deployment(wanted=2, updated=2, available=2),
+            deployment(wanted=0),
+        )[2:]
+        == [
+            "Scaled from 3 to 5 dynos",
+            "Rollout of revision 1 is done: 5 of 5 dynos are up",
+            "Scaled from 5 to 2 dynos",
+            "Rollout of revision 1 is done: 2 of 2 dynos are up",
+            "Scaled from 2 to 0 dynos",
+            "Rollout of revision 1 is done: 0 of 0 dynos are up",
+        ]
+    )
 
 
 def test_a_dyno_that_crashes_later_is_not_a_rollout() -> None:
