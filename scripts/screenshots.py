@@ -1,10 +1,14 @@
-"""Take the pictures of the log pane in docs/, small where there is `pngquant`: `python -m scripts.screenshots`."""
+"""Take the pictures of the log pane and of drains in docs/, small where there is `pngquant`.
+
+python -m scripts.screenshots
+"""
 
 import asyncio
 import random
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,12 +18,14 @@ import orjson
 from playwright.async_api import async_playwright
 
 from tests.browser.panes import CHROMIUM, Pane
+from tests.support.receiver import Receiver
 from tests.support.service import Service
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 SIZE: Final = {"width": 1100, "height": 640}
 CRASHES: Final = "web: exec sleep 1000\nworker: echo out of boxes; sleep 2; exit 3\n"
 """Processes, for what the platform says of them."""
+SETTINGS: Final = {"drains.http": True, "drains.allow": '["127.0.0.1/32"]', "drains.pause_most": 2}
 TRACE: Final = (
     "Traceback (most recent call last):",
     '  File "shop/pack.py", line 71, in pack',
@@ -66,18 +72,44 @@ async def take(pane: Pane) -> None:
         await pane.page.screenshot(path=DOCS / f"pane-{scheme}.png")
 
 
+async def take_drains(pane: Pane, receiver: Receiver) -> None:
+    """One that delivers, whose filter is being changed, and one that nobody answers."""
+    drains = pane.page.locator(".drains li")
+    await pane.page.emulate_media(color_scheme="light")
+    await pane.open()
+    await pane.page.get_by_role("button", name="Drains").click()
+    for url in (f"{receiver.url}/logs", "http://127.0.0.1:9/archive"):
+        await pane.page.get_by_label("URL of a drain").fill(url)
+        await pane.page.get_by_label("URL of a drain").press("Enter")
+        await drains.filter(has_text=url).wait_for()
+    await pane.push(["packed order 7", "packed order 8"], process="worker")
+    await drains.filter(has_text="retrying").wait_for()
+    await drains.first.filter(has_text="delivering").wait_for()
+    await drains.first.get_by_role("button", name="Filter").click()
+    for kind, value in (("process is", "worker"), ("text has not", "healthz")):
+        await pane.page.get_by_role("button", name="Add a condition").click()
+        await pane.page.get_by_label("Condition", exact=True).last.select_option(kind)
+        await pane.page.get_by_label("Value", exact=True).last.fill(value)
+    await pane.page.screenshot(path=DOCS / "drains.png")
+
+
 async def main() -> None:
-    with TemporaryDirectory() as folder:
-        async with Service(Path(folder), procfile=CRASHES) as service, async_playwright() as playwright:
-            await service.start()
-            browser = await playwright.chromium.launch(**CHROMIUM)
-            page = await browser.new_page(viewport=SIZE, locale="en-GB", timezone_id="UTC")
-            await take(Pane(page, service.url, "demo"))
-            await browser.close()
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        service = await stack.enter_async_context(Service(folder, procfile=CRASHES, settings=SETTINGS))
+        receiver = await stack.enter_async_context(Receiver().listening())
+        playwright = await stack.enter_async_context(async_playwright())
+        await service.start()
+        browser = await playwright.chromium.launch(**CHROMIUM)
+        page = await browser.new_page(viewport=SIZE, locale="en-GB", timezone_id="UTC")
+        pane = Pane(page, service.url, "demo")
+        await take(pane)
+        await take_drains(pane, receiver)
+        await browser.close()
 
 
 if __name__ == "__main__":
     asyncio.run(main())
     if pngquant := shutil.which("pngquant"):
-        pictures = [DOCS / "pane-light.png", DOCS / "pane-dark.png"]
+        pictures = [DOCS / name for name in ("pane-light.png", "pane-dark.png", "drains.png")]
         subprocess.run([pngquant, "--force", "--ext", ".png", "--nofs", "32", *pictures], check=True)

@@ -75,6 +75,52 @@ async def test_a_drain_from_its_beginning_to_its_end(tmp_path: Path, context: Br
         assert pane.complaints == []
 
 
+@pytest.mark.timeout(300)
+async def test_the_filter_of_a_drain_is_changed(tmp_path: Path, context: BrowserContext) -> None:
+    async with Service(tmp_path, procfile=None, settings=SETTINGS) as service, Receiver().listening() as receiver:
+        await service.start()
+        pane = Pane(await context.new_page(), service.url, "demo")
+        page = pane.page
+        await pane.push(["a line"])
+        await added(service, f"{receiver.url}/logs", filter={"process": ["web"], "grep": ["seq="]})
+        await pane.open()
+        await page.get_by_role("button", name="Drains").click()
+        drain, form = page.locator(".drains li"), page.get_by_role("form", name="Filter")
+        kinds, values = form.get_by_label("Condition", exact=True), form.get_by_label("Value", exact=True)
+        await drain.filter(has_text="only process=web, grep=seq=").wait_for()
+        await pane.number(10)
+        await got(receiver, 9)
+
+        await drain.get_by_role("button", name="Filter").click()
+        assert [await value.input_value() for value in await values.all()] == ["web", "seq="]
+        assert await axe(pane) == []
+        await kinds.nth(1).select_option("text matches (RE2)")
+        await values.nth(1).fill("(")
+        await values.nth(1).press("Enter")
+        await page.locator("dialog [role=status]", has_text="grep_re: not a pattern that RE2 takes").wait_for()
+        await values.nth(1).fill("seq=1\\d ")
+        await form.get_by_label("Leave out this condition").first.click()
+        await form.get_by_role("button", name="Save").click()
+        await form.wait_for(state="detached")
+        assert await page.evaluate("document.activeElement.textContent") == "Filter"
+        await drain.filter(has_text="only grep_re=seq=1\\d ").wait_for()
+        await pane.number(10, first=10, process="worker")
+        await got(receiver, 19)
+        receiver.verdict.tally.check({"w": 20})
+
+        await drain.get_by_role("button", name="Filter").click()
+        await form.get_by_role("button", name="Add a condition").click()
+        await page.keyboard.type("left as it was")
+        await form.get_by_role("button", name="Cancel").click()
+        await drain.get_by_role("button", name="Filter").click()
+        assert await values.count() == 1
+        await form.get_by_label("Leave out this condition").click()
+        await form.get_by_label("upper and lower case alike").check()
+        await form.get_by_role("button", name="Save").click()
+        await drain.filter(has_text="only ignore_case").wait_for()
+        assert pane.complaints == []
+
+
 async def got(receiver: Receiver, seq: int) -> None:
     """Wait for a line."""
     part = b"seq=%d " % seq

@@ -1,5 +1,6 @@
 /** The drains of an app: where its lines are sent as well, how each of them does, and what one can do about it. */
 import { button, counted, h } from "./dom.js";
+import { filterForm } from "./drainfilter.js";
 import { Refused } from "./source.js";
 
 /** ms between two looks while the list is open. */
@@ -9,12 +10,19 @@ const AGAIN = 2000;
  * @typedef {object} Drain as the API says it (docs/formats.md)
  * @property {string} id
  * @property {string} url
- * @property {Record<string, string[] | boolean>} filter
+ * @property {import("./drainfilter.js").Filter} filter
  * @property {boolean} paused
  * @property {boolean} ordered
  * @property {{state: string, lag_lines: number, lag_seconds: number, lines_per_second: number, error: string | null}} status
  *
- * @typedef {{element: HTMLElement, url: HTMLElement, state: HTMLElement, pause: HTMLButtonElement}} Row
+ * @typedef {object} Row
+ * @property {HTMLElement} element
+ * @property {HTMLElement} url
+ * @property {HTMLElement} state
+ * @property {HTMLButtonElement} pause
+ * @property {HTMLButtonElement} edit
+ * @property {HTMLFormElement | null} form in which the filter is being changed
+ * @property {import("./drainfilter.js").Filter} filter
  */
 
 export class Drains {
@@ -81,6 +89,7 @@ export class Drains {
       row.state.textContent = words(drain);
       row.state.classList.toggle("bad", ill(drain));
       row.pause.textContent = drain.paused ? "Resume" : "Pause";
+      row.filter = drain.filter;
     }
     for (const id of gone) {
       if (this.#rows.get(id)?.element.contains(document.activeElement)) this.url.focus();
@@ -97,12 +106,33 @@ export class Drains {
     const state = h("span");
     const about = { "aria-describedby": url.id };
     const pause = button("", () => this.#pause(path, pause.textContent === "Pause" ? "pause" : "resume"), about);
+    const edit = button("Filter", () => this.#edit(row, path), { ...about, "aria-expanded": "false" });
     const test = button("Test", () => this.#test(path), about);
     const remove = button("Remove", () => this.#remove(path, url.textContent ?? ""), about);
-    const row = { element: h("li", {}, url, state, pause, test, remove), url, state, pause };
+    const element = h("li", {}, url, state, pause, edit, test, remove);
+    /** @type {Row} */
+    const row = { element, url, state, pause, edit, form: null, filter: {} };
     this.#rows.set(id, row);
     this.list.append(row.element);
     return row;
+  }
+
+  /** Have the filter changed, or leave it as it is. @param {Row} row @param {string} path */
+  #edit(row, path) {
+    const close = () => {
+      row.form?.remove();
+      row.form = null;
+      row.edit.setAttribute("aria-expanded", "false");
+      row.edit.focus();
+    };
+    if (row.form) {
+      close();
+      return;
+    }
+    row.form = filterForm(row.filter, (filter) => void this.#do(path, "PUT", { filter }, close), close);
+    row.edit.setAttribute("aria-expanded", "true");
+    row.element.append(row.form);
+    row.form.querySelector("button")?.focus();
   }
 
   /** @param {string} path @param {"pause" | "resume"} what */

@@ -11,6 +11,7 @@
  * @property {string} cursor
  * @property {boolean} [partial]
  * @property {string} [notice]
+ * @property {string} [before] of a notice: where an answer that ended early is gone on with
  */
 
 /** @type {Fields} */
@@ -38,6 +39,11 @@ export class Line {
   /** What can't be delivered at this place, where that is what it says. */
   get notice() {
     return this.fields.notice;
+  }
+
+  /** Whether it only says that the service has not looked in front of it, until somebody goes on there. */
+  get unsearched() {
+    return this.fields.before !== undefined;
   }
 
   get platform() {

@@ -91,7 +91,7 @@ export class Said {
 
   /** Say that lines may be missing. @param {readonly import("./line.js").Line[]} lines those that came */
   came(lines) {
-    const gaps = lines.filter((line) => line.raw.startsWith('{"notice"'));
+    const gaps = lines.filter((line) => line.raw.startsWith('{"notice"') && !line.unsearched);
     if (!gaps.length) return;
     this.#notices.push(...gaps);
     const { length } = this.#notices;
