@@ -84,6 +84,7 @@ class Assets:
         found = {path.name: path.read_text("utf-8") for path in folder.iterdir() if path.suffix in _TYPES}
         made = {
             "log-pane.js": bundle(found, "element.js"),
+            "begin.js": bundle(found, "begin.js"),
             "page.js": bundle(found, "page.js"),
             "page.css": found["page.css"],
             "icon.svg": found["icon.svg"],

@@ -1,18 +1,21 @@
 """Live and history in one scroll, without a jump, a seam, or a line lost or doubled."""
 
+import asyncio
 import random
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
-from playwright.async_api import BrowserContext, Error, Locator, Route
+from playwright.async_api import BrowserContext, Error, Locator, Request, Route
 
 from tests.browser.panes import Pane
 from tests.chaos.proxy import cutting
 from tests.chaos.writer import Writer, Writing
 from tests.support import numbered, until
 from tests.support.service import Service
+from tests.support.wait import DEADLINE
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -30,6 +33,62 @@ async def test_new_lines_come_below_the_last_ones(pane: Pane) -> None:
     assert await pane.js("pane.list.rows.childElementCount") < 100
     tally = await pane.tally()
     assert (tally.gaps, tally.doubled, tally.misordered) == (0, 0, 0)
+
+
+async def test_the_first_lines_are_asked_for_once_and_before_the_pane_is_there(pane: Pane) -> None:
+    await pane.number(10)
+    asked: list[str] = []
+    began = asyncio.Event()
+
+    def note(request: Request) -> None:
+        if "/logs?" in request.url:
+            asked.append(request.url)
+            began.set()
+
+    async def hold_back(route: Route) -> None:
+        await asyncio.wait_for(began.wait(), DEADLINE)
+        await route.continue_()
+
+    pane.page.on("request", note)
+    await pane.page.route("**/pane/page.js*", hold_back)
+    for query in ("", "?process=web&q=orders&only=1", "?since=1h"):
+        asked.clear()
+        began.clear()
+        await pane.open(query)
+        await pane.state("Live")
+        (await pane.tally()).check({"w": 10})
+        assert len(asked) == 1
+    await pane.number(10, first=10)
+    await pane.until("pane.log.lines.length === 20")
+
+
+async def test_where_a_search_took_too_long_it_goes_on_as_one_scrolls(pane: Pane) -> None:
+    """An answer that ended early says so; that vanishes where lines take its place."""
+    await pane.number(1200)
+    seen, answers = asyncio.Event(), 0
+
+    async def end_early(route: Route) -> None:
+        nonlocal answers
+        answers += 1
+        if answers == 1:
+            place = parse_qs(urlsplit(route.request.url).query)["before"][0]
+            notice = f'{{"notice":"not searched","cursor":"{place}","before":"{place}"}}'
+            body = f"event: notice\nid: {place}\ndata: {notice}\n\nevent: end\ndata: {{}}\n\n"
+            await route.fulfill(headers={"Content-Type": "text/event-stream"}, body=body)
+        else:
+            await asyncio.wait_for(seen.wait(), DEADLINE)
+            await route.continue_()
+
+    await pane.open()
+    await pane.state("Live")
+    await pane.page.route("**/v1/apps/*/logs?*before=*", end_early)
+    await pane.wheel(-400)
+    await pane.wheel_until(pane.page.locator("log-pane .row", has_text="not searched").is_visible, -3000)
+    assert await pane.page.locator("log-pane .gaps").is_hidden()
+    seen.set()
+    await pane.wheel_until(lambda: pane.js("pane.log.top === 'done' && pane.scroller.scrollTop < 1"), -3000)
+    assert answers > 1
+    (await pane.tally()).check({"w": 1200})
 
 
 async def _last_shown(pane: Pane, text: str) -> bool:

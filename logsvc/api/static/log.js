@@ -2,6 +2,7 @@
  * The stretch of an app's log that the pane holds: loads older and newer lines by cursor at its ends, follows live,
  * and forgets at the far end what would be too much.
  */
+import { asked, FIRST } from "./asking.js";
 import { inFront, Line } from "./line.js";
 import { Pauses } from "./pauses.js";
 import { Cut } from "./source.js";
@@ -10,7 +11,6 @@ import { Cut } from "./source.js";
 export const MOST_LINES = 20_000;
 export const MOST_TEXT = 16_000_000;
 
-const FIRST = 300;
 /** Lines of one request; more where one follows the other at once. */
 const PAGE = 1000;
 const LARGE_PAGE = 4000;
@@ -138,8 +138,9 @@ export class Log {
       const { lines } = await this.#page({ before, num: String(num) }, signal);
       // What was forgotten in the meantime would leave a gap.
       if (this.lines[0].cursor !== before) return;
+      if (this.lines[0].unsearched) this.#dropFirst(1);
       this.#prepend(lines);
-      this.top = lines.length < num ? "done" : "more";
+      this.top = isAll(lines, num) ? "done" : "more";
     });
   }
 
@@ -197,7 +198,7 @@ export class Log {
       const { lines, last, start } = await this.#page({ num: String(FIRST) }, signal);
       this.#newest = last || start;
       this.#append(lines);
-      this.top = lines.length < FIRST ? "done" : "more";
+      this.top = isAll(lines, FIRST) ? "done" : "more";
       this.#atEnd();
     });
   }
@@ -235,7 +236,7 @@ export class Log {
 
   /** Read a complete answer. @param {Record<string, string>} place @param {AbortSignal} signal */
   async #page(place, signal) {
-    const answer = await this.service.lines(this.app, this.#query(place), signal);
+    const answer = await this.service.lines(this.app, asked(this.filter, place), signal);
     /** @type {Line[]} */
     const lines = [];
     let last = "";
@@ -245,13 +246,6 @@ export class Log {
     }
     if (signal.aborted) throw new Cut();
     return { lines, last, start: answer.start };
-  }
-
-  /** @param {Record<string, string>} place */
-  #query(place) {
-    const query = new URLSearchParams(this.filter);
-    for (const [name, value] of Object.entries({ cursor: "true", ...place })) query.set(name, value);
-    return query;
   }
 
   // live
@@ -294,7 +288,7 @@ export class Log {
 
   /** @param {Record<string, string>} place @param {AbortSignal} signal */
   async #tailOnce(place, signal) {
-    const answer = await this.service.lines(this.app, this.#query({ ...place, tail: "true" }), signal);
+    const answer = await this.service.lines(this.app, asked(this.filter, { ...place, tail: "true" }), signal);
     if (signal.aborted) return;
     this.#newest ||= answer.start;
     this.#connect({ state: "live" });
@@ -396,9 +390,14 @@ export class Log {
   #forgetFirst() {
     const excess = this.#excess();
     if (!excess) return;
-    for (const line of this.lines.splice(0, excess)) this.#text -= line.raw.length;
+    this.#dropFirst(excess);
     this.top = "more";
-    this.changed("dropFirst", excess);
+  }
+
+  /** @param {number} count */
+  #dropFirst(count) {
+    for (const line of this.lines.splice(0, count)) this.#text -= line.raw.length;
+    this.changed("dropFirst", count);
   }
 
   /** How many lines are too many, a good many at once. @param {boolean} [first] counted from the first */
@@ -413,4 +412,9 @@ export class Log {
     }
     return Math.max(0, lines.length - 100);
   }
+}
+
+/** Whether nothing is in front of a page of the last `num` lines. @param {Line[]} lines @param {number} num */
+function isAll(lines, num) {
+  return lines.length < num && !lines[0]?.unsearched;
 }

@@ -1,16 +1,14 @@
 /** The page of the service: the list of apps, and the pane of one. */
 import { h } from "./dom.js";
 import { Drains } from "./drains.js";
+import { drop } from "./early.js";
 import "./element.js";
 import { Refused, Service } from "./source.js";
 import { ago } from "./times.js";
+import { app, keepToken, token } from "./whose.js";
 
 const main = /** @type {HTMLElement} */ (document.querySelector("main"));
 const nav = /** @type {HTMLElement} */ (document.querySelector("nav"));
-const app = decodeURIComponent(/^\/apps\/([^/]+)$/.exec(location.pathname)?.[1] ?? "");
-/** Where this tab keeps the token of whoever looks. */
-const TOKEN = "logsvc-token";
-const token = () => sessionStorage.getItem(TOKEN) ?? "";
 const service = new Service(new URL("/", location.href).href, token);
 const choice = h("select", { "aria-label": "App" });
 
@@ -25,7 +23,7 @@ function signIn(then) {
   form.append(h("button", {}, "Sign in"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    sessionStorage.setItem(TOKEN, field.value.trim());
+    keepToken(field.value.trim());
     form.remove();
     then();
   });
@@ -104,6 +102,7 @@ async function look() {
 if (app) {
   showPane();
   showChoice([]);
+  setTimeout(drop);
   // The lines come first.
   setTimeout(look, 1000);
 } else {

@@ -1,5 +1,8 @@
 /** The service, as the pane reads it: events of `/logs`, documents of `/apps` and `/volume`, errors in words. */
 
+import { headersFor, linesPath } from "./asking.js";
+import { taken } from "./early.js";
+
 /** The service answered, and the answer is no. */
 export class Refused extends Error {
   /** @param {number} status @param {string} detail @param {number} [retry] ms @param {string} [parameter] */
@@ -71,8 +74,7 @@ export class Service {
    * @param {string} app @param {URLSearchParams} query @param {AbortSignal} signal @returns {Promise<Answer>}
    */
   async lines(app, query, signal) {
-    const path = `v1/apps/${encodeURIComponent(app)}/logs?${query}`;
-    const answer = await this.#get(path, "text/event-stream", signal);
+    const answer = await this.#get(linesPath(app, query), "text/event-stream", signal);
     return { start: answer.headers.get("Logsvc-Cursor") ?? "", each: batches(answer) };
   }
 
@@ -90,19 +92,17 @@ export class Service {
    * @param {string} [body] JSON
    */
   async #get(path, accept, signal, method = "GET", body) {
-    const headers = new Headers({ Accept: accept });
-    const token = await this.token?.();
-    if (token) headers.set("Authorization", `Bearer ${token}`);
+    const headers = headersFor(accept, (await this.token?.()) ?? "");
     if (body) headers.set("Content-Type", "application/json");
     const answer = await this.#fetch(path, { method, headers, body, signal, cache: "no-store" });
     if (!answer.ok) throw await refusal(answer);
     return answer;
   }
 
-  /** @param {string} path @param {RequestInit & {signal: AbortSignal}} init */
+  /** @param {string} path @param {RequestInit & {headers: Headers, signal: AbortSignal}} init */
   async #fetch(path, init) {
     try {
-      const answer = await fetch(this.base + path, init);
+      const answer = await (taken(this.base + path, init) ?? fetch(this.base + path, init));
       this.#answered = true;
       return answer;
     } catch (error) {
