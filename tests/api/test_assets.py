@@ -63,7 +63,7 @@ async def test_what_the_page_needs_is_kept_for_good(served: Served) -> None:
         assert response.headers["Cache-Control"] == "no-cache"
         addresses = re.findall(r'(?:href|src)="(/pane/[^"]+)"', await response.text())
     assert [re.sub(r"[0-9a-f]{16}$", "hash", each) for each in addresses] == [
-        *("/pane/icon.svg?v=hash", "/pane/page.css?v=hash", "/pane/page.js?v=hash")
+        *("/pane/begin.js?v=hash", "/pane/icon.svg?v=hash", "/pane/page.css?v=hash", "/pane/page.js?v=hash")
     ]
     for address in addresses:
         async with served.client.get(f"{served.url}{address}") as response:

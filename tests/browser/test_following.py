@@ -41,7 +41,7 @@ async def test_the_first_lines_are_asked_for_once_and_before_the_pane_is_there(p
     began = asyncio.Event()
 
     def note(request: Request) -> None:
-        if "/logs?" in request.url:
+        if "tail=true" in request.url:
             asked.append(request.url)
             began.set()
 

@@ -132,7 +132,9 @@ export class Drains {
     row.form = filterForm(row.filter, (filter) => void this.#do(path, "PUT", { filter }, close), close);
     row.edit.setAttribute("aria-expanded", "true");
     row.element.append(row.form);
-    row.form.querySelector("button")?.focus();
+    /** @type {HTMLElement | null} */
+    const first = row.form.querySelector("select, button");
+    first?.focus();
   }
 
   /** @param {string} path @param {"pause" | "resume"} what */
