@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from logsvc.bus.controls import Controls
-from logsvc.bus.kafka_client import connection, stop, unreachable
+from logsvc.bus.kafka_client import connection, open_consumer, stop
 from logsvc.config import Kafka
 from logsvc.errors import BusAway, BusError, ConfigError
 from logsvc.tasks import background
@@ -102,15 +102,8 @@ class Epochs:
     @asynccontextmanager
     async def open(cls, settings: Kafka) -> AsyncIterator[Self]:
         """Read all of it, and follow it until the end of the block. Raises BusError; ConfigError before `migrate`."""
-        consumer = AIOKafkaConsumer(
-            **connection(settings), enable_auto_commit=False, auto_offset_reset="none", fetch_max_wait_ms=500
-        )
+        consumer = await open_consumer(settings, fetch_max_wait_ms=500)
         try:
-            try:
-                async with asyncio.timeout(settings.delivery_timeout):
-                    await consumer.start()
-            except (KafkaError, TimeoutError) as error:
-                raise await unreachable(settings) from error
             epochs = cls(settings, consumer)
             await epochs._read_all()
             async with background() as tasks:

@@ -4,7 +4,8 @@ import asyncio
 import ssl
 from typing import Any, Final, NamedTuple
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
 
@@ -30,6 +31,39 @@ def connection(settings: Kafka) -> dict[str, Any]:
         arguments["sasl_plain_username"] = settings.username
         arguments["sasl_plain_password"] = settings.password.get_secret_value()
     return arguments
+
+
+class _Cluster(ClusterMetadata):  # type: ignore[misc] # aiokafka has no types
+    """What a client knows of brokers; where none of those it has heard of answers, it asks those of its settings again.
+
+    aiokafka 0.14 forgets the latter with the first answer, and later answers name only brokers that are up. A client
+    that asked while the first of many was back would depend on that one, and one whose brokers have all moved would
+    never find them. Java's clients begin anew as well: KIP-899.
+    """
+
+    def failed_update(self, exception: BaseException | None) -> None:
+        super().failed_update(exception)
+        self._brokers.update(self._bootstrap_brokers)  # until the next answer, which replaces them all
+
+
+def never_lost(client: AIOKafkaClient, settings: Kafka) -> None:
+    """Have a client that hasn't begun go back to the brokers of its settings when no other answers."""
+    client.cluster = _Cluster(bootstrap_servers=list(settings.bootstrap))
+
+
+async def open_consumer(settings: Kafka, **more: object) -> AIOKafkaConsumer:
+    """A consumer that has begun, and commits nothing and chooses no place by itself. Raises BusError."""
+    made = AIOKafkaConsumer(**connection(settings) | {"enable_auto_commit": False, "auto_offset_reset": "none"} | more)
+    never_lost(made._client, settings)  # noqa: SLF001 - it makes its own
+    try:
+        async with asyncio.timeout(settings.delivery_timeout):
+            await made.start()
+    except BaseException as error:
+        await stop(made)
+        if isinstance(error, (KafkaError, TimeoutError)):
+            raise await unreachable(settings) from error
+        raise
+    return made
 
 
 async def stop(consumer: AIOKafkaConsumer) -> None:

@@ -122,7 +122,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
                     return result
 
     async def _join(self) -> None:
-        consumer = await kafka_shares.consumer(
+        consumer = await kafka_shares.reader(
             self._bus.settings, group_id=self._bus.group_id, max_partition_fetch_bytes=2 * FETCH_BYTES
         )
         self._consumer = consumer

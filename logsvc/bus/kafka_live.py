@@ -92,7 +92,7 @@ class KafkaLive:
     async def _start(self) -> None:
         settings = self._bus.settings
         answer_ms = int(min(_ANSWER, settings.delivery_timeout) * 1000)
-        consumer = await kafka_shares.consumer(
+        consumer = await kafka_shares.reader(
             settings, max_partition_fetch_bytes=FETCH_BYTES, request_timeout_ms=answer_ms
         )
         if self._closed:

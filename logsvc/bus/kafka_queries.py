@@ -30,7 +30,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from logsvc.bus.kafka_client import connection, unreachable
+from logsvc.bus.kafka_client import connection, never_lost, unreachable
 from logsvc.bus.kafka_records import Decoded, decode
 from logsvc.bus.kafka_topic import topic_id, topic_partitions, topic_rights
 from logsvc.config import Kafka
@@ -62,6 +62,7 @@ class KafkaQueries:
     async def open(cls, settings: Kafka) -> AsyncIterator["KafkaQueries"]:
         """Connect, and close at the end of the block. Raises BusError where no broker can be used."""
         client = AIOKafkaClient(**connection(settings))
+        never_lost(client, settings)
         try:
             try:
                 await client.bootstrap()

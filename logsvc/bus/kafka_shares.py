@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from logsvc.bus.kafka_client import connection, stop, unreachable
+from logsvc.bus.kafka_client import open_consumer
 from logsvc.bus.kafka_records import decode
 from logsvc.bus.protocol import Fetched
 from logsvc.config import Kafka
@@ -31,23 +31,9 @@ _STEP: Final = 64
 """Records unpacked at a time."""
 
 
-async def consumer(settings: Kafka, **more: object) -> AIOKafkaConsumer:
-    """A consumer that has begun, and commits nothing and chooses no place by itself. Raises BusError."""
-    arguments = connection(settings) | {
-        "enable_auto_commit": False,
-        "auto_offset_reset": "none",
-        "fetch_max_wait_ms": _MAX_WAIT_MS,
-        "fetch_max_bytes": _FETCH_MOST,
-    }
-    made = AIOKafkaConsumer(**arguments | more)
-    try:
-        await made.start()
-    except BaseException as error:
-        await stop(made)
-        if isinstance(error, KafkaError):
-            raise await unreachable(settings) from error
-        raise
-    return made
+async def reader(settings: Kafka, **more: object) -> AIOKafkaConsumer:
+    """A consumer that has begun, and fetches as `Shares` wants it. Raises BusError."""
+    return await open_consumer(settings, fetch_max_wait_ms=_MAX_WAIT_MS, fetch_max_bytes=_FETCH_MOST, **more)
 
 
 class Shares:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.abc import ConsumerRebalanceListener
@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from logsvc.bus.kafka_batch import Outgoing
-from logsvc.bus.kafka_client import connection, stop, unreachable
+from logsvc.bus.kafka_client import open_consumer, stop
 from logsvc.bus.kafka_queries import KafkaQueries
 from logsvc.bus.kafka_tables import KafkaTables, Table, drains_topic
 from logsvc.bus.kafka_writer import Fenced, KafkaWriter
@@ -146,24 +146,16 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has
 
 
 async def _joined(settings: Kafka, topic: str, positions: KafkaPositions) -> AIOKafkaConsumer:
-    arguments: dict[str, Any] = connection(settings) | {
-        "group_id": topic,
-        "enable_auto_commit": False,
-        "auto_offset_reset": "latest",
-        "session_timeout_ms": int(_SESSION * 1000),
-        "heartbeat_interval_ms": int(_HEARTBEAT * 1000),
-        "partition_assignment_strategy": [StickyPartitionAssignor],
-    }
-    consumer = AIOKafkaConsumer(**arguments)
-    try:
-        await consumer.start()
-        consumer.subscribe([topic], listener=_Listener(consumer, positions))
-    except BaseException as error:
-        await stop(consumer)
-        if isinstance(error, KafkaError):
-            raise await unreachable(settings) from error
-        raise
-    return consumer
+    joined = await open_consumer(
+        settings,
+        group_id=topic,
+        auto_offset_reset="latest",
+        session_timeout_ms=int(_SESSION * 1000),
+        heartbeat_interval_ms=int(_HEARTBEAT * 1000),
+        partition_assignment_strategy=[StickyPartitionAssignor],
+    )
+    joined.subscribe([topic], listener=_Listener(joined, positions))
+    return joined
 
 
 async def _follow(consumer: AIOKafkaConsumer) -> None:

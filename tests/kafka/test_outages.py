@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from logsvc.errors import BusError
 from tests.kafka.load import Load, feed, found, loading
 from tests.support.bus import PARTITIONS, partition_of, stream
 from tests.support.kafka import Cluster, cluster
+from tests.support.ports import free_port
 from tests.support.tally import Tally
 from tests.support.wait import DEADLINE, until
 
@@ -57,6 +60,40 @@ async def test_killed_brokers_lose_double_and_misorder_nothing(broker: Cluster, 
         await until(lambda: tail.complete(load.written), what="the tail to have it all")
         following.cancel()
     tail.check(load.written)
+
+
+async def test_brokers_that_have_all_moved_are_found_where_the_settings_say(broker: Cluster):
+    (only,) = broker.brokers
+    place = free_port()
+    settings = broker.settings(delivery_timeout=DELIVERY)
+    settings.bootstrap.append(f"127.0.0.1:{place}")
+    await migrate(settings, PARTITIONS)
+    async with KafkaBus.open(settings) as bus:
+        tail, group = bus.live(), bus.group()
+        tail.watch(partition_of("app"), 0)
+
+        async def check(line: bytes) -> None:
+            """Have both read it next."""
+            for fetch in (tail.fetch, partial(group.fetch, 1 << 20, DEADLINE)):
+                lines: list[bytes] = []
+                while not lines:  # a fence comes without any
+                    lines = [chunk.value for fetched in await fetch() for chunk in fetched.chunks]
+                assert lines == [line]
+
+        async def fenced() -> bool:
+            with suppress(BusError):
+                return await bus.fence(partition_of("app")) > 0
+            return False
+
+        async with asyncio.timeout(DEADLINE * 2):
+            await bus.append(stream(), b"before\n")
+            await check(b"before\n")
+            only.kill()
+            only.move(place)
+            await asyncio.to_thread(broker.revive, only)
+            await until(fenced, what="the broker to be found")
+            await bus.append(stream(), b"after\n")
+            await check(b"after\n")
 
 
 async def test_a_broker_that_stops_for_longer_than_an_append_may_take(broker: Cluster, tmp_path: Path):

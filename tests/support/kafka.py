@@ -48,6 +48,12 @@ class Broker:
         self._java("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(folder / "server.properties"),
                    "--add-scram", f'SCRAM-SHA-512=[name={USER},password="{PASSWORD}"]')  # fmt: skip
 
+    def move(self, port: int) -> None:
+        """Have it listen elsewhere from its next start on, and say so."""
+        properties = self.folder / "server.properties"
+        properties.write_text(properties.read_text().replace(f":{self.listeners['PLAINTEXT']}", f":{port}"))
+        self.listeners = {**self.listeners, "PLAINTEXT": port}
+
     def _java(self, *arguments: str) -> None:
         done = subprocess.run(["java", "-cp", f"{jars()}/*", *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
