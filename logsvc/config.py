@@ -230,6 +230,9 @@ class Kubernetes(Group):
     """Address of the API server; empty for what a pod is told of it."""
     account: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
     """Folder of the service account: `token`, read with each request, and `ca.crt`, the API server's authority."""
+    shards: Annotated[int, Field(ge=1, le=100)] = 1
+    """Shares that the pods of a cluster are collected in, each by the one process that has its Lease (source `api`).
+    The same for all of them: to change it, stop all first."""
     requests: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 50.0
     """Logs a second that the API server is asked for at most (source `api`)."""
     patience: Seconds = 30.0

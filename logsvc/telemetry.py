@@ -1,7 +1,7 @@
 """Metrics of what the rooms count for themselves, read when somebody asks for them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from logsvc import metrics
@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # a role imports no more than it runs: its start is time with
     from logsvc.bus.local import LocalBus
     from logsvc.router import Router
     from logsvc.sources.kubernetes.apisource import ApiSource
+    from logsvc.sources.kubernetes.containerlog import ContainerLog
     from logsvc.sources.kubernetes.files import FilesSource
     from logsvc.store.writer import StoreLoop
 
@@ -48,11 +49,15 @@ def follow_files(source: "FilesSource") -> None:
     metrics.collect_over_quota.set_function(lambda: len(source.over_quota))
 
 
-def follow_logs(source: "ApiSource") -> None:
-    """What was collected by the API server."""
-    metrics.follow(metrics.collected_chunks.labels("api"), lambda: source.collector.chunks)
-    metrics.follow(metrics.collected_bytes.labels("api"), lambda: source.collector.bytes)
-    metrics.follow(metrics.collect_recoveries, lambda: source.state.recoveries)
-    metrics.collect_files.set_function(lambda: len(source.logs))
-    metrics.collect_unknown.set_function(lambda: sum(log.nobodys for log in source.logs.values()))
-    metrics.collect_over_quota.set_function(lambda: sum(log.over_quota for log in source.logs.values()))
+def follow_logs(sources: "Collection[ApiSource]") -> None:
+    """What is collected by the API server, of all shares; there may be others later."""
+
+    def logs() -> "Iterator[ContainerLog]":
+        return (log for source in sources for log in source.logs.values())
+
+    metrics.follow(metrics.collected_chunks.labels("api"), lambda: sum(source.collector.chunks for source in sources))
+    metrics.follow(metrics.collected_bytes.labels("api"), lambda: sum(source.collector.bytes for source in sources))
+    metrics.follow(metrics.collect_recoveries, lambda: sum(source.state.recoveries for source in sources))
+    metrics.collect_files.set_function(lambda: sum(1 for _ in logs()))
+    metrics.collect_unknown.set_function(lambda: sum(log.nobodys for log in logs()))
+    metrics.collect_over_quota.set_function(lambda: sum(log.over_quota for log in logs()))

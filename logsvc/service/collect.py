@@ -4,11 +4,11 @@ import asyncio
 import fcntl
 import os
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from logsvc import telemetry
 from logsvc.bus.epochs import Epoch, Epochs
@@ -19,6 +19,7 @@ from logsvc.service.epochs import is_stored, next_epoch, until_sealed
 from logsvc.service.lifecycle import say
 from logsvc.service.pods import Watched, watched_pods
 from logsvc.service.role import Health, run_role
+from logsvc.service.shards import Shares
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.apisource import ApiSource
@@ -28,6 +29,7 @@ from logsvc.sources.kubernetes.files import FilesSource
 from logsvc.sources.kubernetes.rollout_teller import RolloutTeller
 from logsvc.sources.kubernetes.saying import SayingSource
 from logsvc.sources.kubernetes.settings import FilesSettings
+from logsvc.sources.kubernetes.shards import Shard
 from logsvc.sources.kubernetes.teller import Tenants
 from logsvc.sources.procfile.identity import ProcfileIdentity
 from logsvc.sources.redaction import redaction
@@ -54,15 +56,37 @@ def _name(settings: Settings) -> str:
 
 async def _collect(settings: Settings, node: str, health: Health) -> None:
     store = ServerStore(settings.clickhouse)
+    folder = settings.data.dir / "collector"
     try:
         async with AsyncExitStack() as stack:
             epochs = await stack.enter_async_context(opened(partial(Epochs.open, settings.kafka), "collection"))
+            if settings.kubernetes.source == "api":
+                sources: list[ApiSource] = []
+                telemetry.follow_logs(sources)
+
+                async def work(shard: Shard, may_send: Callable[[], bool], health: Health) -> None:
+                    own = folder / f"shard-{shard.number}"
+                    async with watched_pods(settings, own, shard) as watched:
+                        share = _Share(shard, may_send, sources)
+                        await _Collecting(settings, epochs, store, node, health, watched, own, share).run()
+
+                await Shares(settings, folder, health, work).run()
+                return
             watched = None
             if settings.kubernetes.node or settings.kubernetes.source != "files":
-                watched = await stack.enter_async_context(watched_pods(settings, settings.data.dir / "collector"))
-            await _Collecting(settings, epochs, store, node, health, watched).run()
+                watched = await stack.enter_async_context(watched_pods(settings, folder))
+            await _Collecting(settings, epochs, store, node, health, watched, folder).run()
     finally:
         await store.close()
+
+
+class _Share(NamedTuple):
+    """Of a cluster's logs."""
+
+    shard: Shard
+    may_send: Callable[[], bool]
+    sources: list[ApiSource]
+    """Those at work in this process, of all shares."""
 
 
 class _Collecting:
@@ -76,11 +100,16 @@ class _Collecting:
         node: str,
         health: Health,
         watched: Watched | None,
+        folder: Path,
+        share: _Share | None = None,
     ) -> None:
-        """`watched`: whose pods they are; None for the processes of a Procfile."""
+        """`watched`: whose pods they are; None for the processes of a Procfile. `folder` keeps the places."""
         self._watched = watched
         self._settings, self._epochs, self._store = settings, epochs, store
-        self._folder, self._node = settings.data.dir / "collector", node
+        self._folder, self._node = folder, node
+        self._share = share
+        # What is sent under a name is refused once another has sent under it: see ADR 0010.
+        self._writer = f"collect-{node}" + (f"-{share.shard.number}" if share is not None else "")
         self._health = health
         self._redact = redaction(settings.redact)
 
@@ -93,7 +122,7 @@ class _Collecting:
                 self._settings.kafka,
                 epoch.number,
                 epochs=self._epochs,
-                writer=f"collect-{self._node}",
+                writer=self._writer,
             )
             async with opened(opening, f"epoch {epoch.number}", self._health.waited_out) as bus:
                 if not self._health.started:
@@ -109,7 +138,7 @@ class _Collecting:
 
         Raises ConfigError where they can't be saved.
         """
-        collector = Collector(bus, self._node, self._checkpoint(), self._store.origins)
+        collector = self._collector(bus)
         await persist(collector.recover, "collection", TROUBLE)
         await collector.save()
         if not collector.saved:
@@ -125,6 +154,13 @@ class _Collecting:
             if not await persist(partial(is_stored, epoch, self._store), "collection"):
                 return epoch
         return self._epochs.current
+
+    def _collector(self, bus: KafkaBus) -> Collector:
+        given = (bus, self._node, self._checkpoint(), self._store.origins, self._redact)
+        share = self._share
+        if share is None:
+            return Collector(*given)
+        return Collector(*given, mine=share.shard.has_file, may_send=share.may_send)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self._folder / "checkpoint", self._node)
@@ -143,6 +179,8 @@ class _Collecting:
                     task.cancel()
                 source.stop()
                 await asyncio.wait([running])
+                if self._share is not None and isinstance(source, ApiSource):
+                    self._share.sources.remove(source)
 
     def _telling(self, source: FilesSource | ApiSource | SayingSource) -> Iterator[Coroutine[Any, Any, None]]:
         """What says what the platform does."""
@@ -151,7 +189,8 @@ class _Collecting:
             chronicle = Chronicle(source, watched.pods)
             watched.pods.listeners = [source.identities_changed, chronicle.wake]
             yield chronicle.run()
-        if watched is not None and not isinstance(source, FilesSource):
+        cluster = self._share is None or self._share.shard.has_cluster
+        if watched is not None and not isinstance(source, FilesSource) and cluster:
             tenants = Tenants(watched.api, watched.rules)
             yield tenants.run()
             yield RolloutTeller(source, watched.api, watched.rules, tenants.known).run()
@@ -168,11 +207,10 @@ class _Collecting:
     def _source(self, bus: KafkaBus) -> FilesSource | ApiSource | SayingSource:
         given, watched = self._settings.kubernetes, self._watched
         if watched is not None and given.source != "files":
-            collector = Collector(bus, self._node, self._checkpoint(), self._store.origins, self._redact)
-            if watched.pods is None:
-                return SayingSource(collector)
-            logs = ApiSource(watched.api, watched.pods, collector, given.requests, watched.quota)
-            telemetry.follow_logs(logs)
+            if watched.pods is None or self._share is None:
+                return SayingSource(self._collector(bus))
+            logs = ApiSource(watched.api, watched.pods, self._collector(bus), given.requests, watched.quota)
+            self._share.sources.append(logs)
             return logs
         root = given.pods if watched is not None else self._settings.data.dir / "pods"
         limits = self._settings.collect.model_dump()

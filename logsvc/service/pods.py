@@ -13,6 +13,7 @@ from logsvc.sources.kubernetes.apiserver import ApiServer, ApiSettings
 from logsvc.sources.kubernetes.naming import Rules
 from logsvc.sources.kubernetes.pods import PodIdentity
 from logsvc.sources.kubernetes.quota import Quota
+from logsvc.sources.kubernetes.shards import Shard
 
 
 class Watched(NamedTuple):
@@ -26,13 +27,12 @@ class Watched(NamedTuple):
 
 
 @asynccontextmanager
-async def watched_pods(settings: Settings, folder: Path) -> AsyncIterator[Watched]:
-    """The cluster, and the pods of this node or of all, kept up with for the block and remembered in `folder`.
+async def watched_pods(settings: Settings, folder: Path, shard: Shard | None = None) -> AsyncIterator[Watched]:
+    """The cluster, and the pods of this node or of a share of all, kept up with for the block, remembered in `folder`.
 
     Raises ConfigError where the settings can't be used; an API server that is away or refuses is waited for.
     """
     given = settings.kubernetes
-    api_settings = ApiSettings(given.url or _url_in_pod(), given.account / "ca.crt", given.account / "token")
     rules = Rules(
         given.app_labels,
         given.process_labels,
@@ -44,12 +44,13 @@ async def watched_pods(settings: Settings, folder: Path) -> AsyncIterator[Watche
         settings.limits.retention_of,
     )
     clock = asyncio.get_running_loop().time
-    async with ApiServer.open(api_settings) as api:
+    async with ApiServer.open(api_settings(settings)) as api:
         if given.source == "rollouts":
             yield Watched(api, rules, None, Quota())
             return
         node = given.node if given.source == "files" else ""
-        identity = PodIdentity(api, node, rules, folder / "pods", patience=given.patience, clock=clock)
+        mine = shard.has if shard is not None else None
+        identity = PodIdentity(api, node, rules, folder / "pods", patience=given.patience, mine=mine, clock=clock)
         limits = settings.limits
         quota = Quota(limits.collect_bytes, limits.collect_burst, default=limits.default, plan=identity.plan)
         async with asyncio.TaskGroup() as group:
@@ -58,6 +59,12 @@ async def watched_pods(settings: Settings, folder: Path) -> AsyncIterator[Watche
                 yield Watched(api, rules, identity, quota)
             finally:
                 running.cancel()
+
+
+def api_settings(settings: Settings) -> ApiSettings:
+    """Where the API server is. Raises ConfigError."""
+    given = settings.kubernetes
+    return ApiSettings(given.url or _url_in_pod(), given.account / "ca.crt", given.account / "token")
 
 
 def _url_in_pod() -> str:

@@ -42,7 +42,13 @@ class Collector:
         checkpoint: Checkpoint,
         stored_origins: StoredOrigins | None = None,
         redact: Redact | None = None,
+        *,
+        mine: Callable[[str], bool] | None = None,
+        may_send: Callable[[], bool] | None = None,
     ) -> None:
+        """`mine`: which of the node's files are collected here, where others collect the rest. `may_send` is asked
+        before each append.
+        """
         self.node = node
         self.positions: dict[str, Origin] = {}
         self.chunks = 0
@@ -53,6 +59,8 @@ class Collector:
         self._redact = redact
         self._checkpoint = checkpoint
         self._stored_origins = stored_origins
+        self._mine = mine
+        self._may_send = may_send
         self._loaded = False
         self._known: dict[int, int] = {}
         """By partition: an offset below which nothing of this node is missing in `positions`, what is on
@@ -65,6 +73,7 @@ class Collector:
 
     async def append(self, stream: Stream, value: bytes, origin: Origin, *, partial: bool = False) -> Cursor:
         """Append one chunk. Raises BusError; then the collector must `recover` before anything is appended again."""
+        self._check()
         if self._redact is not None:
             value = self._redact(stream, value)
         partition = stream.app_id.partition(self._bus.partitions)
@@ -80,6 +89,10 @@ class Collector:
         self.chunks += 1
         self.bytes += len(value)
         return cursor
+
+    def _check(self) -> None:
+        if self._may_send is not None and not self._may_send():
+            raise BusError("this process may not send any more until it has its lease again")
 
     def moved(self, origin: Origin) -> None:
         """Remember a position, without a chunk where nothing but parts of a line was read."""
@@ -109,6 +122,7 @@ class Collector:
 
         Raises BusError, StoreError where that can't be told now; calling it again may help.
         """
+        self._check()
         if not self._loaded:
             self._load(await asyncio.to_thread(self._checkpoint.load))
         cursors = self._cursors()
@@ -130,7 +144,7 @@ class Collector:
             start = max(starts[partition], cursors.get(partition, 0))
             for origin in await self._origins(partition, start, fences[partition]):
                 _take_newer(places, origin)
-        self.positions = places
+        self.positions = places if self._mine is None else {f: o for f, o in places.items() if self._mine(f)}
         self._found = self.by_folder()
         self._known = {partition: fence + 1 for partition, fence in enumerate(fences)}
         self._on_way.clear()

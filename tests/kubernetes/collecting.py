@@ -92,8 +92,8 @@ class Namespace:
         }
         self.kubernetes.apply({"apiVersion": "apps/v1", "kind": kind, "metadata": self.metadata(name), "spec": spec})
 
-    def kubectl(self, *arguments: str) -> str:
-        return self.kubernetes.kubectl("-n", self.namespace, *arguments)
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        return self.kubernetes.kubectl("-n", self.namespace, *arguments, given=given)
 
     def written(self, *names: str) -> dict[str, int] | None:
         """What writers have counted; None while one of them isn't done."""
@@ -116,32 +116,39 @@ class Collecting(Namespace):
         self._chunks: list[Chunk] = []
         self._tally = Tally()
         self._tallied = 0
-        self.data = platform.folder / "node"
 
     def begin(self, **annotations: str) -> None:
         """Make the namespace, and the service account with the rights that the documentation names."""
         name = "logsvc-collect" if self.source == "files" else f"logsvc-collect-{self.source}"
         parts = (ROOT / "docs" / "operations.md").read_text().split("```")
-        (role,) = [part for part in parts if f"kind: ClusterRole\nmetadata: {{name: {name}}}" in part]
-        self.kubernetes.kubectl("apply", "-f", "-", given=role.removeprefix("yaml"))
-        account = {"kind": "ServiceAccount", "name": "collect", "namespace": self.namespace}
+        (rights,) = [part for part in parts if f"kind: ClusterRole\nmetadata: {{name: {name}}}" in part]
         self.make(**annotations)
         self.kubernetes.apply(
             {
                 "apiVersion": "v1",
                 "kind": "ServiceAccount",
                 "metadata": {"name": "collect", "namespace": self.namespace},
-            },
+            }
+        )
+        self.kubectl("apply", "-f", "-", given=rights.removeprefix("yaml"))
+        self._bind("ClusterRole", name, {"name": f"collect-{self.namespace}"})
+        if "kind: Role\n" in rights:
+            self._bind("Role", name, self.metadata(name))
+
+    def _bind(self, kind: str, name: str, metadata: dict[str, Any]) -> None:
+        group = "rbac.authorization.k8s.io"
+        self.kubernetes.apply(
             {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": f"collect-{self.namespace}"},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-                "subjects": [account],
-            },
+                "apiVersion": f"{group}/v1",
+                "kind": f"{kind}Binding",
+                "metadata": metadata,
+                "roleRef": {"apiGroup": group, "kind": kind, "name": name},
+                "subjects": [{"kind": "ServiceAccount", "name": "collect", "namespace": self.namespace}],
+            }
         )
 
-    def collector(self, **settings: object) -> Role:
+    def collector(self, replica: str = "node", **settings: object) -> Role:
+        """`replica` names it among several."""
         kubernetes = self.kubernetes
         given = {
             **self.platform.settings,
@@ -155,7 +162,8 @@ class Collecting(Namespace):
             "kubernetes.account": kubernetes.account(self.platform.folder / "account", "collect", self.namespace),
             **{name.replace("_", ".", 1): value for name, value in settings.items()},
         }
-        return Role(self.platform.folder / "collect", ("collect", "--data", str(self.data)), "logsvc collects", given)
+        data = str(self.platform.folder / replica)
+        return Role(self.platform.folder / f"collect-{replica}", ("collect", "--data", data), "logsvc collects", given)
 
     # ---- what is on the bus
 
@@ -177,6 +185,11 @@ class Collecting(Namespace):
                 self._tally.feed(chunk.value)
         self._tallied = len(chunks)
         return self._tally
+
+    async def texts(self) -> set[bytes]:
+        """What stands behind the numbers of all lines that writers wrote."""
+        values = [chunk.value for chunk in await self.chunks() if chunk.stream.source == "app"]
+        return {line.split(b" ", 5)[5] for value in values for line in value.splitlines()}
 
     async def story(self, dyno: str) -> list[str]:
         """What the platform said of a dyno, in order."""

@@ -28,7 +28,7 @@ EVERYTHING = {
     "networkPolicy": {"clients": [{"namespaceSelector": {}}], "metrics": [{"podSelector": {}}]},
     "dashboard": {"enabled": True},
 }
-API = {**NEEDED, "collect": {"source": "api", "storage": {"class": "fast"}}}
+API = {**NEEDED, "collect": {"source": "api", "shards": 3}}
 
 
 VERSION = ("--kube-version", "1.34.4")
@@ -53,7 +53,7 @@ def test_the_api_server_takes_all_of_it(kubernetes: Kubernetes, tmp_path: Path, 
     objects = {(item["kind"], item["metadata"]["name"]): item for item in orjson.loads(taken)["items"]}
     expected = {("Job", "logs-migrate"), ("ClusterRole", "logs-logs-collect"), ("Service", "logs-serve")}
     roles = {("Deployment", f"logs-{role}") for role in ("store", "drain", "serve")}
-    assert expected | roles | {("StatefulSet" if values is API else "DaemonSet", "logs-collect")} <= objects.keys()
+    assert expected | roles | {("Deployment" if values is API else "DaemonSet", "logs-collect")} <= objects.keys()
     file = tmp_path / "logsvc.toml"
     file.write_text(objects["ConfigMap", "logs"]["data"]["logsvc.toml"])
     settings = loading.load(file)

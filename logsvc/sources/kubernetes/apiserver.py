@@ -1,4 +1,4 @@
-"""Kubernetes' API server over HTTPS: get, list and watch, as JSON, and the logs of containers.
+"""Kubernetes' API server over HTTPS: get, list, watch, create and update, as JSON, and the logs of containers.
 
 Source: Kubernetes API Concepts (kubernetes.io/docs/reference/using-api/api-concepts), of 1.34. aiohttp and not a client
 library for Kubernetes: see ADR 0014.
@@ -27,6 +27,8 @@ _MAX_EVENT: Final = 16 * 1024 * 1024
 
 _ANSWER: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)
 
+_WRITTEN: Final = aiohttp.ClientTimeout(total=5)
+
 _SILENCE: Final = 120.0
 """Seconds without a byte after which a watch is opened anew. Bookmarks come about once a minute."""
 
@@ -35,6 +37,10 @@ _QUIET: Final = 900.0
 
 _READ: Final = 32 * 1024
 """Bytes of an answer after which no more is read until somebody has taken them; up to twice as many are held."""
+
+_METHODS: Final = {"create": "POST", "update": "PUT"}
+_ANSWERS: Final = {"get": {200, 404}, "create": {201, 409}, "update": {200, 404, 409}}
+"""By verb, those that are no errors; 200 alone for others."""
 
 _METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -75,6 +81,7 @@ JOBS: Final = Resource("batch", "v1", "jobs", metadata=True)
 ALL_JOBS: Final = Resource("batch", "v1", "jobs")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
 EVENTS: Final = Resource("", "v1", "events")
+LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
 
 _LOGS: Final = Resource("", "v1", "pods/log")
 
@@ -126,6 +133,18 @@ class ApiServer:
         accept = _METADATA if resource.metadata else "application/json"
         async with self._request("get", resource, resource.path(namespace, name), {}, accept) as response:
             return None if response.status == 404 else _object(await response.read())
+
+    async def create(self, resource: Resource, namespace: str, item: Json) -> Json | None:
+        """A new object, as it is now; None where there is one of that name. Raises ClusterError."""
+        return await self._write("create", resource, resource.path(namespace), item)
+
+    async def replace(self, resource: Resource, namespace: str, item: Json) -> Json | None:
+        """An object, as it is now; None where it isn't any more what `item` was made from. Raises ClusterError."""
+        return await self._write("update", resource, resource.path(namespace, item["metadata"]["name"]), item)
+
+    async def _write(self, verb: str, resource: Resource, path: str, item: Json) -> Json | None:
+        async with self._request(verb, resource, path, {}, "application/json", _WRITTEN, item) as response:
+            return None if response.status in {404, 409} else _object(await response.read())
 
     async def list(self, resource: Resource, selector: str = "", *, newest: bool = False) -> Listing:
         """All objects, in all namespaces, that a field selector takes. Raises ClusterError; Expired: begin again.
@@ -189,11 +208,17 @@ class ApiServer:
         query: Mapping[str, str],
         accept: str,
         timeout: aiohttp.ClientTimeout = _ANSWER,
+        item: Json | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = {"Authorization": f"Bearer {await self._token()}", "Accept": accept}
+        if item is not None:
+            headers["Content-Type"] = "application/json"
+        method, data = _METHODS.get(verb, "GET"), orjson.dumps(item) if item is not None else None
         try:
-            async with self._session.get(path, params=query, headers=headers, timeout=timeout) as response:
-                if response.status not in {200, 404} or (response.status == 404 and verb != "get"):
+            async with self._session.request(
+                method, path, params=query, headers=headers, timeout=timeout, data=data
+            ) as response:
+                if response.status not in _ANSWERS.get(verb, {200}):
                     raise _refused(response.status, _message(await response.read()), verb, resource)
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -250,8 +275,8 @@ def _refused(status: int, message: str, verb: str, resource: Resource) -> Cluste
         case 403:
             rule = f'- {{apiGroups: ["{resource.group}"], resources: ["{resource.name}"], verbs: ["{verb}"]}}'
             return MissingRight(
-                f"the API server refuses to {verb} {resource.name}. What is missing in the rules of the ClusterRole: "
-                f"{rule} (it says: {message})"
+                f"the API server refuses to {verb} {resource.name}. What is missing in the rules of the "
+                f"{'Role' if resource is LEASES else 'ClusterRole'}: {rule} (it says: {message})"
             )
         case 410:
             return Expired(message)

@@ -166,6 +166,27 @@ class FlakyServer:
         request.transport.abort()
         return response
 
+    async def take(self, request: web.Request) -> web.Response:
+        """Create or replace an object, if it is as whoever changes it has seen it."""
+        item, resource, name = (
+            orjson.loads(await request.read()),
+            request.match_info["resource"],
+            request.match_info.get("name"),
+        )
+        verb = "update" if name else "create"
+        self.requests.append((verb, resource, {}))
+        if status := self.refused.get((verb, resource)):
+            return web.json_response({"kind": "Status", "code": status, "message": "no"}, status=status)
+        key = resource, f"{request.match_info['namespace']}/{item['metadata']['name']}"
+        known = self.objects.get(key)
+        seen = known["metadata"]["resourceVersion"] if known else None
+        if item["metadata"].get("resourceVersion") != seen:
+            return web.json_response({"kind": "Status", "code": 409, "message": "it has changed"}, status=409)
+        given = item | {"metadata": item["metadata"] | {"uid": key[1]}}
+        return web.json_response(
+            self._tell(resource, "MODIFIED" if known else "ADDED", given), status=200 if name else 201
+        )
+
     async def answer_log(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(("get", "pods/log", dict(request.query)))
         if status := self.refused.get(("get", "pods/log")):
@@ -221,9 +242,11 @@ class FlakyServer:
 async def flaky_server() -> AsyncIterator[FlakyServer]:
     server = FlakyServer()
     app = web.Application()
-    for base in ("/api/v1", "/apis/batch/v1", "/apis/apps/v1"):
+    for base in ("/api/v1", "/apis/batch/v1", "/apis/apps/v1", "/apis/coordination.k8s.io/v1"):
         app.router.add_get(base + "/{resource}", server.answer)
         app.router.add_get(base + "/namespaces/{namespace}/{resource}/{name}", server.answer)
+        app.router.add_put(base + "/namespaces/{namespace}/{resource}/{name}", server.take)
+        app.router.add_post(base + "/namespaces/{namespace}/{resource}", server.take)
     app.router.add_get("/api/v1/namespaces/{namespace}/pods/{name}/log", server.answer_log)
     listening = TestServer(app)
     await listening.start_server(shutdown_timeout=0.1)

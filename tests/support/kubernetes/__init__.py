@@ -56,6 +56,7 @@ class Kubernetes:
         """A folder as pods have it of their service account, with a fresh token."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "ca.crt").write_bytes((_RUN / "pki" / "ca.crt").read_bytes())
+        (folder / "namespace").write_text(namespace)
         (folder / "token").write_text(self.kubectl("create", "token", name, "-n", namespace))
         return folder
 
