@@ -2,6 +2,7 @@
 
     python -m benchmarks.collect [--lines N] [--rate N] [--seconds N] [--runs N]
 
+Memory is that of a process of its own, the bus in it included.
 The files are written before (backlog) or by a process of its own at `--rate` lines per second (live).
 """
 
@@ -16,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.loghub import cri_lines
-from benchmarks.report import Report, repeated
+from benchmarks.report import Report, peak_memory, repeated
 from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.config import Redact
 from logsvc.model import Stream
@@ -118,6 +119,12 @@ async def idle(folder: Path, files: int, seconds: int) -> Figures:
         return {"percent_of_a_core": (time.process_time() - cpu) / seconds * 100}
 
 
+def most_memory(files: int, rate: int, seconds: int) -> Figures:
+    """Most memory of a process that follows so many files, 20 of them written to."""
+    command = [sys.executable, "-m", "benchmarks.collect", "--memory", *map(str, (files, rate, seconds))]
+    return {"mb": float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)}
+
+
 def write(rate: int, seconds: int, paths: list[str]) -> None:
     """Append lines to all files in turn, a hundredth of a second's worth at a time; print how many."""
     lines = cri_lines(time.time_ns())
@@ -139,7 +146,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--write", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--memory", nargs=3, type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.memory:
+        files, rate, seconds = asked.memory
+        repeated(1, lambda at: live(at, files, 20, rate, seconds))
+        print(peak_memory())
+        return
     if asked.write:
         write(int(asked.write[0]), int(asked.write[1]), asked.write[2:])
         return
@@ -153,6 +166,7 @@ def main() -> None:
         report.add(case, repeated(asked.runs, lambda at, files=files: live(at, files, 20, asked.rate, asked.seconds)))
     for files in (2_000, 10_000):
         report.add(f"{files} idle files", repeated(1, lambda at, files=files: idle(at, files, 20)))
+    report.add("memory with 1000 files", most_memory(1000, asked.rate, asked.seconds))
     report.write()
 
 
