@@ -151,20 +151,20 @@ class Series:
     # ---- how far they are sent
 
     def restore(self) -> list[LogFile]:
-        """Go to the places that the collector knows, as after a crash; the files that have one."""
+        """Go to the places that the collector knows, as after a crash; the files that were read, at least in part."""
         self.losses.clear()
         for file in list(self.files):
             if not file.finished:
                 file.id = ""
                 file.place(0, b"")
                 self.identify(file)
-        positions = self._collector.positions
+        read = self._collector.positions.keys() | self._unsent()
         # By their names, but those that were read before others are older whatever the clock said.
-        self.files.sort(key=lambda file: (file.name.restart, file.id not in positions))
+        self.files.sort(key=lambda file: (file.name.restart, file.id not in read))
         if not self._placed_before:
             self._placed_before = True
             self._look_for_gap()
-        return [file for file in self.files if file.id in positions]
+        return [file for file in self.files if file.id in read]
 
     def identify(self, file: LogFile, *, final: bool = False) -> bool:
         """Learn which bytes `file` holds and go to their place; whether its first line is there already.
@@ -289,13 +289,15 @@ class Series:
             return False
 
     def _unsent(self) -> list[str]:
-        """Files from the first part of an unfinished line on: read, and to be read again after a crash."""
-        files = [file.id for file in list(self.files)]
-        newest = next((at for file in reversed(files) if (at := self._collector.positions.get(file))), None)
-        if newest is None or not newest.held:
+        """Files from the first part of an unfinished line on up to the one that was read last: to be read again after
+        a crash. Those that gave no chunk have no place of their own on the bus.
+        """
+        files, positions = [file.id for file in list(self.files)], self._collector.positions
+        last = max((number for number, name in enumerate(files) if name in positions), default=None)
+        if last is None or not (held := positions[files[last]].held):
             return []
-        first = newest.held[0][0]
-        return files[files.index(first) if first in files else 0 :]
+        first = held[0][0]
+        return files[files.index(first) if first in files else 0 : last + 1]
 
     def _has_all(self, file: LogFile, fd: int, *, packed: bool) -> bool:
         origin = self._collector.positions.get(file.id)

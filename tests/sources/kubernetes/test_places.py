@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from logsvc.formats import cri
@@ -178,7 +178,17 @@ async def play(todo: list[Say | Fail | Kill | str]) -> None:
         assert node.notices() == []
 
 
+IN_A_FILE_WITHOUT_CHUNKS: list[Say | Fail | Kill | str] = [
+    Say("stdout", b"", "P"),
+    "rotate",
+    Say("stdout", b"", "F:platform"),
+    Kill(0, 0),
+]
+"""The part of a line is all that there is of a file, and what is behind it is sent."""
+
+
 @settings(deadline=None, max_examples=60)
 @given(steps)
+@example(IN_A_FILE_WITHOUT_CHUNKS)
 def test_every_line_once_whatever_happens(todo: list[Say | Fail | Kill | str]) -> None:
     asyncio.run(play(todo))
