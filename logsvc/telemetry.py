@@ -1,8 +1,9 @@
 """Metrics of what the rooms count for themselves, read when somebody asks for them."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, NamedTuple
 
 from logsvc import metrics
 from logsvc.waiting import waits
@@ -49,15 +50,45 @@ def follow_files(source: "FilesSource") -> None:
     metrics.collect_over_quota.set_function(lambda: len(source.over_quota))
 
 
-def follow_logs(sources: "Collection[ApiSource]") -> None:
-    """What is collected by the API server, of all shares; there may be others later."""
+class FollowedLogs:
+    """What is collected by the API server, of all shares that this process has; what of those that it had is counted.
 
-    def logs() -> "Iterator[ContainerLog]":
-        return (log for source in sources for log in source.logs.values())
+    A counter that goes back, but not to 0, would be taken for one that has begun again and counted so far since.
+    """
 
-    metrics.follow(metrics.collected_chunks.labels("api"), lambda: sum(source.collector.chunks for source in sources))
-    metrics.follow(metrics.collected_bytes.labels("api"), lambda: sum(source.collector.bytes for source in sources))
-    metrics.follow(metrics.collect_recoveries, lambda: sum(source.state.recoveries for source in sources))
-    metrics.collect_files.set_function(lambda: sum(1 for _ in logs()))
-    metrics.collect_unknown.set_function(lambda: sum(log.nobodys for log in logs()))
-    metrics.collect_over_quota.set_function(lambda: sum(log.over_quota for log in logs()))
+    def __init__(self) -> None:
+        self._sources: list[ApiSource] = []
+        self._ended = Collected()
+        metrics.follow(metrics.collected_chunks.labels("api"), lambda: self._collected().chunks)
+        metrics.follow(metrics.collected_bytes.labels("api"), lambda: self._collected().bytes)
+        metrics.follow(metrics.collect_recoveries, lambda: self._collected().recoveries)
+        metrics.collect_files.set_function(lambda: sum(1 for _ in self._logs()))
+        metrics.collect_unknown.set_function(lambda: sum(log.nobodys for log in self._logs()))
+        metrics.collect_over_quota.set_function(lambda: sum(log.over_quota for log in self._logs()))
+
+    def begin(self, source: "ApiSource") -> None:
+        self._sources.append(source)
+
+    def end(self, source: "ApiSource") -> None:
+        self._sources.remove(source)
+        self._ended = self._ended.and_of(source)
+
+    def _collected(self) -> "Collected":
+        return reduce(Collected.and_of, self._sources, self._ended)
+
+    def _logs(self) -> "Iterator[ContainerLog]":
+        return (log for source in self._sources for log in source.logs.values())
+
+
+class Collected(NamedTuple):
+    """Counts of sources."""
+
+    chunks: int = 0
+    bytes: int = 0
+    recoveries: int = 0
+
+    def and_of(self, source: "ApiSource") -> "Collected":
+        collector = source.collector
+        return Collected(
+            self.chunks + collector.chunks, self.bytes + collector.bytes, self.recoveries + source.state.recoveries
+        )

@@ -61,13 +61,13 @@ async def _collect(settings: Settings, node: str, health: Health) -> None:
         async with AsyncExitStack() as stack:
             epochs = await stack.enter_async_context(opened(partial(Epochs.open, settings.kafka), "collection"))
             if settings.kubernetes.source == "api":
-                sources: list[ApiSource] = []
-                telemetry.follow_logs(sources)
+                followed = telemetry.FollowedLogs()
 
                 async def work(shard: Shard, may_send: Callable[[], bool], health: Health) -> None:
-                    own = folder / f"shard-{shard.number}"
+                    # A checkpoint knows the places of its share alone: with another number of shares it begins anew.
+                    own = folder / f"shard-{shard.number}-of-{shard.of}"
                     async with watched_pods(settings, own, shard) as watched:
-                        share = _Share(shard, may_send, sources)
+                        share = _Share(shard, may_send, followed)
                         await _Collecting(settings, epochs, store, node, health, watched, own, share).run()
 
                 await Shares(settings, folder, health, work).run()
@@ -85,8 +85,7 @@ class _Share(NamedTuple):
 
     shard: Shard
     may_send: Callable[[], bool]
-    sources: list[ApiSource]
-    """Those at work in this process, of all shares."""
+    followed: telemetry.FollowedLogs
 
 
 class _Collecting:
@@ -180,7 +179,7 @@ class _Collecting:
                 source.stop()
                 await asyncio.wait([running])
                 if self._share is not None and isinstance(source, ApiSource):
-                    self._share.sources.remove(source)
+                    self._share.followed.end(source)
 
     def _telling(self, source: FilesSource | ApiSource | SayingSource) -> Iterator[Coroutine[Any, Any, None]]:
         """What says what the platform does."""
@@ -210,7 +209,7 @@ class _Collecting:
             if watched.pods is None or self._share is None:
                 return SayingSource(self._collector(bus))
             logs = ApiSource(watched.api, watched.pods, self._collector(bus), given.requests, watched.quota)
-            self._share.sources.append(logs)
+            self._share.followed.begin(logs)
             return logs
         root = given.pods if watched is not None else self._settings.data.dir / "pods"
         limits = self._settings.collect.model_dump()

@@ -50,7 +50,7 @@ async def taken_over(collecting: Collecting, before: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("collecting", ["api"], indirect=True)
-async def test_the_shares_of_one_that_is_killed_are_taken_over_and_given_back_by_one_that_stops(
+async def test_shares_go_from_one_that_is_killed_and_from_one_that_stops_and_can_become_more(
     collecting: Collecting,
 ) -> None:
     async with shared(collecting) as (first, second):
@@ -63,6 +63,10 @@ async def test_the_shares_of_one_that_is_killed_are_taken_over_and_given_back_by
         before = holders(collecting)
         await second.stop()
         await taken_over(collecting, before)
+        await first.stop()
+        for role in (first, second):
+            role.settings["kubernetes.shards"] = SHARDS + 1
+            await role.start()
         await complete(collecting, *NAMES)
     assert await collecting.notices() == []
 
