@@ -186,11 +186,6 @@ class Collecting(Namespace):
         self._tallied = len(chunks)
         return self._tally
 
-    async def texts(self) -> set[bytes]:
-        """What stands behind the numbers of all lines that writers wrote."""
-        values = [chunk.value for chunk in await self.chunks() if chunk.stream.source == "app"]
-        return {line.split(b" ", 5)[5] for value in values for line in value.splitlines()}
-
     async def story(self, dyno: str) -> list[str]:
         """What the platform said of a dyno, in order."""
         said = [

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Mapping
 
 import pytest
 
@@ -15,13 +16,24 @@ async def complete(collecting: Collecting, *names: str) -> None:
     """Wait until the last line of each writer is on the bus, then hold that each came once and in order."""
     written = await until(lambda: collecting.written(*names), 180, what="the writers to be done")
 
-    async def came() -> bool:
+    try:
+        await came(collecting, written)
+    finally:
+        (await collecting.tally()).check(written)
+
+
+async def came(collecting: Collecting, written: Mapping[str, int]) -> None:
+    """Wait until the last line of each writer is on the bus."""
+
+    async def complete() -> bool:
         return (await collecting.tally()).complete(written)
 
     try:
-        await until(came, 120, what="the last lines")
-    finally:
-        (await collecting.tally()).check(written)
+        await until(complete, 120, what="the last lines")
+    except AssertionError as error:
+        tally = await collecting.tally()
+        error.add_note(f"came and written: { {name: (tally.next(name), count) for name, count in written.items()} }")
+        raise
 
 
 async def goes_on(collecting: Collecting, name: str) -> None:
@@ -53,46 +65,6 @@ async def test_rotation_half_lines_and_a_crash_loop(collecting: Collecting) -> N
     assert await collecting.notices() == []
 
 
-@pytest.mark.parametrize("collecting", ["files"], indirect=True)
-async def test_all_at_once_while_the_collector_is_killed_five_times(collecting: Collecting) -> None:
-    """5,000 lines/s of ten pods, a flood, half lines, a crash loop, rolling updates and pods that are deleted."""
-    collecting.begin()
-    steady = [f"steady-{number}" for number in range(6)]
-    rolling = writer("", batch=50, pause=90_000)
-    rolling["env"][0] = {"name": "WRITER", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-    short: list[str] = []
-    async with collecting.collector() as collector:
-        await collector.start()
-        for name in steady:
-            collecting.pod(name, writer(name, lines=12_000, batch=50, pause=90_000), labels=LABELS)
-        collecting.pod("flood", writer("flood", lines=40_000, batch=4000, pad=400), labels=LABELS)
-        collecting.pod("half", writer("half", lines=3_000, batch=50, half=1_000), labels=LABELS)
-        collecting.pod("crash", writer("crash", lines=200, batch=50, crash=3), labels=LABELS)
-        collecting.controlled("Deployment", "rolling", rolling, labels=LABELS)
-        for number in range(5):
-            short.append(f"short-{number}")
-            collecting.pod(short[-1], writer(short[-1], batch=50, pause=90_000), labels=LABELS)
-            collecting.kubectl("wait", "--for=condition=Ready", "pod", short[-1], "--timeout=120s")
-            # So that it dies at any moment of whatever it does.
-            await asyncio.sleep(random.uniform(0.0, 0.5))
-            collector.kill()
-            collecting.kubectl("rollout", "restart", "deployment/rolling")
-            await collector.start()
-            collecting.kubectl("delete", "pod", short[-1], "--wait=false")
-        await until(lambda: (collecting.written("crash") or {}).get("crash", 0) >= 600, 120, what="three crashes")
-        collecting.kubectl("rollout", "status", "deployment/rolling", "--timeout=120s")
-        collecting.kubectl("delete", "deployment/rolling", "pod/crash", "--wait", "--cascade=foreground")
-        collecting.kubectl("wait", "--for=delete", "pod", "-l", "own=rolling", "--timeout=120s")
-        streams = await collecting.streams()
-        dynos = {stream.dyno for stream in streams if stream.dyno.startswith("rolling-") and stream.source == "app"}
-        rolled = {path.name for path in collecting.counts.iterdir() if path.name.startswith("rolling-")} | dynos
-        assert len(rolled) >= 2
-        await complete(collecting, *steady, "flood", "half", "crash", *rolled, *short)
-    assert await collecting.notices() == []
-    # Not only its number: each line has all that was written.
-    assert await collecting.texts() <= {b"x" * 100, b"x" * 400, b"cut " + b"x" * 100}
-
-
 @pytest.mark.parametrize("collecting", ["api"], indirect=True)
 async def test_what_the_api_server_leaves_out_at_a_rotation_is_all_that_is_wrong(collecting: Collecting) -> None:
     collecting.begin()
@@ -103,11 +75,7 @@ async def test_what_the_api_server_leaves_out_at_a_rotation_is_all_that_is_wrong
         collecting.pod("long", writer("long", lines=300, batch=20, pad=40_000), labels=LABELS)
         names = ["steady", "half", "long"]
         written = await until(lambda: collecting.written(*names), 180, what="the writers to be done")
-
-        async def came() -> bool:
-            return (await collecting.tally()).complete(written)
-
-        await until(came, 120, what="the last lines")
+        await came(collecting, written)
     tally = await collecting.tally()
     assert (tally.doubled, tally.misordered) == (0, 0), tally
 
