@@ -59,6 +59,30 @@ class Seen:
         return self.lines, self._hash.hexdigest()
 
 
+class Live:
+    """Somebody who gets lines, and since when they come again."""
+
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+        self.live: float | None = None
+        """Unix seconds."""
+
+    @property
+    def behind(self) -> float:
+        """Seconds since the newest line was written."""
+        return time.time() - self.seen.newest
+
+    @property
+    def told(self) -> str:
+        """Who it is and how it fares, for who looks for the reason."""
+        raise NotImplementedError
+
+    def look(self, since: float) -> None:
+        """Whether there is a line by now that was written after `since`."""
+        if self.live is None and self.seen.newest >= since:
+            self.live = time.time()
+
+
 class Parser(Protocol):
     """Bytes of one connection in, what they say into a Seen. Unfinished ends are forgotten with the parser."""
 

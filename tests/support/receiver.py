@@ -110,15 +110,18 @@ class Receiver:
         body = await request.read()
         headers = {str(header): value for header, value in request.headers.items()}
         name = headers.get("Logplex-Frame-Id") or headers.get("Idempotency-Key", "")
-        frame = Frame(name, body, headers, request.raw_path)
-        self.all.append(frame)
         behave = self.script.pop(0) if self.script else self.behave
         # What is not acknowledged may have been taken all the same: first receipt is what counts.
-        self.verdict.feed(frame)
-        self.kept(frame)
+        self.take(Frame(name, body, headers, request.raw_path))
         answered = behave(request)
         response: web.StreamResponse = await answered if asyncio.iscoroutine(answered) else answered
         return response
+
+    def take(self, frame: Frame) -> None:
+        """Keep what came, whatever is answered."""
+        self.all.append(frame)
+        self.verdict.feed(frame)
+        self.kept(frame)
 
     @asynccontextmanager
     async def listening(self, port: int = 0, context: ssl.SSLContext | None = None) -> AsyncIterator["Receiver"]:

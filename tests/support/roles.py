@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import aiohttp
 import orjson
 
 from tests.support.clickhouse import ClickHouse
@@ -61,6 +62,12 @@ class Serving(Role):
     def logs(self, app: str) -> str:
         """The address of an app's lines."""
         return f"{self.url}/v1/apps/{app}/logs"
+
+    async def add_drain(self, app: str, url: str, **members: object) -> None:
+        """Have an app's lines forwarded from now on; `members` as of the API."""
+        address = f"{self.url}/apps/{app}/log-drains"
+        async with aiohttp.ClientSession() as client, client.post(address, json={"url": url, **members}) as answer:
+            assert answer.status == 201, await answer.text()
 
 
 class Platform:

@@ -11,6 +11,7 @@ from tests.chaos.kafka.form import Form
 from tests.chaos.kafka.rig import Rig
 from tests.support import until
 from tests.support.kafka import Broker
+from tests.support.receiver import answer, hang
 from tests.support.roles import Role
 
 GRACE = 15.0
@@ -27,7 +28,8 @@ class Fault:
     name: str
     make: Callable[[Rig, random.Random], Awaitable[None]]
     target: float | None = None
-    """Seconds within which every tail should be live again."""
+    """Seconds within which every tail should be live again; every drain, where the fault is one of theirs."""
+    of_drains: bool = False
 
 
 def faults(form: Form) -> list[Fault]:
@@ -51,6 +53,8 @@ def _all(form: Form) -> list[Fault]:
         Fault("restart servers in turn", restart_servers_in_turn),
         Fault("replace a collector", replace_a_collector),
         Fault("add and remove a store", add_and_remove_a_store),
+        Fault("kill and restart a drain role", kill_a_drain_role, 10, of_drains=True),
+        Fault("receiver of drains fails", fail_to_receive, 10, of_drains=True),
     ]
 
 
@@ -70,6 +74,26 @@ async def _kill(running: Rig, role: Role) -> None:
     role.kill()
     running.over()
     await role.start()
+
+
+async def kill_a_drain_role(running: Rig, rng: random.Random) -> None:
+    """The other one takes over; then they share drains again."""
+    role = rng.choice(running.drains)
+    running.drains.remove(role)  # nobody starts it again meanwhile
+    role.kill()
+    running.over()
+    await running.live()
+    await role.start()
+    running.drains.append(role)
+
+
+async def fail_to_receive(running: Rig, _: random.Random) -> None:
+    """It answers 500, and then nothing at all."""
+    for behave in (answer(500), hang):
+        running.receiver.behave = behave
+        await asyncio.sleep(running.form.failing)  # the length of the fault; nothing is waited for
+    running.receiver.behave = answer()
+    running.over()
 
 
 async def kill_the_leader(running: Rig, _: random.Random) -> None:

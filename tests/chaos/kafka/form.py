@@ -11,6 +11,8 @@ CROWD = "crowd"
 """The app that many tails watch."""
 CROWD_RATE = 4
 """Its lines a second: each of them is delivered to each of those tails."""
+DRAINED = ("app-3", "app-4", "app-5")
+"""Apps with a drain, the last of which waives its order."""
 NODES = ("node-1", "node-2")
 
 
@@ -32,6 +34,8 @@ class Form:
     """Seconds for which brokers are stopped: longer than a collector waits, and in the long form about as long too."""
     slow: float = 8
     """Seconds for which the disk of the store is slow."""
+    failing: float = 4
+    """Seconds for which the receiver of the drains fails, in each of its ways."""
 
     @property
     def apps(self) -> list[str]:
@@ -46,7 +50,7 @@ class Form:
             yield Writing(writers, app=app, rate=rate, rotate=512 * 1024, every=0.05)
 
 
-LONG = Form(rate=20_000, delivery=30, stops=(30, 60), slow=30)
+LONG = Form(rate=20_000, delivery=30, stops=(30, 60), slow=30, failing=15)
 
 
 def form() -> Form:

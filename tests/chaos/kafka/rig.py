@@ -17,9 +17,10 @@ from logsvc.bus.kafka import KafkaBus
 from logsvc.config import ClickHouse as Settings
 from logsvc.model import EVERYTHING, AppId, Cursor
 from logsvc.store.server import ServerStore
-from tests.chaos.kafka.form import CROWD, NODES, Form
+from tests.chaos.kafka.drained import Drained, DrainReceiver
+from tests.chaos.kafka.form import CROWD, DRAINED, NODES, Form
 from tests.chaos.proxy import Proxy, cutting
-from tests.chaos.readers import FORMS, Seen, Tail, history
+from tests.chaos.readers import FORMS, Live, Seen, Tail, history
 from tests.chaos.writer import Node
 from tests.support import Tally, until
 from tests.support.clickhouse import ClickHouse
@@ -29,6 +30,7 @@ from tests.support.roles import Platform, Role, Serving
 PARTITIONS = 6
 BEHIND = 120.0
 """Seconds within which all that was written has to be everywhere; on a machine that has much else to do."""
+DRAINS = {"drains.http": True, "drains.allow": '["127.0.0.1/32"]', "drains.pause_most": 2}
 CUT = 20_000
 """Most bytes until a connection is cut."""
 
@@ -36,14 +38,12 @@ Written = dict[str, dict[str, int]]
 """Lines by app and writer."""
 
 
-@dataclass(slots=True)
-class Watched:
-    """One tail, and since when it has been live again."""
+class Watched(Live):
+    """One tail."""
 
-    app: str
-    form: str
-    tail: Tail
-    live: float | None = None
+    def __init__(self, app: str, form: str, tail: Tail) -> None:
+        super().__init__(tail.seen)
+        self.app, self.form, self.tail = app, form, tail
 
     @property
     def is_whole(self) -> bool:
@@ -53,13 +53,8 @@ class Watched:
     @property
     def told(self) -> str:
         """How it fares, for who looks for the reason."""
-        behind = time.time() - self.tail.seen.newest
         tries = f"{self.tail.connections} connections, {self.tail.refused} refused"
-        return f"{self.app} as {self.form}, {behind:.0f} s behind, {tries}"
-
-    def look(self, since: float) -> None:
-        if self.live is None and self.tail.seen.newest >= since:
-            self.live = time.time()
+        return f"{self.app} as {self.form}, {self.behind:.0f} s behind, {tries}"
 
 
 @dataclass(slots=True)
@@ -73,6 +68,8 @@ class Rig:
     collectors: list[Role]
     stores: list[Role]
     servers: list[Serving]
+    drains: list[Role]
+    receiver: DrainReceiver
     nodes: list[Node]
     wire: Proxy
     """Some tails go through it."""
@@ -86,7 +83,30 @@ class Rig:
 
     @property
     def roles(self) -> list[Role]:
-        return [*self.collectors, *self.stores, *self.servers]
+        return [*self.collectors, *self.stores, *self.servers, *self.drains]
+
+    @property
+    def drained(self) -> list[Drained]:
+        return [*self.receiver.drained.values()]
+
+    @property
+    def following(self) -> list[Live]:
+        """All to whom lines come."""
+        return [*self.watched, *self.drained]
+
+    async def start(self) -> None:
+        """All roles, and drains before there is a line, so that each comes."""
+        others = [role for role in self.roles if role not in self.collectors]
+        for role in others:
+            role.launch()
+        for role in others:
+            await role.ready()
+        for each in self.drained:
+            await self.servers[0].add_drain(each.app, f"{self.receiver.url}/{each.app}", ordered=each.ordered)
+        for role in self.collectors:
+            role.launch()
+        for role in self.collectors:
+            await role.ready()
 
     def revive(self) -> None:
         for role in self.roles:
@@ -96,10 +116,10 @@ class Rig:
 
     @asynccontextmanager
     async def measured(self) -> AsyncIterator[None]:
-        """Look at how tails fare with a fault, until each of them is live again."""
+        """Look at how tails and drains fare with a fault, until each of them is live again."""
         self.since = math.inf
-        for each in self.watched:
-            each.live, each.tail.seen.latency = None, 0.0
+        for each in self.following:
+            each.live, each.seen.latency = None, 0.0
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(self._look())
             yield
@@ -113,16 +133,16 @@ class Rig:
         self.since = time.time()
 
     async def live(self) -> None:
-        """Wait until each tail has a line that was written after `over`."""
+        """Wait until each tail and each drain has a line that was written after `over`."""
 
         def all_go_on() -> bool:
             self.revive()
-            return all(each.live for each in self.watched)
+            return all(each.live for each in self.following)
 
         try:
-            await until(all_go_on, BEHIND, "every tail goes on")
+            await until(all_go_on, BEHIND, "every tail and drain goes on")
         except AssertionError as error:
-            waiting = Counter(each.told for each in self.watched if not each.live)
+            waiting = Counter(each.told for each in self.following if not each.live)
             raise AssertionError(f"{error}; waiting: {dict(waiting)}") from error
 
     @property
@@ -131,19 +151,24 @@ class Rig:
         return (self.last.live or math.inf) - self.since
 
     @property
+    def drains_recovery(self) -> float:
+        """Seconds from `over` until every drain had a line."""
+        return max(each.live or math.inf for each in self.drained) - self.since
+
+    @property
     def last(self) -> Watched:
         """The tail that was live last."""
         return max(self.watched, key=lambda each: each.live or math.inf)
 
     @property
     def latency(self) -> float:
-        return max(each.tail.seen.latency for each in self.watched)
+        return max(each.seen.latency for each in self.watched)
 
     async def _look(self) -> None:
         while True:
-            for each in self.watched:
+            for each in self.following:
                 each.look(self.since)
-            # A sample now and then of how tails fare; nothing waits for it.
+            # A sample now and then of how they fare; nothing waits for it.
             await asyncio.sleep(0.02)
 
     async def leader(self) -> Broker:
@@ -172,7 +197,7 @@ class Rig:
                     node.tell(writing.app, name, tallies[writing.app].next(name))
 
     async def finish(self) -> Written:
-        """Let writers stop, and wait until every tail has every line; what was written."""
+        """Let writers stop, and wait until every tail and every drain has every line; what was written."""
         written: Written = defaultdict(dict)
         for node in self.nodes:
             for app, lines in (await asyncio.to_thread(node.finish)).items():
@@ -180,6 +205,9 @@ class Rig:
         for each in self.watched:
             all_came = lambda each=each: each.tail.seen.tally.complete(written[each.app])  # noqa: E731 - for one wait
             await until(all_came, BEHIND, "the last lines")
+        for drained in self.drained:
+            they_came = lambda drained=drained: drained.complete(written[drained.app])  # noqa: E731 - as above
+            await until(they_came, BEHIND, "the last lines of a drain")
         return written
 
     async def read_histories(self, app: str) -> list[Seen]:
@@ -228,12 +256,14 @@ async def rig(folder: Path, form: Form, rng: random.Random) -> AsyncIterator[Rig
         kafka = await asyncio.to_thread(starting.__enter__)
         stack.callback(starting.__exit__, None, None, None)
         clickhouse = await stack.enter_async_context(ClickHouse(folder / "clickhouse", can_be_slow=True))
-        settings = {"kafka.delivery_timeout": form.delivery, "log.level": "info"}
+        settings = {"kafka.delivery_timeout": form.delivery, "log.level": "info", **DRAINS}
         platform = Platform(folder, kafka, clickhouse, settings)
         await platform.migrate(PARTITIONS)
         servers = [platform.serve(name) for name in ("1", "2")]
         wire = await stack.enter_async_context(cutting(_ports(servers), rng, CUT))
         wire.cutting = False
+        receiver = DrainReceiver(DRAINED, DRAINED[-1])
+        await stack.enter_async_context(receiver.listening())
         made = Rig(
             form=form,
             platform=platform,
@@ -242,19 +272,19 @@ async def rig(folder: Path, form: Form, rng: random.Random) -> AsyncIterator[Rig
             collectors=[platform.collect(node) for node in NODES],
             stores=[platform.store(name) for name in ("1", "2")],
             servers=servers,
+            drains=[platform.drain(name) for name in ("1", "2")],
+            receiver=receiver,
             nodes=[stack.enter_context(Node(platform.node(node), [*form.writings(node)])) for node in NODES],
             wire=wire,
             watched=[*_watched(form, servers, wire)],
         )
         for role in made.roles:
             await stack.enter_async_context(role)
-            role.launch()
-        for role in made.roles:
-            await role.ready()
+        await made.start()
         tasks = await stack.enter_async_context(_Tails())
         for each in made.watched:
             tasks.start(each.tail)
-        await until(lambda: all(each.tail.seen.lines for each in made.watched), BEHIND, "every tail has a line")
+        await until(lambda: all(each.seen.lines for each in made.following), BEHIND, "every tail and drain has a line")
         yield made
 
 

@@ -57,12 +57,24 @@ async def make_faults(running: Rig, rng: random.Random, report: ChaosReport, tel
         running.tell()
         last = f"{running.last.app}, {running.last.form}"
         report.trials.append(
-            Trial(fault.name, fault.target, began - first, took, running.latency, running.recovery, last)
+            Trial(
+                fault.name,
+                fault.target,
+                began - first,
+                took,
+                running.latency,
+                running.recovery,
+                last,
+                running.drains_recovery,
+                fault.of_drains,
+            )
         )
 
 
 async def count(running: Rig, report: ChaosReport) -> None:
-    """Every line that was written: in each tail, in the history that each server gives, and in ClickHouse alone."""
+    """Every line that was written: in each tail, in the history that each server gives, in ClickHouse alone, and at the
+    receiver of drains, there by the first receipt of each frame.
+    """
     written = await running.finish()
     report.written = sum(sum(lines.values()) for lines in written.values())
     report.connections = sum(each.tail.connections for each in running.watched)
@@ -80,6 +92,11 @@ async def count(running: Rig, report: ChaosReport) -> None:
                 report.wrong += [f"{app} as {each.form}: {text}" for text in each.tail.seen.notices if AWAY not in text]
                 if each.is_whole and each.tail.seen.digest != histories[0].digest:
                     report.wrong.append(f"{app} as {each.form}: not what history has")
+    for drained in running.drained:
+        place = "drains" if drained.ordered else "drain of waived order"
+        report.count(place, drained.app, drained.seen.tally, written[drained.app], ordered=drained.ordered)
+        report.repeated += drained.repeated
+        report.wrong += [f"drain of {drained.app}: {text}" for text in drained.wrong]
     for role in running.roles:
         await stop(role)
     report.wrong += [f"ended by itself: {role}" for role in running.ended]
