@@ -21,6 +21,8 @@ from logsvc.window import Feed, Window
 
 BEFORE: Final = 4096
 """How many records earlier a window may begin: what there is more of while a tail changes servers."""
+SPREAD: Final = 512
+"""How many records less far those may be who come with whoever opens a window."""
 
 
 class Router:
@@ -106,14 +108,14 @@ class Router:
     async def _starting_point(self, partition: int, at: int | None) -> int:
         """The watermark; where the store is far behind, the end: live lines first, older ones for those who ask.
 
-        Or `at`, where that is just before it.
+        Or somewhat before `at`, where that is just before it.
         """
         if await self._lagging(partition):
             start = (await self._bus.bounds(partition)).end
         else:
             start = await self._bus.watermark(partition)
         if at is not None and start - BEFORE <= at < start:
-            return max(at, (await self._bus.bounds(partition)).start)
+            return max(at - SPREAD, start - BEFORE, (await self._bus.bounds(partition)).start)
         return start
 
     def forget(self, partition: int, upto: int) -> None:

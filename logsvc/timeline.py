@@ -125,6 +125,13 @@ class Timeline:
             return self._tiers.router.watch(self.app)
         return leg.router.watch(self.app, None if at is None else at.offset)
 
+    def coming(self, at: Cursor, end: Cursor) -> bool:
+        """Whether a window that began at the place `at` or before will have all up to the place `end` in a moment."""
+        window = self._leg(at).window()
+        if window is None or at.epoch < end.epoch:
+            return False
+        return window.first <= at.offset and window.next < end.offset + (end.line >= 0)
+
     async def check(self, cursor: Cursor) -> None:
         """Raise BadCursor unless `cursor` can be a place in this timeline.
 

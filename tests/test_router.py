@@ -77,6 +77,7 @@ async def test_watchers_who_come_together_share_a_window(store: Store) -> None:
 async def test_a_window_begins_where_the_first_watcher_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Just before the watermark, and not further back: that is history."""
     monkeypatch.setattr("logsvc.router.BEFORE", 2)
+    monkeypatch.setattr("logsvc.router.SPREAD", 0)
     async with rig(store) as made:
         for _ in range(5):
             await made.write(1)
@@ -90,9 +91,25 @@ async def test_a_window_begins_where_the_first_watcher_goes_on(store: Store, mon
             await until(lambda: made.router.watched == 0)
 
 
+async def test_those_who_come_with_it_may_be_a_little_less_far(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logsvc.router.BEFORE", 3)
+    monkeypatch.setattr("logsvc.router.SPREAD", 1)
+    async with rig(store) as made:
+        for _ in range(5):
+            await made.write(1)
+        await made.store_upto(4)
+        for at, first in ((1, 1), (2, 1), (3, 2), (4, 4)):
+            async with made.router.watch(made.app, at):
+                window = made.router.window(0)
+                assert window is not None
+                assert window.first == first
+            await until(lambda: made.router.watched == 0)
+
+
 async def test_it_does_so_where_the_store_is_far_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then new watchers begin at the end, but one that was there a moment ago goes on."""
     monkeypatch.setattr("logsvc.router.BEFORE", 2)
+    monkeypatch.setattr("logsvc.router.SPREAD", 0)
     async with rig(store, cold_lag=-1.0) as made:
         for _ in range(5):
             await made.write(1)

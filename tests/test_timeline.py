@@ -452,3 +452,17 @@ async def test_who_is_little_behind_goes_on_while_the_store_is_away(
         for asked in (made.timeline.forgotten(seen), made.timeline.read(seen, ALL)):
             with pytest.raises(StoreAway):
                 await asked
+
+
+async def test_it_is_known_what_a_window_has_in_a_moment(store: Store) -> None:
+    async with rig(store) as made:
+        await made.write(1)
+        await made.write(1)
+        start, end = made.timeline.start, await made.timeline.end()
+        assert not made.timeline.coming(start, end)
+        async with made.timeline.watch():
+            for place in (end, Cursor(end.epoch, end.partition, end.offset - 1, 0)):
+                assert made.timeline.coming(start, place)
+            await made.window_is_full()
+            for place in (end, Cursor(end.epoch, end.partition, end.offset - 1, 0)):
+                assert not made.timeline.coming(start, place)

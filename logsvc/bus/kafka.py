@@ -65,8 +65,11 @@ class KafkaBus:
         queries: KafkaQueries,
         clock: Callable[[], float],
         recorded: Recorded | None,
+        gather: float,
     ) -> None:
         self.settings = settings
+        self.gather = gather
+        """Seconds for which live readers let records come together."""
         self.epochs = epochs
         self.epoch = epoch.number
         self.partitions = epoch.partitions
@@ -115,13 +118,15 @@ class KafkaBus:
         writer: str = "",
         recorded: Recorded | None = None,
         clock: Callable[[], float] = time.monotonic,
+        gather: float = 0.0,
     ) -> AsyncIterator[Self]:
         """Use the topic of an epoch, by default the current one; closed at the end of the block.
 
         `epochs` is the registry where it is open already; it has to outlive the bus.
         `writer` names whoever appends here, the same after a restart: a fence holds off what others of that name
         have sent. Without one nobody takes over from this process. `recorded` gives the watermarks of an epoch that
-        the store has: with it `watermark` outlives brokers that are away. `clock` gives seconds. Raises ConfigError
+        the store has: with it `watermark` outlives brokers that are away. `clock` gives seconds. `gather`: seconds for
+        which live readers let records come together, where nobody waits for each of them. Raises ConfigError
         where there is no such epoch, BusError where Kafka can't be used, or where the topic is not the one that the
         store has read.
         """
@@ -131,7 +136,7 @@ class KafkaBus:
             background() as tasks,
         ):
             writer = writer or secrets.token_hex(8)
-            bus = cls(settings, registry, registry.get(epoch), writer, tasks, queries, clock, recorded)
+            bus = cls(settings, registry, registry.get(epoch), writer, tasks, queries, clock, recorded, gather)
             try:
                 await bus._check_same()
                 yield bus

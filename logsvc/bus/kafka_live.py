@@ -92,9 +92,10 @@ class KafkaLive:
     async def _start(self) -> None:
         settings = self._bus.settings
         answer_ms = int(min(_ANSWER, settings.delivery_timeout) * 1000)
-        consumer = await kafka_shares.reader(
-            settings, max_partition_fetch_bytes=FETCH_BYTES, request_timeout_ms=answer_ms
-        )
+        more: dict[str, object] = {"max_partition_fetch_bytes": FETCH_BYTES, "request_timeout_ms": answer_ms}
+        if self._bus.gather:
+            more |= {"fetch_min_bytes": FETCH_BYTES, "fetch_max_wait_ms": int(self._bus.gather * 1000)}
+        consumer = await kafka_shares.reader(settings, **more)
         if self._closed:
             await stop(consumer)
             return

@@ -32,8 +32,9 @@ _STEP: Final = 64
 
 
 async def reader(settings: Kafka, **more: object) -> AIOKafkaConsumer:
-    """A consumer that has begun, and fetches as `Shares` wants it. Raises BusError."""
-    return await open_consumer(settings, fetch_max_wait_ms=_MAX_WAIT_MS, fetch_max_bytes=_FETCH_MOST, **more)
+    """A consumer that has begun, and fetches as `Shares` wants it, but for what `more` says. Raises BusError."""
+    fetching: dict[str, object] = {"fetch_max_wait_ms": _MAX_WAIT_MS, "fetch_max_bytes": _FETCH_MOST}
+    return await open_consumer(settings, **fetching | more)
 
 
 class Shares:

@@ -38,8 +38,8 @@ def drains_settings(settings: Kafka) -> dict[str, str]:
     """What that topic must be set to: who takes a partition over reads all of it, so it is compacted soon."""
     return {
         "cleanup.policy": "compact",
-        "segment.bytes": str(4 * 1024 * 1024),
-        "segment.ms": str(10 * 60 * 1000),
+        "segment.bytes": str(1024 * 1024),
+        "segment.ms": str(2 * 60 * 1000),
         "min.cleanable.dirty.ratio": "0.1",
         "max.compaction.lag.ms": str(3_600_000),
         "min.insync.replicas": str(min(settings.min_insync, settings.replication)),
@@ -104,7 +104,7 @@ class KafkaTables:
         raise BusError(f"others keep taking over {writer.name}")
 
     async def read(self, table: Table, upto: int = -1) -> None:
-        """Have a table hold everything there is; at least up to the record at `upto`. Raises BusError."""
+        """Have a table hold everything up to the record at `upto`, else all there is. Raises BusError."""
         topic, queries = self._topic.name, self._topic.queries
         try:
             async with asyncio.timeout(self._timeout):
@@ -114,11 +114,11 @@ class KafkaTables:
                     records, following = await queries.records(topic, table.partition, table.next)
                     for record in records:
                         table.apply(record.key, record.value)
-                    if following > table.next:
-                        table.next = following
-                    elif table.next > upto:
+                    ended = following == table.next
+                    table.next = following
+                    if table.next > upto and (ended or upto >= 0):
                         return
-                    else:
+                    if ended:
                         await asyncio.sleep(_BACKOFF)  # a broker that has just become the leader doesn't know all yet
         except OffsetOutOfRangeError:
             raise BusError(f"{topic} was deleted and made again") from None

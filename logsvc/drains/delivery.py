@@ -49,9 +49,11 @@ _OLD: Final = 60.0
 _COUNT: Final = 300.0
 """Seconds between two counts of the lines that a drain is behind."""
 _SETTLED: Final = 1.0
-"""Seconds after which it is saved that a frame is settled, unless the next one is saved before."""
+"""Seconds after which it is saved that a frame is settled, at the next look around, unless another one is before."""
 _SAVE: Final = 30.0
 """Seconds after which a place is saved to which nothing was sent."""
+_SOON: Final = 1.0
+"""Most seconds that are waited until the window has a frame; then it is read from elsewhere."""
 _ROOM: Final = 0.9
 """Share of its limit to which a drain skips ahead: one that is too slow for its app skips now and then, not always."""
 _LEAVE: Final = 2.0
@@ -155,7 +157,7 @@ class Delivery:
             await self._tell("Lines behind the place where it was can't be found any more: it goes on with the oldest")
             self._position = Position(self._timeline.start, lost=self._position.lost)
         self._move(self._position.read)
-        await self._watch()  # first, as what is in memory need not be looked for
+        await self._watch(self._position.oldest)  # first, as what is in memory need not be looked for
         gone = await self._patiently(lambda: self._timeline.forgotten(self._position.oldest))
         if gone is not None:
             await self._tell(gone)
@@ -163,10 +165,9 @@ class Delivery:
     def _move(self, at: Cursor) -> None:
         self._reader = BatchReader(self._timeline, self._matcher, at, self._means.crowd)
 
-    async def _watch(self) -> None:
-        """Have the epoch read that the drain is in."""
+    async def _watch(self, at: Cursor) -> None:
+        """Have the epoch of a place read, from there on where that is near."""
         await self._watching.aclose()
-        at = self._reader.at
         watched = await self._patiently(lambda: self._watching.enter_async_context(self._timeline.watch(at)))
         self._feed, self._watched = watched, at.epoch
 
@@ -188,7 +189,7 @@ class Delivery:
                 if batch.lines and await self._leave_out(batch):
                     continue
                 if self._reader.at.epoch > self._watched:
-                    await self._watch()
+                    await self._watch(self._reader.at)
                 if batch.lines:
                     pause = 0.0 if batch.full else self._settings.batch_seconds
                     self._due = asyncio.get_running_loop().time() + pause
@@ -255,6 +256,11 @@ class Delivery:
             return await sender.send(frame.id, framed)
 
     async def _read_again(self, frame: Frame) -> list[Selection]:
+        # Whoever takes over from a process that died reads a frame of each drain: once together, not each by itself.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SOON):
+                while self._timeline.coming(frame.first, frame.last):
+                    await self._feed.changed()
         async with self._means.crowd:
             found = between(self._timeline, frame.first, frame.last, self._matcher)
             return [selection async for selection in found]

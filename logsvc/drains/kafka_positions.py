@@ -32,7 +32,8 @@ from logsvc.tasks import background
 
 _SESSION: Final = 6.0
 """Seconds of silence after which a process counts as gone, and others get its shares."""
-_HEARTBEAT: Final = 2.0
+_HEARTBEAT: Final = 0.5
+"""Seconds between two, and at most until a process hears that another is gone."""
 _POLL: Final = 1.0
 
 logger = logging.getLogger(__name__)

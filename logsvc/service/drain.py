@@ -2,6 +2,7 @@
 
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Final
 
 from logsvc.bus.epochs import Epochs
 from logsvc.config import Settings
@@ -14,6 +15,9 @@ from logsvc.service.role import Health, run_role
 from logsvc.service.tiers import KafkaTiers
 from logsvc.store.server import ServerStore
 from logsvc.waiting import opened
+
+GATHER: Final = 0.1
+"""Seconds for which lines come together before they are fetched: frames wait for longer, and each fetch costs."""
 
 
 async def drain(settings: Settings) -> int:
@@ -30,7 +34,7 @@ async def _drain(settings: Settings, health: Health) -> None:
         store = await ServerStore.open(settings.clickhouse)
         stack.push_async_callback(store.close)
         epochs = await stack.enter_async_context(opened(partial(Epochs.open, kafka), "the delivery"))
-        reading = KafkaTiers(settings, epochs, store, health, stack)
+        reading = KafkaTiers(settings, epochs, store, health, stack, gather=GATHER)
         tiers = await reading.open()
         epochs.controls.purges.follow(lambda purge: tiers.forget(purge.before))
         means = await stack.enter_async_context(delivering(settings, tiers))

@@ -24,8 +24,19 @@ from logsvc.waiting import keep_up, opened
 class KafkaTiers:
     """What `open` opens is closed with the stack."""
 
-    def __init__(self, settings: Settings, epochs: Epochs, store: Store, health: Health, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        epochs: Epochs,
+        store: Store,
+        health: Health,
+        stack: AsyncExitStack,
+        *,
+        gather: float = 0.0,
+    ) -> None:
+        """`gather`: see `KafkaBus.open`."""
         self._settings, self._epochs, self._store, self._stack = settings, epochs, store, stack
+        self._gather = gather
         self._health = health
         self._current: KafkaBus
         self._tiers: Tiers
@@ -65,7 +76,12 @@ class KafkaTiers:
 
     async def _bus(self, epoch: Epoch) -> KafkaBus:
         opening = partial(
-            KafkaBus.open, self._settings.kafka, epoch.number, epochs=self._epochs, recorded=self._store.watermarks
+            KafkaBus.open,
+            self._settings.kafka,
+            epoch.number,
+            epochs=self._epochs,
+            recorded=self._store.watermarks,
+            gather=self._gather,
         )
         waiting = opened(opening, f"epoch {epoch.number}", self._health.waited_out)
         return await self._stack.enter_async_context(waiting)
