@@ -125,12 +125,17 @@ class Timeline:
             return self._tiers.router.watch(self.app)
         return leg.router.watch(self.app, None if at is None else at.offset)
 
+    def in_window(self, at: Cursor) -> bool:
+        """Whether what is read from the place `at` on is in memory, or will be in a moment."""
+        window = self._leg(at).window()
+        return window is not None and window.first <= at.offset
+
     def coming(self, at: Cursor, end: Cursor) -> bool:
         """Whether a window that began at the place `at` or before will have all up to the place `end` in a moment."""
         window = self._leg(at).window()
         if window is None or at.epoch < end.epoch:
             return False
-        return window.first <= at.offset and window.next < end.offset + (end.line >= 0)
+        return self.in_window(at) and window.next < end.offset + (end.line >= 0)
 
     async def check(self, cursor: Cursor) -> None:
         """Raise BadCursor unless `cursor` can be a place in this timeline.

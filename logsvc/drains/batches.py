@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 
-from logsvc.legs import Tier
 from logsvc.model import Cursor, Selection
 from logsvc.selection import Matcher
 from logsvc.timeline import Timeline
@@ -65,7 +64,6 @@ class BatchReader:
         self._left: deque[Selection] = deque()
         self._behind = at
         """The place behind what is left."""
-        self._tier: Tier = "window"
 
     async def fill(self, batch: Batch) -> None:
         """Put in what there is now, until the batch is full. Raises BusError, StoreError; what is in it stays."""
@@ -90,12 +88,11 @@ class BatchReader:
 
     async def _read(self) -> Cursor:
         """One step on; the place behind it."""
-        if self._tier == "window":
+        if self._timeline.in_window(self.at):
             step = await self._timeline.read(self.at, self._matcher)
         else:
             async with self._crowd:
                 step = await self._timeline.read(self.at, self._matcher)
-        self._tier = step.tier
         self._left.extend(step.selections)
         self._behind = step.at
         if step.lost is not None:

@@ -85,6 +85,22 @@ async def test_what_is_not_taken_is_sent_again_under_the_same_id_until_it_is(
         assert len({frame.id for frame in receiver.all[:3]}) == 1
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_receiver_is_left_alone_for_as_long_as_it_asks(store: Store, tmp_path: Path, status: int) -> None:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+        drain = await working.add(receiver.url)
+        receiver.script = [answer(status, **{"Retry-After": "1800"})]
+        await working.write(10)
+        await until(lambda: state_is(working, drain, State.RETRYING))
+        told = await working.status(drain)
+        assert told is not None
+        assert told.retry_at is not None
+        assert told.retry_at - told.at == pytest.approx(1800, abs=60)
+        await working.add(f"{receiver.url}/other", start=drain.start)
+        await until(lambda: receiver.all[-1].path == "/other", what="another drain to be delivered meanwhile")
+        assert len(receiver.all) == 2
+
+
 async def test_what_is_refused_is_dropped_counted_in_the_stream_and_told_to_the_app(
     store: Store, tmp_path: Path
 ) -> None:

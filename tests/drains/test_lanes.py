@@ -39,16 +39,19 @@ async def test_a_frame_that_is_not_answered_holds_up_no_other(store: Store, tmp_
         assert receiver.verdict.repeated == 0
 
 
-async def test_no_more_are_under_way_than_there_are_lanes(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ordered", "most"), [(True, 1), (False, LANES)])
+async def test_no_more_are_under_way_than_there_are_lanes(
+    store: Store, tmp_path: Path, *, ordered: bool, most: int
+) -> None:
     async with desk(store, tmp_path) as working, Receiver(hang).listening() as receiver:
-        drain = await working.add(receiver.url, ordered=False)
-        await write_frames(working, receiver, LANES)
+        drain = await working.add(receiver.url, ordered=ordered)
+        await write_frames(working, receiver, most)
         await working.write(5)
         # Another drain of the app shows that there was time for one more.
         other = await working.add(f"{receiver.url}/other")
         await working.write(5)
         await until(lambda: any(frame.path == "/other" for frame in receiver.all))
-        assert len({frame.id for frame in receiver.all if frame.path == "/"}) == LANES
+        assert len({frame.id for frame in receiver.all if frame.path == "/"}) == most
         assert other.token != drain.token
 
 
