@@ -117,7 +117,7 @@ def migrate(config: Path | None) -> None:
 @cli.command()
 @click.pass_obj
 def check(config: Path | None) -> None:
-    """Say whether Kafka and ClickHouse are as they must be, and what to do where not."""
+    """Say whether Kafka, ClickHouse and rights in Kubernetes are as they must be, and what to do where not."""
     from logsvc.service import admin  # noqa: PLC0415 - other commands need none of it
 
     findings = uvloop.run(admin.check(_start(config, {})))

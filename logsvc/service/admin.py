@@ -19,6 +19,7 @@ from logsvc.errors import ConfigError
 from logsvc.findings import Finding
 from logsvc.model import AppId
 from logsvc.purges import Purge
+from logsvc.service.pods import check_rights
 from logsvc.service.purging import LocalPurges, erased, passed_on_servers, remove_everywhere
 from logsvc.store.checks import check as check_store
 from logsvc.store.embedded import EmbeddedStore
@@ -44,7 +45,12 @@ async def migrate(settings: Settings) -> list[str]:
 
 async def check(settings: Settings) -> list[Finding]:
     """Everything that must be so for the service to run, and what to do where it is not."""
-    return [_sessions(settings), *await check_kafka(settings.kafka), *await check_store(settings.clickhouse)]
+    return [
+        _sessions(settings),
+        *await check_kafka(settings.kafka),
+        *await check_store(settings.clickhouse),
+        *await check_rights(settings),
+    ]
 
 
 def _sessions(settings: Settings) -> Finding:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from logsvc.config import Settings
 from logsvc.errors import ConfigError
+from logsvc.findings import Finding
+from logsvc.sources.kubernetes import rights
 from logsvc.sources.kubernetes.apiserver import ApiServer, ApiSettings
 from logsvc.sources.kubernetes.naming import Rules
 from logsvc.sources.kubernetes.pods import PodIdentity
@@ -65,6 +67,29 @@ def api_settings(settings: Settings) -> ApiSettings:
     """Where the API server is. Raises ConfigError."""
     given = settings.kubernetes
     return ApiSettings(given.url or _url_in_pod(), given.account / "ca.crt", given.account / "token")
+
+
+def own_namespace(settings: Settings) -> str:
+    """That of this process, where its leases are. Raises ConfigError."""
+    file = settings.kubernetes.account / "namespace"
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"{file}, which says where leases are, can't be read: {error.strerror}") from error
+
+
+async def check_rights(settings: Settings) -> list[Finding]:
+    """What this process's service account lacks to collect; nothing where it collects from no Kubernetes."""
+    given = settings.kubernetes
+    if given.source == "files" and not given.node:
+        return []
+    advice = "Run it where the collector runs, or set kubernetes.url and kubernetes.account."
+    try:
+        namespace = own_namespace(settings) if given.source == "api" else ""
+        async with ApiServer.open(api_settings(settings)) as api:
+            return await rights.check(api, given.source, namespace)
+    except ConfigError as error:
+        return [Finding("Kubernetes answers", False, str(error), "an answer of the API server", advice)]
 
 
 def _url_in_pod() -> str:

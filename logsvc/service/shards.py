@@ -11,7 +11,7 @@ from typing import Any, Final
 from logsvc.config import Settings
 from logsvc.errors import ConfigError
 from logsvc.service.lifecycle import say
-from logsvc.service.pods import api_settings
+from logsvc.service.pods import api_settings, own_namespace
 from logsvc.service.role import Health
 from logsvc.sources.kubernetes.apiserver import ApiServer
 from logsvc.sources.kubernetes.leases import Lease
@@ -38,7 +38,7 @@ class Shares:
         self._settings = settings
         self._timeout = settings.kafka.delivery_timeout
         self._holder = _holder(folder)
-        self._namespace = _namespace(settings)
+        self._namespace = own_namespace(settings)
         self._health = health
         self._work = work
         self._held: dict[int, Health] = {}
@@ -83,14 +83,6 @@ class Shares:
             working.cancel()
             await asyncio.wait({working})
             keeping.cancel()
-
-
-def _namespace(settings: Settings) -> str:
-    file = settings.kubernetes.account / "namespace"
-    try:
-        return file.read_text().strip()
-    except OSError as error:
-        raise ConfigError(f"{file}, which says where leases are, can't be read: {error.strerror}") from error
 
 
 def _holder(folder: Path) -> str:

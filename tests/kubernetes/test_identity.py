@@ -1,5 +1,8 @@
 """Whose the lines of real pods are."""
 
+import asyncio
+import re
+
 from tests.kubernetes.collecting import Collecting, saying
 from tests.support import until
 
@@ -78,9 +81,15 @@ async def test_a_missing_right_is_named_and_collection_begins_when_it_is_granted
         await collector.said("the watch of pods waits")
         assert '- {apiGroups: [""], resources: ["pods"], verbs: ["list"]}' in collector.stderr
         assert '- {apiGroups: [""], resources: ["namespaces"], verbs: ["list"]}' in collector.stderr
+        where = {name: value for name, value in collector.settings.items() if name.startswith("kubernetes.")}
+        bad = await asyncio.to_thread(collecting.platform.run, "check", fails=True, **where)
+        rule = '- {apiGroups: [""], resources: ["namespaces"], verbs: ["list", "watch"]}'
+        assert f"Add to the rules of the ClusterRole: {rule}" in bad
         collecting.begin()
 
         async def came() -> bool:
             return (collecting.namespace, "lonely", "from-lonely") in await filed(collecting)
 
         await until(came, 120, what="the line of a pod that waited")
+        good = await asyncio.to_thread(collecting.platform.run, "check", **where)
+        assert re.search(r"ok +rights of namespaces +list, watch", good)

@@ -7,7 +7,7 @@ library for Kubernetes: see ADR 0014.
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +81,8 @@ JOBS: Final = Resource("batch", "v1", "jobs", metadata=True)
 ALL_JOBS: Final = Resource("batch", "v1", "jobs")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
 EVENTS: Final = Resource("", "v1", "events")
+LOGS: Final = Resource("", "v1", "pods/log")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
-
-_LOGS: Final = Resource("", "v1", "pods/log")
 
 
 class LogRequest(NamedTuple):
@@ -194,7 +193,7 @@ class ApiServer:
         query |= {"previous": "true"} if wanted.previous else {}
         query |= {"tailLines": str(wanted.tail)} if wanted.tail else {}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_QUIET)
-        async with self._request("get", _LOGS, path, query, "*/*", timeout) as response:
+        async with self._request("get", LOGS, path, query, "*/*", timeout) as response:
             if response.status == 404:
                 raise NoLog(_message(await response.read()))
             yield response.content.iter_any()
@@ -268,19 +267,24 @@ def _message(body: bytes) -> str:
         return body[:200].decode("utf-8", "replace")
 
 
+def rule(resource: Resource, verbs: Sequence[str]) -> str:
+    """As it stands in a role."""
+    quoted = ", ".join(f'"{verb}"' for verb in verbs)
+    return f'- {{apiGroups: ["{resource.group}"], resources: ["{resource.name}"], verbs: [{quoted}]}}'
+
+
 def _refused(status: int, message: str, verb: str, resource: Resource) -> ClusterError:
     match status:
         case 401:
             return ClusterError(f"the API server doesn't know the token: {message}")
         case 403:
-            rule = f'- {{apiGroups: ["{resource.group}"], resources: ["{resource.name}"], verbs: ["{verb}"]}}'
             return MissingRight(
                 f"the API server refuses to {verb} {resource.name}. What is missing in the rules of the "
-                f"{'Role' if resource is LEASES else 'ClusterRole'}: {rule} (it says: {message})"
+                f"{'Role' if resource is LEASES else 'ClusterRole'}: {rule(resource, [verb])} (it says: {message})"
             )
         case 410:
             return Expired(message)
-        case 400 if resource is _LOGS:
+        case 400 if resource is LOGS:
             return NoLog(message)
         case 429 | 500 | 502 | 503 | 504:
             return ClusterAway(f"the API server is busy or not ready ({status}): {message}")
