@@ -1,6 +1,7 @@
 """`logsvc collect` on the node of a real Kubernetes, pods that write numbered lines, and what came to the bus."""
 
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -185,6 +186,28 @@ class Collecting(Namespace):
                 self._tally.feed(chunk.value)
         self._tallied = len(chunks)
         return self._tally
+
+    async def announced(self, written: Mapping[str, int]) -> int:
+        """Lines that are missing right behind a notice which says so of their dyno, called as its writer."""
+        told: set[str] = set()
+        tally, count = Tally(), 0
+        for chunk in await self.chunks():
+            first, _, rest = chunk.value.partition(b"\n")
+            if chunk.stream.is_notice:
+                told.add(first.split(b" ", 4)[3].decode().removesuffix(":"))
+            elif chunk.stream.source == "app":
+                before = tally.gaps
+                tally.feed(first)
+                if chunk.stream.dyno in told:
+                    told.remove(chunk.stream.dyno)
+                    count += tally.gaps - before
+                tally.feed(rest)
+        return count + sum(written[dyno] - tally.next(dyno) for dyno in told)
+
+    async def texts(self) -> set[bytes]:
+        """What stands behind the numbers of all lines that writers wrote."""
+        values = [chunk.value for chunk in await self.chunks() if chunk.stream.source == "app"]
+        return {line.split(b" ", 5)[5] for value in values for line in value.splitlines()}
 
     async def story(self, dyno: str) -> list[str]:
         """What the platform said of a dyno, in order."""

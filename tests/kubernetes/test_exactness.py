@@ -15,7 +15,6 @@ LABELS = {"app.kubernetes.io/name": "shop"}
 async def complete(collecting: Collecting, *names: str) -> None:
     """Wait until the last line of each writer is on the bus, then hold that each came once and in order."""
     written = await until(lambda: collecting.written(*names), 180, what="the writers to be done")
-
     try:
         await came(collecting, written)
     finally:
@@ -28,12 +27,24 @@ async def came(collecting: Collecting, written: Mapping[str, int]) -> None:
     async def complete() -> bool:
         return (await collecting.tally()).complete(written)
 
+    await until(complete, 120, what="the last lines")
+
+
+async def came_or_announced(collecting: Collecting, written: Mapping[str, int]) -> None:
+    """Wait until every line is on the bus, or a notice where it is missing; then hold that each came once, in order."""
+
+    async def complete() -> bool:
+        return (await collecting.tally()).lost(written) == await collecting.announced(written)
+
     try:
-        await until(complete, 120, what="the last lines")
+        await until(complete, 180, what="the last lines, or notices")
     except AssertionError as error:
         tally = await collecting.tally()
-        error.add_note(f"came and written: { {name: (tally.next(name), count) for name, count in written.items()} }")
+        places = {name: (tally.next(name), count) for name, count in written.items() if tally.lost({name: count})}
+        error.add_note(f"came and written: {places}; {await collecting.notices()}")
         raise
+    tally = await collecting.tally()
+    assert (tally.doubled, tally.misordered) == (0, 0)
 
 
 async def goes_on(collecting: Collecting, name: str) -> None:
@@ -63,6 +74,51 @@ async def test_rotation_half_lines_and_a_crash_loop(collecting: Collecting) -> N
     rotated = collecting.kubernetes.pods.glob(f"{collecting.namespace}_*/main/0.log.*")
     assert {path.parent.parent.name.split("_")[1] for path in rotated} >= {"steady", "flood", "half", "long"}
     assert await collecting.notices() == []
+
+
+@pytest.mark.parametrize("collecting", ["files"], indirect=True)
+async def test_all_at_once_while_the_collector_is_killed_five_times(collecting: Collecting) -> None:
+    """5,000 lines/s of ten pods, a flood, half lines, a crash loop, rolling updates and pods that are deleted."""
+    collecting.begin()
+    steady = [f"steady-{number}" for number in range(6)]
+    rolling = writer("", batch=50, pause=90_000)
+    rolling["env"][0] = {"name": "WRITER", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    short: list[str] = []
+    async with collecting.collector() as collector:
+        await collector.start()
+        for name in steady:
+            collecting.pod(name, writer(name, lines=12_000, batch=50, pause=90_000), labels=LABELS)
+        collecting.pod("flood", writer("flood", lines=40_000, batch=4000, pad=400), labels=LABELS)
+        collecting.pod("half", writer("half", lines=3_000, batch=50, half=1_000), labels=LABELS)
+        collecting.pod("crash", writer("crash", lines=200, batch=50, crash=3), labels=LABELS)
+        collecting.controlled("Deployment", "rolling", rolling, labels=LABELS)
+        for number in range(5):
+            short.append(f"short-{number}")
+            collecting.pod(short[-1], writer(short[-1], batch=50, pause=90_000), labels=LABELS)
+            collecting.kubectl("wait", "--for=condition=Ready", "pod", short[-1], "--timeout=120s")
+            # So that it dies at any moment of whatever it does.
+            await asyncio.sleep(random.uniform(0.0, 0.5))
+            collector.kill()
+            collecting.kubectl("rollout", "restart", "deployment/rolling")
+            await collector.start()
+            collecting.kubectl("delete", "pod", short[-1], "--wait=false")
+        await until(lambda: (collecting.written("crash") or {}).get("crash", 0) >= 600, 120, what="three crashes")
+        collecting.kubectl("rollout", "status", "deployment/rolling", "--timeout=120s")
+        collecting.kubectl("delete", "deployment/rolling", "pod/crash", "--wait", "--cascade=foreground")
+        collecting.kubectl("wait", "--for=delete", "pod", "-l", "own=rolling", "--timeout=120s")
+        streams = await collecting.streams()
+        dynos = {stream.dyno for stream in streams if stream.dyno.startswith("rolling-") and stream.source == "app"}
+        rolled = {path.name for path in collecting.counts.iterdir() if path.name.startswith("rolling-")} | dynos
+        assert len(rolled) >= 2
+        names = [*steady, "flood", "half", "crash", *rolled, *short]
+        written = await until(lambda: collecting.written(*names), 180, what="the writers to be done")
+        # Where the kubelet deletes files while there is no collector, a notice says that lines are missing.
+        await came_or_announced(collecting, written)
+    # The files of these were there all the time.
+    unharmed = {f"{name}:".encode() for name in (*steady, "half")}
+    assert [notice for notice in await collecting.notices() if notice.split(b" ", 4)[3] in unharmed] == []
+    # Not only its number: each line has all that was written.
+    assert await collecting.texts() <= {b"x" * 100, b"x" * 400, b"cut " + b"x" * 100}
 
 
 @pytest.mark.parametrize("collecting", ["api"], indirect=True)

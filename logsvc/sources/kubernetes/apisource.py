@@ -18,6 +18,7 @@ from logsvc.sources.kubernetes.pods import PodIdentity
 from logsvc.sources.kubernetes.quota import Quota
 from logsvc.sources.kubernetes.saying import SayingSource
 from logsvc.sources.kubernetes.transitions import PodStatus, Run
+from logsvc.sources.kubernetes.vanished import tell_vanished
 
 _GATHER: Final = 0.05
 """Seconds in which changes of pods are gathered before all pods are looked at."""
@@ -71,7 +72,7 @@ class ApiSource(SayingSource):
             self._look(group)
             if not swept and self._identity.listed:
                 swept = True
-                self._forget_gone()
+                await self._tell_vanished()
             await asyncio.sleep(_GATHER)
 
     def _refused(self, error: ClusterError) -> None:
@@ -118,16 +119,12 @@ class ApiSource(SayingSource):
         closed = self.collector.positions[last].check == CLOSED
         return _number(last) + closed
 
-    def _forget_gone(self) -> None:
-        """Pods that went while nobody followed them: what they wrote meanwhile nobody has any more."""
+    async def _tell_vanished(self) -> None:
+        """Say of pods that went while nobody followed them what may be missing."""
         there = {pod.uid for pod in self._identity.statuses}
         files = [file for file in self.collector.positions if SAID not in file]
         gone = [file for file in files if file.partition("/")[0] not in there]
-        if any(self.collector.positions[file].check != CLOSED for file in gone):
-            logger.warning(
-                "pods were deleted while their logs were not being followed; their last lines may be missing"
-            )
-        self.collector.forget(gone)
+        await tell_vanished(self.collector, gone, self._identity, self._reach.now())
 
 
 def _number(file: str) -> int:

@@ -13,7 +13,7 @@ from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.lane import Unwanted
 from logsvc.sources.kubernetes.podlogs import Pod
 from logsvc.sources.kubernetes.pods import PodIdentity
-from logsvc.sources.kubernetes.transitions import Line, Said, tell, tell_gone
+from logsvc.sources.kubernetes.transitions import NOTHING, Line, Said, tell, tell_gone
 
 SAID: Final = "/:"
 """In the origin of what is said, and of no log's."""
@@ -26,6 +26,12 @@ said whatever the clocks of the node, the API server and this machine say."""
 
 _PAUSE: Final = 0.1
 """Seconds until the next look at pods of which something can't be said yet."""
+
+
+def pod_said(collector: Collector, uid: str) -> Said:
+    """What was said of a pod, as far as the collector knows."""
+    last = collector.positions.get(uid + _FILE)
+    return Said.decode(last.held) if last is not None else NOTHING
 
 
 class Speaker(Protocol):

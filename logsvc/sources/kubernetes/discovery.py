@@ -67,6 +67,16 @@ class Discovery:
                     await asyncio.sleep(0)
             return names
 
+    def has(self, pod_folder: str, container: str) -> bool:
+        """Whether a container's folder is there, or may be."""
+        try:
+            os.stat(f"{pod_folder}/{container}", dir_fd=self._root, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            pass
+        return True
+
     def gone(self, pod_folder: str, container: str) -> None:
         """The folder was deleted, and the kernel's watch with it; one of the same name is watched anew."""
         self._watched.discard(f"{pod_folder}/{container}")

@@ -9,7 +9,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,11 @@ from logsvc.sources.collector import Collector, StoredOrigins
 from logsvc.sources.kubernetes.changes import Changes
 from logsvc.sources.kubernetes.chronicle import SAID
 from logsvc.sources.kubernetes.discovery import SLICE, Discovery
-from logsvc.sources.kubernetes.lane import Identity, Lane, Shop, Turn
+from logsvc.sources.kubernetes.lane import Lane, Shop, Turn
 from logsvc.sources.kubernetes.podlogs import Pod
 from logsvc.sources.kubernetes.quota import Queue, Quota
 from logsvc.sources.kubernetes.settings import FilesSettings, FilesState
+from logsvc.sources.kubernetes.vanished import Memory, tell_vanished
 from logsvc.sources.kubernetes.watch import Watcher
 from logsvc.sources.redaction import Redact
 
@@ -45,7 +46,7 @@ class FilesSource:
         self,
         settings: FilesSettings,
         bus: Bus,
-        identity: Identity,
+        identity: Memory,
         *,
         stored_origins: StoredOrigins | None = None,
         redact: Redact | None = None,
@@ -255,8 +256,9 @@ class FilesSource:
                 for lane in list(self.lanes.values()):
                     lane.lost_place()
                 self._broken.clear()
+                vanished = list(self._vanished(await self._discovery.look()))
+                await tell_vanished(self.collector, vanished, self._identity, self._now())
                 self._ready = True
-                self._forget_pods(await self._discovery.look())
             except (BusError, StoreError) as error:
                 self._fail(str(error))
             else:
@@ -389,15 +391,21 @@ class FilesSource:
             self.state.watch_problem = self._watcher.problem
             logger.warning("%s", self._watcher.problem)
 
-    def _forget_pods(self, names: list[str]) -> None:
-        """Positions of pods that were deleted while nobody read them are of no more use."""
-        there = {pod.uid for name in names if (pod := Pod.parse(name)) is not None}
-        there |= {lane.uid for lane in self.lanes.values()}
-        files = (file for file in self.collector.positions if SAID not in file)
-        lost = [file for file in files if file.partition("/")[0] not in there]
-        if lost:
-            logger.warning("%d log files were deleted while they were not being read", len(lost))
-            self.collector.forget(lost)
+    def _vanished(self, names: list[str]) -> Iterator[str]:
+        """Files with a position of containers that have none any more; `names` of all pods' folders."""
+        pods = {pod.uid: name for name in names if (pod := Pod.parse(name)) is not None}
+        found = {lane.series.prefix for lane in self.lanes.values()}
+        here = {lane.series.prefix for lane in self.lanes.values() if not lane.series.is_empty}
+        for file in self.collector.positions:
+            if SAID not in file:
+                uid, container, _ = file.split("/")
+                prefix = f"{uid}/{container}/"
+                if prefix in found:
+                    gone = prefix not in here
+                else:
+                    gone = uid not in pods or not self._discovery.has(pods[uid], container)
+                if gone:
+                    yield file
 
     async def _look_at_all(self) -> None:
         """What no event told: new folders, changed folders, grown files, finished files."""

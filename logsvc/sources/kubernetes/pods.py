@@ -135,6 +135,10 @@ class PodIdentity:
         known = self._pods.get(folder)
         return known.pod if known is not None else None
 
+    def folder(self, uid: str) -> Pod | None:
+        """The folder with this uid, of one of `pods`."""
+        return next((folder for folder in self._pods if folder.uid == uid), None)
+
     def plan(self, tenant: str) -> str:
         """The plan that the annotation of a tenant's namespace names; empty where there is none."""
         known = self._tenants.get(tenant)

@@ -63,6 +63,8 @@ class Series:
         """What the names of its files begin with in origins."""
         self._listed = 0
         """The folder's mtime when it was listed last."""
+        self._bare = False
+        """It had no file then."""
         self._placed_before = False
         self._said: set[str] = set()
 
@@ -73,7 +75,7 @@ class Series:
         try:
             with folder(self._root, *self._path) as fd:
                 listing = list_logs(fd)
-                self._listed = listing.mtime
+                self._listed, self._bare = listing.mtime, not listing.entries
                 opened = [file for entry in self._match(listing.entries) if (file := self._open(fd, entry)) is not None]
         except (FileNotFoundError, NotADirectoryError):
             self.gone = True
@@ -82,7 +84,7 @@ class Series:
             return
         except OSError as error:
             self._say(f"{self.name} can't be listed: {error.strerror}")
-            self._listed = 0
+            self._listed, self._bare = 0, False
             return
         self.gone = False
         for name in listing.refused:
@@ -371,6 +373,11 @@ class Series:
         return Origin(self._collector.node, file.id, file.position, file.position, CLOSED)
 
     # ---- how they are doing
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no file, neither in the folder nor open."""
+        return not self.files and (self.gone or self._bare)
 
     def changed(self, restart: int | None = None) -> bool:
         """Whether an open file, of up to a restart, has bytes that were not seen yet, or can't be asked."""

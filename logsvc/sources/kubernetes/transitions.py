@@ -66,6 +66,11 @@ class Said(NamedTuple):
         """Names and numbers, the state without a name."""
         return (("", int(self.state)), *sorted(self.steps.items()))
 
+    def has_ended(self, container: str, run: int) -> bool:
+        """Whether it was said of this run, and of no later one, that it is over."""
+        number, step = divmod(self.steps.get(container, -1), _STEPS)
+        return number == run and step in {Step.EXITED, Step.PAUSING}
+
     @classmethod
     def decode(cls, pairs: Sequence[tuple[str, int]]) -> "Said":
         """From `encode`. Raises ValueError."""

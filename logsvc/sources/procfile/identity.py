@@ -99,6 +99,9 @@ class ProcfileIdentity:
             return None
         return known.stream(restart)
 
+    def folder(self, uid: str) -> None:
+        """The runner deletes no log before it is collected, so nothing is missing of one that is gone."""
+
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a pod whose folder is gone."""
         self._known.pop(uid, None)

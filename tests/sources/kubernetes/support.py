@@ -12,8 +12,9 @@ from logsvc.errors import BusError, OutOfRange
 from logsvc.formats import cri
 from logsvc.model import AppId, Chunk, Cursor, Origin, Stream
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
-from logsvc.sources.kubernetes.lane import Identity
+from logsvc.sources.kubernetes.podlogs import Pod
 from logsvc.sources.kubernetes.quota import Quota
+from logsvc.sources.kubernetes.vanished import Memory
 from tests.support import cri_line
 from tests.support.wait import DEADLINE
 
@@ -27,14 +28,19 @@ class Everybody:
         self.known = True
         """Whether it knows anybody yet."""
         self._streams: dict[tuple[str, ...], Stream] = {}
+        self._folders: dict[str, Pod] = {}
 
     def stream(self, namespace: str, pod: str, uid: str, container: str, restart: int) -> Stream | None:
         if not self.known:
             return None
+        self._folders[uid] = Pod(namespace, pod, uid)
         key = namespace, pod, uid, container, str(restart)
         if key not in self._streams:
             self._streams[key] = Stream(namespace, "shop", container, pod, "app", f"{uid}-{restart}")
         return self._streams[key]
+
+    def folder(self, uid: str) -> Pod | None:
+        return self._folders.get(uid)
 
 
 class MemoryBus:
@@ -202,7 +208,7 @@ def compress(path: Path) -> Path:
 class Node:
     """A node's folders, and the source that collects from them."""
 
-    def __init__(self, folder: Path, bus: Bus, identity: Identity | None = None) -> None:
+    def __init__(self, folder: Path, bus: Bus, identity: Memory | None = None) -> None:
         self.root = folder / "pods"
         self.root.mkdir()
         self.bus = bus

@@ -152,17 +152,6 @@ async def test_a_deleted_pods_last_lines_arrive(node: Node) -> None:
         assert source.collector.positions == {}
 
 
-async def test_a_pod_deleted_while_nobody_looked_is_forgotten(node: Node, caplog: pytest.LogCaptureFixture) -> None:
-    log = node.container()
-    log.write(b"one")
-    await node.collect()
-    log.delete()
-    async with node.collecting() as source:
-        await source.drained()
-        assert source.collector.positions == {}
-    assert "1 log files were deleted while they were not being read" in caplog.text
-
-
 async def test_a_deleted_pods_half_line_arrives_with_its_end(node: Node) -> None:
     log = node.container()
     async with node.collecting() as source:

@@ -1,0 +1,101 @@
+"""What is said of containers that went while nobody read their logs."""
+
+from pathlib import Path
+
+import pytest
+
+from logsvc.model import Origin
+from logsvc.sources.checkpoint import Checkpoint
+from logsvc.sources.collector import CLOSED, Collector
+from logsvc.sources.kubernetes.transitions import Said, State, Step
+from logsvc.sources.kubernetes.vanished import tell_vanished
+from tests.sources.kubernetes.support import Everybody, MemoryBus, Node, messages
+from tests.support import until
+
+NODE = "node-1"
+OLD, FILE = "u1/web/0@0123", "u1/web/1@4567"
+NOTICE = b"web-1: Lines may be missing here: the pod was deleted while its log was not being read"
+
+
+@pytest.fixture
+def bus() -> MemoryBus:
+    return MemoryBus()
+
+
+@pytest.fixture
+async def collector(bus: MemoryBus, tmp_path: Path) -> Collector:
+    """It has read of two runs of a container."""
+    collector = Collector(bus, NODE, Checkpoint(tmp_path / "checkpoint", NODE))
+    await collector.recover()
+    collector.moved(Origin(NODE, OLD, 0, 10, 5))
+    collector.moved(Origin(NODE, FILE, 0, 20, 5))
+    return collector
+
+
+@pytest.fixture
+def everybody() -> Everybody:
+    everybody = Everybody()
+    everybody.stream("acme", "web-1", "u1", "web", 0)
+    return everybody
+
+
+def said(collector: Collector, run: int, step: Step) -> None:
+    held = Said(State.UP, {"web": run * 4 + step}).encode()
+    collector.moved(Origin(NODE, "u1/:pod", 0, 1, held=held))
+
+
+async def told(collector: Collector, bus: MemoryBus, everybody: Everybody) -> list[bytes]:
+    await tell_vanished(collector, [OLD, FILE], everybody, 10**18)
+    assert not {OLD, FILE} & collector.positions.keys()
+    return messages(bus.chunks(), notices=True)
+
+
+async def test_a_notice_for_each_container(collector: Collector, bus: MemoryBus, everybody: Everybody) -> None:
+    assert await told(collector, bus, everybody) == [NOTICE]
+
+
+@pytest.mark.parametrize(("run", "step"), [(0, Step.EXITED), (1, Step.STARTED), (2, Step.STARTED)])
+async def test_what_was_said_of_another_run_or_of_its_start_leaves_it_open(
+    collector: Collector, bus: MemoryBus, everybody: Everybody, run: int, step: Step
+) -> None:
+    said(collector, run, step)
+    assert await told(collector, bus, everybody) == [NOTICE]
+
+
+@pytest.mark.parametrize("step", [Step.EXITED, Step.PAUSING])
+async def test_none_where_its_end_was_said(
+    collector: Collector, bus: MemoryBus, everybody: Everybody, step: Step
+) -> None:
+    said(collector, 1, step)
+    assert await told(collector, bus, everybody) == []
+
+
+async def test_none_where_it_was_said_before(collector: Collector, bus: MemoryBus, everybody: Everybody) -> None:
+    collector.moved(Origin(NODE, FILE, 20, 20, CLOSED))
+    assert await told(collector, bus, everybody) == []
+
+
+async def test_none_where_nobody_knows_whose_it_was(collector: Collector, bus: MemoryBus) -> None:
+    assert await told(collector, bus, Everybody()) == []
+
+
+@pytest.mark.parametrize("left", ["nothing", "the pod's folder", "the container's folder"])
+async def test_what_may_be_missing_of_a_pod_deleted_while_nobody_looked_is_said_once(
+    bus: MemoryBus, tmp_path: Path, caplog: pytest.LogCaptureFixture, left: str
+) -> None:
+    node = Node(tmp_path, bus)
+    log = node.container()
+    log.write(b"one")
+    await node.collect()
+    log.delete()
+    # The kubelet removes the one after the other.
+    if left != "nothing":
+        (log.folder if left == "the container's folder" else log.folder.parent).mkdir(parents=True)
+    async with node.collecting(kill=True) as source:
+        await until(lambda: source.state.recoveries)
+        assert source.collector.positions == {}
+    async with node.collecting() as source:
+        await until(lambda: source.state.recoveries)
+    assert node.notices() == [NOTICE]
+    assert "1 containers were deleted while their logs were not being read" in caplog.text
+    node.close()
