@@ -48,6 +48,32 @@ async def test_what_hides_becomes_visible(pane: Pane) -> None:
     ]
 
 
+async def test_what_hides_in_a_field_becomes_visible(pane: Pane) -> None:
+    """JSON may spell it out, so that it hides only once it is read."""
+    await pane.push([r'{"user":"abc\u202egnp.exe","pass\u200bword":"\u001b[31mred","long":"' + "y" * 3000 + '"}'])
+    await pane.open()
+    await pane.page.locator("log-pane .row").click()
+    details = pane.page.locator("log-pane .details")
+    assert (await details.locator("dt").all_inner_texts())[5:8] == ["user", "pass⟨U+200B⟩word", "long"]
+    user, red, long = (await details.locator("bdi").all_inner_texts())[5:8]
+    assert (user, red) == ("abc⟨U+202E⟩gnp.exe", "red")
+    assert long == "y" * 1000 + " … 2,000 more characters"
+    await pane.page.get_by_role("button", name="Only lines with user abc⟨U+202E⟩gnp.exe").click()
+    await pane.page.get_by_role("button", name=r'Remove the filter: has "user":"abc\u202egnp.exe"').wait_for()
+
+
+@pytest.mark.parametrize("text", ["x" * 250_000, "a=" * 120_000 + '"', 'a="' + '\\"a=' * 60_000])
+async def test_a_long_line_unfolds_at_once(pane: Pane, text: str) -> None:
+    """Whatever it looks like: a pattern that goes through it again and again would take minutes."""
+    await pane.push([text, f'{{"text":"{"y" * 200_000}","last":1}}'])
+    await pane.open()
+    for row, fields in ((0, 0), (1, 2)):
+        await pane.page.locator("log-pane .row").nth(row).click()
+        await pane.page.get_by_role("button", name="Copy text").wait_for(timeout=30_000)
+        assert await pane.page.locator("log-pane .details dt").count() == 6 + fields
+        await pane.page.get_by_role("button", name="Close").click()
+
+
 async def test_a_long_line_is_cut_on_the_pane_and_whole_in_the_log(pane: Pane) -> None:
     await pane.push(["x" * 1_000_000, "behind"])
     await pane.open()

@@ -62,6 +62,13 @@ export function runs(message, most = Infinity) {
   return made;
 }
 
+/** A text without its colours, and nothing hidden in it. @param {string} text */
+export function plain(text) {
+  return runs(text)
+    .map((run) => run.text)
+    .join("");
+}
+
 /** @param {string} character */
 function name(character) {
   return `U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")}`;

@@ -1,4 +1,5 @@
 /** Chips: which processes, dynos, sources and streams there are, how many lines each has, and what is chosen. */
+import { plain } from "./ansi.js";
 import { button, counted, h, short } from "./dom.js";
 import { FACETS } from "./view.js";
 
@@ -100,7 +101,7 @@ export class Facets {
         title: `${counted(lines)} lines. ${click}`,
         "data-key": `${facet} ${value}`,
       },
-      h("span", { class: "name" }, hidden ? `not ${value}` : value),
+      h("span", { class: "name" }, hidden ? `not ${plain(value)}` : plain(value)),
       " ",
       h("span", { class: "count" }, short(lines)),
     );
@@ -125,7 +126,7 @@ export class Facets {
           this.change((changed) => {
             changed[name] = changed[name].filter((each) => each !== text);
           });
-        const label = `${says} ${text.length > 60 ? `${text.slice(0, 60)}…` : text}`;
+        const label = `${says} ${plain(text.slice(0, 60))}${text.length > 60 ? "…" : ""}`;
         made.push(
           button(h("span", {}, label, " ×"), remove, {
             class: `chip token ${name}`,

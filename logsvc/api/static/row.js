@@ -1,5 +1,5 @@
 /** One line of the log as an element; unfolded, its fields, its details and what can be done with it. */
-import { runs } from "./ansi.js";
+import { plain, runs } from "./ansi.js";
 import { button, counted, h } from "./dom.js";
 import { fields } from "./fields.js";
 import { full, shown } from "./times.js";
@@ -7,6 +7,8 @@ import { full, shown } from "./times.js";
 /** Characters and runs of a message that a row shows, folded and unfolded. */
 const FOLDED = { text: 2000, runs: 200 };
 const UNFOLDED = { text: 50_000, runs: 2000 };
+/** Characters of a field's name and of its value that are shown, and of both in what a button says. */
+const FIELD = { name: 100, value: 1000, label: 60 };
 
 // Who was asked to go by SIGTERM ends with 143: no fault.
 const FAULT = new RegExp(
@@ -165,14 +167,14 @@ function details(line, actions) {
   const { time, process, dyno, source, stream, message, cursor } = line.fields;
   const table = h("dl", {});
   const add = (/** @type {string} */ name, /** @type {string} */ value, /** @type {Node[]} */ ...buttons) =>
-    table.append(h("dt", {}, name), h("dd", {}, h("bdi", {}, value.slice(0, 1000)), ...buttons));
+    table.append(h("dt", {}, cut(name, FIELD.name)), h("dd", {}, h("bdi", {}, cut(value, FIELD.value)), ...buttons));
   add("time", `${full(time, "utc")} · ${full(time, "local")}`);
   for (const [facet, value] of Object.entries({ process, dyno, source, stream })) {
     const name = /** @type {import("./view.js").Facet} */ (facet);
     add(facet, value, ...choices(`${facet} ${value}`, (include) => actions.facet(name, value, include)));
   }
   for (const field of fields(message)) {
-    const label = `${field.name} ${field.value.slice(0, 60)}`;
+    const label = cut(`${field.name.slice(0, FIELD.name)} ${field.value}`, FIELD.label);
     add(field.name, field.value, ...choices(label, (include) => actions.text(field.text, include)));
   }
   add("cursor", cursor);
@@ -191,6 +193,12 @@ function details(line, actions) {
       button("Close", () => actions.fold(line)),
     ),
   );
+}
+
+/** The begin of a text that may be long, nothing hidden in it. @param {string} text @param {number} most */
+function cut(text, most) {
+  const more = text.length - most;
+  return `${plain(text.slice(0, most))}${more > 0 ? ` … ${counted(more)} more characters` : ""}`;
 }
 
 /** @param {string} label @param {(include: boolean) => void} choose */
