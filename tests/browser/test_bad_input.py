@@ -1,6 +1,7 @@
 """Messages that would harm, hide or lie, and a service that says no: words on the pane, and what to do."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,49 @@ async def test_a_link_leads_to_its_line_once_one_is_signed_in(pane: Pane) -> Non
     await pane.give("a new token")
     await pane.page.locator("log-pane .current", has_text=message).wait_for()
     await pane.state("Paused")
+
+
+@pytest.mark.parametrize("name", ["%FF", "%E0%A4%A", "a%20b", "a%2Fb"])
+async def test_a_name_that_no_app_can_have(pane: Pane, name: str) -> None:
+    pane.app = name
+    await pane.open(wait=False)
+    await pane.state("Stopped")
+    assert "No app has such a name" in await pane.page.locator("log-pane .banner").inner_text()
+
+
+@pytest.mark.parametrize("place", ["9.9.9.9", "1.1.99999999.0"])
+async def test_a_link_that_leads_nowhere_says_so_and_leads_to_the_newest_lines(pane: Pane, place: str) -> None:
+    await pane.number(10)
+    await pane.open(f"?at={place}&process=web", wait=False)
+    await pane.state("Stopped")
+    banner = pane.page.locator("log-pane .banner", has_text="The service does not know this place in the log")
+    await banner.get_by_role("button", name="Go to the newest lines").click()
+    await pane.state("Live")
+    await banner.wait_for(state="hidden")
+    await pane.until("pane.log.lines.length === 10")
+    assert pane.page.url.endswith("?process=web")
+
+
+@pytest.mark.timeout(300)
+async def test_a_log_that_was_begun_anew(tmp_path: Path, context: BrowserContext) -> None:
+    """The place that the pane goes on from isn't there any more, so it asks what to do."""
+    async with Service(tmp_path, procfile=None) as service:
+        await service.start()
+        pane = Pane(await context.new_page(), service.url, "demo")
+        for first in range(5):
+            await pane.number(1, first=first)
+        await pane.open()
+        await pane.state("Live")
+        service.kill()
+        shutil.rmtree(service.data)
+        await service.start()
+        await pane.push(["a new line"])
+        banner = pane.page.locator("log-pane .banner", has_text="The service does not know this place in the log")
+        await banner.get_by_role("button", name="Go to the newest lines").click(timeout=90_000)
+        await pane.page.locator("log-pane .row", has_text="a new line").wait_for()
+        await pane.state("Live")
+        assert await pane.messages() == ["a new line"]
+        assert pane.complaints == []
 
 
 async def test_a_token_that_expires_is_asked_for_anew(tmp_path: Path, context: BrowserContext) -> None:

@@ -94,6 +94,12 @@ async def test_the_filter_of_a_drain_is_changed(tmp_path: Path, context: Browser
         await drain.get_by_role("button", name="Filter").click()
         assert [await value.input_value() for value in await values.all()] == ["web", "seq="]
         assert await axe(pane) == []
+        size = page.viewport_size
+        assert size is not None
+        await page.set_viewport_size({"width": 360, "height": 640})
+        assert await page.get_by_role("dialog").evaluate("each => each.scrollWidth <= each.clientWidth")
+        assert await axe(pane) == []
+        await page.set_viewport_size(size)
         await kinds.nth(1).select_option("text matches (RE2)")
         await values.nth(1).fill("(")
         await values.nth(1).press("Enter")

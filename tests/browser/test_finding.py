@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from playwright.async_api import Browser, Route
 
 from tests.browser.panes import Pane
 from tests.support import until
@@ -40,6 +41,9 @@ async def test_chips_count_and_choose(pane: Pane) -> None:
     for text in ("web 15", "worker 20", "web.2 5", "stdout 32"):
         await chip.filter(has_text=text).wait_for()
     await pane.page.get_by_label("35 lines, 3 of them stderr").wait_for()
+    for stream in ("stdout", "stderr"):
+        bars = pane.page.locator(f"log-pane .plot rect.{stream}")
+        assert max(await bars.evaluate_all("bars => bars.map(bar => bar.getBoundingClientRect().height)")) > 2
     await chip.filter(has_text="stderr 3").click()
     await shows(pane, 3)
     assert query_of(pane) == {"stream": ["stderr"]}
@@ -116,10 +120,51 @@ async def test_a_match_far_above_is_found_by_the_service(pane: Pane) -> None:
     await pane.page.locator("log-pane .found", has_text="no earlier match").wait_for()
 
 
+async def test_a_search_goes_on_where_the_service_stopped_for_a_while(pane: Pane) -> None:
+    """It says how far it has got, which isn't a match, and where to go on; nothing was found or ruled out yet."""
+    await pane.push(["the needle", *(f"hay {number}" for number in range(3000))])
+    await pane.open("?q=needle")
+    await pane.state("Live")
+    asked: list[str] = []
+
+    async def stop_early(route: Route) -> None:
+        place = parse_qs(urlsplit(route.request.url).query)["before"][0]
+        asked.append(place)
+        notice = f'{{"notice":"not searched","cursor":"{place}","before":"{place}"}}'
+        body = f"id: {place}\n\nevent: notice\nid: {place}\ndata: {notice}\n\nevent: end\ndata: {{}}\n\n"
+        await route.fulfill(headers={"Content-Type": "text/event-stream"}, body=body)
+
+    await pane.page.route("**/v1/apps/*/logs?*num=1&*", stop_early, times=2)
+    await pane.page.locator("log-pane .scroller").focus()
+    await pane.page.keyboard.press("p")
+    await pane.page.locator("log-pane .current", has_text="the needle").wait_for()
+    assert len(asked) == 2
+    assert await pane.page.locator("log-pane .found").inner_text() == ""
+
+
+async def test_a_search_that_fails_says_why(pane: Pane) -> None:
+    await shop(pane)
+    await pane.open("?q=%5B&re=1")
+    await pane.page.locator("log-pane .scroller").focus()
+    await pane.page.keyboard.press("p")
+    found = pane.page.locator("log-pane .found")
+    await found.filter(has_text="the search failed. grep_re: not a pattern that RE2 takes").wait_for()
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=429, json={"detail": "Slow down."})
+
+    await pane.open("?q=needle")
+    await pane.page.route("**/v1/apps/*/logs?*num=1&*", refuse)
+    await pane.page.locator("log-pane .scroller").focus()
+    await pane.page.keyboard.press("p")
+    await found.filter(has_text="the search failed. The service asks to slow down (429).").wait_for()
+
+
 async def test_a_pattern_is_the_services(pane: Pane) -> None:
     await shop(pane)
     await pane.open("?q=GET.*(200|500)%24&re=1&only=1")
     await shows(pane, 15)
+    await until(lambda: _marks(pane, 15), what="fifteen marks")
     await pane.open("?q=%5B&re=1&only=1", wait=False)
     await pane.state("Stopped")
     assert "grep_re" in await pane.page.locator("log-pane .banner").inner_text()
@@ -190,3 +235,28 @@ async def test_a_range_of_time_is_chosen_from_a_list(pane: Pane) -> None:
     await pane.page.get_by_label("Range of time").select_option("1h")
     await shows(pane, 1)
     assert query_of(pane) == {"since": ["1h"]}
+
+
+async def test_a_range_between_two_times_is_of_the_readers_clock(browser: Browser, pane: Pane) -> None:
+    context = await browser.new_context(timezone_id="America/New_York", locale="en-GB")
+    there = Pane(await context.new_page(), pane.url, pane.app)
+    times = [f"2020-01-15T{hour:02}:00:00Z" for hour in range(24)]
+    await there.push([{"message": time, "time": time} for time in times])
+    await there.open()
+    await there.page.get_by_label("Range of time").select_option("between")
+    await there.page.get_by_label("From").fill("2020-01-14T21:30:00")
+    await there.page.get_by_label("Up to").fill("2020-01-14T21:00:00")
+    assert await there.js("pane.toolbar.until.validationMessage") == "The end is before the beginning."
+    await there.page.get_by_label("Up to").fill("2020-01-15T00:30:00")
+    await until(lambda: _holds(there, times[3:6]), what="the lines of the range")
+    await there.state("Range")
+    assert query_of(there) == {"since": ["2020-01-15T02:30:00.000Z"], "until": ["2020-01-15T05:30:00.000Z"]}
+    await there.page.reload()
+    await until(lambda: _holds(there, times[3:6]), what="the lines of the range")
+    assert await there.page.get_by_label("From").input_value() == "2020-01-14T21:30"
+    assert there.complaints == []
+    await context.close()
+
+
+async def _holds(pane: Pane, messages: list[str]) -> bool:
+    return await pane.js("pane.log !== undefined") and await pane.messages() == messages

@@ -3,8 +3,9 @@
 import uuid
 from pathlib import Path
 
+import orjson
 import pytest
-from playwright.async_api import BrowserContext
+from playwright.async_api import BrowserContext, Route
 
 from logsvc.sources.procfile.identity import Identity
 from tests.browser.panes import Pane
@@ -13,6 +14,8 @@ from tests.support.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
+MOST_LINES = 20_000
+"""That the pane holds (log.js)."""
 AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
 
 
@@ -40,6 +43,36 @@ async def test_axe_finds_nothing(pane: Pane, scheme: str, width: int) -> None:
     await pane.page.keyboard.press("?")
     found += await axe(pane)
     assert found == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 360])
+async def test_axe_finds_nothing_where_all_is_wrong(pane: Pane, scheme: str, width: int) -> None:
+    """Crashes, rollouts, notices, lines that came while it was paused, and a service that has gone."""
+    line = {"source": "platform", "process": "web", "dyno": "web.1", "stream": "stdout", "time": "2026-11-23T02:00:00Z"}
+    told = ("State changed from up to crashed", "Starting process", "State changed from up to down")
+    lines: list[dict[str, str]] = [{**line, "message": message} for message in told]
+    lines += [{"notice": "7 bytes were lost"}, {"notice": "not searched", "before": "1.1.1.0"}]
+    data = [orjson.dumps({**each, "cursor": f"1.1.1.{number}"}).decode() for number, each in enumerate(lines)]
+    body = "".join(f"id: 1.1.1.{number}\ndata: {text}\n\n" for number, text in enumerate(data))
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=503, headers={"Retry-After": "799"}, json={"detail": "The store is away."})
+
+    async def answer(route: Route) -> None:
+        await route.fulfill(content_type="text/event-stream", body=body)
+
+    await pane.page.route("**/v1/apps/*/logs?*", refuse)
+    await pane.page.route("**/v1/apps/*/logs?*", answer, times=1)
+    await pane.page.emulate_media(color_scheme=scheme)
+    await pane.page.set_viewport_size({"width": width, "height": 800})
+    await pane.open("?exclude=healthz&not_process=clock")
+    await pane.page.locator("log-pane .banner", has_text="The store is away").wait_for()
+    assert await axe(pane) == []
+    await pane.page.locator("log-pane .gaps").click()
+    await pane.page.locator("log-pane .back").wait_for()
+    await pane.page.locator("log-pane .row", has_text="crashed").click()
+    assert await axe(pane) == []
 
 
 async def axe(pane: Pane) -> list[str]:
@@ -127,6 +160,31 @@ async def test_screen_readers_are_told_now_and_then(pane: Pane) -> None:
     assert await pane.page.evaluate("said.length <= 1 + (performance.now() - begun) / 5000")
 
 
+async def test_a_countdown_is_not_read_out(pane: Pane) -> None:
+    """What is wrong is said once, not each second."""
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=429, headers={"Retry-After": "799"})
+
+    await pane.page.route("**/v1/apps/*/logs?*", refuse)
+    await pane.open(wait=False)
+    banner = pane.page.get_by_role("alert").filter(has_text="slow down (429)")
+    await banner.wait_for()
+    first = await banner.inner_text()
+    await banner.evaluate("""banner => {
+        window.read = 0;
+        const heard = node => !(node instanceof Element ? node : node.parentElement).closest("[aria-hidden]");
+        new MutationObserver(changes => { window.read += changes.filter(({target}) => heard(target)).length })
+            .observe(banner, {subtree: true, childList: true, characterData: true});
+    }""")
+
+    async def counted() -> bool:
+        return await banner.inner_text() != first
+
+    await until(counted, what="another number of seconds")
+    assert await pane.page.evaluate("read") == 0
+
+
 @pytest.mark.parametrize("width", [360, 1200, 2560])
 async def test_nothing_is_out_of_reach(pane: Pane, width: int) -> None:
     await everything(pane)
@@ -194,6 +252,16 @@ async def test_a_notice_can_not_be_missed(tmp_path: Path, context: BrowserContex
         await until(lambda: _gone(pane), what="the notice out of view")
         await gaps.click()
         await pane.page.locator("log-pane .row.notice").wait_for()
+
+        await pane.page.keyboard.press("End")
+        await pane.state("Live")
+        for first in range(0, MOST_LINES + 5000, 5000):
+            await pane.number(5000, first=first)
+        await pane.until("!pane.log.lines.some(line => line.notice)")
+        await gaps.click()
+        await pane.page.locator("log-pane .row.notice").wait_for()
+        await gaps.wait_for()
+        assert pane.complaints == []
 
 
 async def _gone(pane: Pane) -> bool:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import orjson
 import pytest
-from playwright.async_api import BrowserContext, Download, Locator, Route
+from playwright.async_api import Browser, BrowserContext, Download, Locator, Route
 
 from logsvc.client.colours import Palette
 from tests.browser.panes import Pane
-from tests.support import until
+from tests.support import Tally, until
 from tests.support.service import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -98,7 +98,7 @@ async def test_times_and_wrapping_are_chosen_and_kept(pane: Pane) -> None:
     await pane.open()
     time = pane.page.locator("log-pane time")
     await pane.page.get_by_label("How times are shown").select_option("utc")
-    assert await time.inner_text() == "02:00:00.123Z"
+    assert (await time.inner_text()).endswith("02:00:00.123Z")
     await pane.page.get_by_label("How times are shown").select_option("relative")
     assert (await time.inner_text()).endswith((" h", " min", " d", " s"))
     high = "pane.list.rows.firstElementChild?.getBoundingClientRect().height"
@@ -108,6 +108,47 @@ async def test_times_and_wrapping_are_chosen_and_kept(pane: Pane) -> None:
     assert await pane.js("pane.scroller.scrollWidth > pane.scroller.clientWidth")
     await pane.open()
     await pane.until(f"{high} < 30")
+
+
+async def test_times_are_of_the_readers_clock_and_say_another_day(browser: Browser, pane: Pane) -> None:
+    context = await browser.new_context(timezone_id="America/New_York", locale="en-GB")
+    there = Pane(await context.new_page(), pane.url, pane.app)
+    await there.push([{"message": "old", "time": "2020-01-15T02:00:00.123456789Z"}, "new"])
+    await there.open()
+    old, new = there.page.locator("log-pane time").first, there.page.locator("log-pane time").last
+    form = there.page.get_by_label("How times are shown")
+    assert await old.inner_text() == "2020-01-14 21:00:00.123"
+    assert await old.get_attribute("title") == "2020-01-14 21:00:00.123 -05:00"
+    assert re.fullmatch(r"[\d:]{8}\.\d{3}", await new.inner_text())
+    await form.select_option("utc")
+    assert await old.inner_text() == "2020-01-15 02:00:00.123Z"
+    assert re.fullmatch(r"[\d:]{8}\.\d{3}Z", await new.inner_text())
+    await form.select_option("relative")
+    assert re.fullmatch(r"\d{4,} d", await old.inner_text())
+    assert there.complaints == []
+    await context.close()
+
+
+async def test_what_somebody_chooses_stays_where_it_is(pane: Pane) -> None:
+    """Lines that come while text is being selected push nothing away."""
+    await pane.push([f"line {number}" for number in range(100)])
+    await pane.open()
+    await pane.state("Live")
+    await pane.rest()
+    message = pane.page.locator("log-pane .row", has_text="line 90").locator(".msg")
+    box = await message.bounding_box()
+    assert box is not None
+    await pane.page.mouse.move(box["x"] + 1, box["y"] + 8)
+    await pane.page.mouse.down()
+    await pane.page.mouse.move(box["x"] + 300, box["y"] + 8, steps=3)
+    await pane.state("Paused")
+    await pane.push([f"more {number}" for number in range(50)])
+    await pane.until("pane.log.unseen === 50")
+    await pane.rest()
+    assert await message.bounding_box() == box
+    await pane.page.mouse.up()
+    assert (await pane.page.evaluate("String(getSelection())")).strip() == "line 90"
+    assert await pane.page.locator("log-pane .details").count() == 0
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -146,6 +187,42 @@ async def test_a_download_says_how_far_it_is_and_can_be_cancelled(pane: Pane) ->
     assert text.count("\n") == 20_000
     assert len(downloads) == 1, "what was cancelled came all the same"
     await saving.wait_for(state="hidden")
+
+
+async def test_a_download_that_is_cut_goes_on_with_the_next_line(pane: Pane) -> None:
+    """Three times it ends in the middle of a line, and once before anything came."""
+    for first in range(0, 5000, 500):
+        await pane.number(500, first=first)
+    await pane.open()
+    cuts = [150_000, 1_000, 0, 200_000]
+
+    async def cut(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, body=(await answer.body())[: cuts.pop()])
+
+    await pane.page.route("**/v1/apps/*/logs?*after=*", cut, times=len(cuts))
+    async with pane.page.expect_download() as downloading:
+        await pane.page.get_by_label("Download all lines").select_option("text")
+    text = await asyncio.to_thread(Path(await (await downloading.value).path()).read_text)
+    assert cuts == []
+    tally = Tally()
+    for line in text.splitlines():
+        tally.feed(line)
+    tally.check({"w": 5000})
+
+
+async def test_a_download_that_is_refused_says_why(pane: Pane) -> None:
+    await pane.number(10)
+    await pane.open()
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=403, json={"detail": "The token is for other apps."})
+
+    await pane.page.route("**/v1/apps/*/logs?*after=*", refuse)
+    await pane.page.get_by_label("Download all lines").select_option("json")
+    saving = pane.page.locator("log-pane .saving", has_text="The download failed. You may not read this log")
+    await saving.wait_for()
+    assert "The token is for other apps." in await saving.inner_text()
 
 
 async def _far(saving: Locator) -> int:

@@ -17,6 +17,7 @@ import { Plot } from "./plot.js";
 import { Rows } from "./rows.js";
 import { Said } from "./said.js";
 import { Service } from "./source.js";
+import { failure } from "./status.js";
 import { copy, link, save } from "./taking.js";
 import { Toolbar } from "./toolbar.js";
 import { View } from "./view.js";
@@ -63,7 +64,7 @@ export class LogPane extends HTMLElement {
     this.toolbar = new Toolbar(() => this.#view, this.#commands());
     this.said = new Said(this.log, this.list, this.toolbar, {
       live: () => this.#live(),
-      show: (line) => this.#show(this.log.lines.indexOf(line)),
+      show: (line) => void this.#seek(line),
       expired: () => this.dispatchEvent(new CustomEvent("sessionexpired", { bubbles: true, composed: true })),
     });
     this.pane = h("div", { class: "pane", part: "pane" });
@@ -205,6 +206,7 @@ export class LogPane extends HTMLElement {
     this.facets.draw();
     const { at } = this.#view;
     this.list.following = !at;
+    this.said.clear();
     void this.log.open(this.#view.filter(), at).then(() => at && this.#goto(at));
     this.counts.stop();
     this.#uncounted = 4;
@@ -224,6 +226,13 @@ export class LogPane extends HTMLElement {
     this.rows.show(index);
   }
 
+  /** Go to a notice, which may have been forgotten. @param {import("./line.js").Line} notice */
+  async #seek(notice) {
+    const held = () => this.log.lines.findIndex((line) => line.raw === notice.raw);
+    if (held() < 0) await this.log.around(notice.cursor);
+    this.#show(held());
+  }
+
   #oldest() {
     const line = this.log.lines.find((each) => each.fields.time);
     return line ? Date.parse(line.fields.time) : Infinity;
@@ -237,8 +246,6 @@ export class LogPane extends HTMLElement {
       const { lines } = this.log;
       const added = change === "append" ? lines.slice(lines.length - count) : lines.slice(0, count);
       this.said.came(added);
-    } else if (change === "clear") {
-      this.said.clear();
     }
     this.list.changed(change, count);
   }
@@ -353,7 +360,7 @@ export class LogPane extends HTMLElement {
     } catch (error) {
       // Who has gone elsewhere doesn't look for it any more.
       const left = error instanceof DOMException && error.name === "AbortError";
-      this.toolbar.found.textContent = left ? "" : "the search failed";
+      this.toolbar.found.textContent = left ? "" : `the search failed. ${failure(error)}`;
     }
   }
 

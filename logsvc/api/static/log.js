@@ -5,7 +5,7 @@
 import { asked, FIRST } from "./asking.js";
 import { inFront, Line } from "./line.js";
 import { Pauses } from "./pauses.js";
-import { Cut } from "./source.js";
+import { Cut, Refused } from "./source.js";
 
 /** Most lines held, and characters. What is forgotten is loaded again when somebody scrolls there. */
 export const MOST_LINES = 20_000;
@@ -95,7 +95,10 @@ export class Log {
     this.following = true;
     this.unseen = 0;
     this.unseenMore = false;
-    if (this.bottom === "live" || (this.bottom === "done" && this.lines.length)) {
+    const { connection } = this;
+    const { error } = connection.state === "away" ? connection.trouble : {};
+    const lost = error instanceof Refused && error.unplaced;
+    if (!lost && (this.bottom === "live" || (this.bottom === "done" && this.lines.length))) {
       this.retry();
       return this.told();
     }
@@ -172,11 +175,14 @@ export class Log {
    * @param {URLSearchParams} filter @param {Record<string, string>} place
    */
   async one(filter, place) {
-    const query = new URLSearchParams([...filter, ...Object.entries({ cursor: "true", num: "1", ...place })]);
-    const answer = await this.service.lines(this.app, query, this.#life.signal);
-    let cursor = "";
-    for await (const batch of answer.each) if (!batch.notice) cursor = batch.id;
-    return cursor;
+    const { signal } = this.#life;
+    for (let from = place; ; ) {
+      const { lines } = await this.#page({ num: "1", ...from }, signal, filter);
+      const found = lines.findLast((line) => line.notice === undefined);
+      const before = lines[0]?.fields.before;
+      if (found || !before) return found?.cursor ?? "";
+      from = { before };
+    }
   }
 
   /** Try again now what waits. */
@@ -234,9 +240,12 @@ export class Log {
     this.told();
   }
 
-  /** Read a complete answer. @param {Record<string, string>} place @param {AbortSignal} signal */
-  async #page(place, signal) {
-    const answer = await this.service.lines(this.app, asked(this.filter, place), signal);
+  /**
+   * Read a complete answer.
+   * @param {Record<string, string>} place @param {AbortSignal} signal @param {URLSearchParams} [filter]
+   */
+  async #page(place, signal, filter = this.filter) {
+    const answer = await this.service.lines(this.app, asked(filter, place), signal);
     /** @type {Line[]} */
     const lines = [];
     let last = "";
@@ -244,7 +253,7 @@ export class Log {
       for (const raw of batch.lines) lines.push(new Line(raw));
       last = batch.id;
     }
-    if (signal.aborted) throw new Cut();
+    signal.throwIfAborted();
     return { lines, last, start: answer.start };
   }
 

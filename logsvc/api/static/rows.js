@@ -31,6 +31,10 @@ export class Rows {
     this.commands = commands;
     const { scroller } = list;
     scroller.addEventListener("click", (event) => this.#clicked(event));
+    scroller.addEventListener("pointermove", ({ buttons }) => {
+      // What comes would push away what somebody is about to choose.
+      if (buttons === 1 && getSelection()?.type === "Range") this.commands.stay();
+    });
     scroller.addEventListener("pointerover", (event) => this.#hovered(event));
     scroller.addEventListener("pointerleave", () => this.#together([]));
   }

@@ -7,6 +7,8 @@ const FLOOD = 10_000;
 /** ms over which that is measured, and between two sentences to screen readers. */
 const MEASURED = 1000;
 const SPOKEN = 5000;
+/** Most notices that the bar leads to. */
+const NOTICES = 1000;
 
 export class Said {
   #spokenAt = 0;
@@ -30,6 +32,7 @@ export class Said {
     this.toolbar = toolbar;
     this.commands = commands;
     this.banner = h("div", { class: "banner", hidden: true, role: "alert" });
+    this.countdown = h("span", { "aria-hidden": "true" });
     this.edge = h("div", { class: "edge", hidden: true });
     this.back = button("", commands.live, { class: "back", part: "back", hidden: true });
     this.gaps = button("", () => this.#nextGap(), { class: "gaps", hidden: true });
@@ -58,19 +61,17 @@ export class Said {
   }
 
   /** @param {import("./status.js").Status} state */
-  #alert({ text = "", retry }) {
-    const { banner } = this;
+  #alert({ text = "", seconds, retry, anew }) {
+    const { banner, countdown } = this;
     banner.hidden = text === "";
-    const had = banner.dataset.text ?? "";
-    if (had === text) return;
-    banner.dataset.text = text;
     // Seconds count down without the button being made anew, or the sentence read out again.
-    if (had.replace(/\d+/g, "") === text.replace(/\d+/g, "") && banner.firstChild instanceof Text) {
-      banner.firstChild.data = `${text} `;
-      return;
-    }
-    banner.replaceChildren(`${text} `);
+    const again = seconds === undefined ? "" : `Trying again${seconds ? ` in ${seconds} s` : ""}. `;
+    if (countdown.textContent !== again) countdown.textContent = again;
+    if (banner.dataset.text === text) return;
+    banner.dataset.text = text;
+    banner.replaceChildren(`${text} `, countdown);
     if (retry) banner.append(button("Try now", () => this.log.retry()));
+    if (anew) banner.append(button("Go to the newest lines", this.commands.live));
   }
 
   /** @param {boolean} filtered */
@@ -91,9 +92,10 @@ export class Said {
 
   /** Say that lines may be missing. @param {readonly import("./line.js").Line[]} lines those that came */
   came(lines) {
-    const gaps = lines.filter((line) => line.raw.startsWith('{"notice"') && !line.unsearched);
+    const said = lines.filter((line) => line.raw.startsWith('{"notice"') && !line.unsearched);
+    const gaps = said.filter((line) => !this.#notices.some(({ raw }) => raw === line.raw));
     if (!gaps.length) return;
-    this.#notices.push(...gaps);
+    this.#notices = [...this.#notices, ...gaps].slice(-NOTICES);
     const { length } = this.#notices;
     this.gaps.textContent = `⚠ ${counted(length)} ${length === 1 ? "notice" : "notices"}: lines may be missing. Show`;
     this.gaps.hidden = false;
@@ -106,8 +108,6 @@ export class Said {
   }
 
   #nextGap() {
-    const { lines } = this.log;
-    this.#notices = this.#notices.filter((line) => lines.includes(line));
     const next = this.#notices.shift();
     if (!next) return;
     this.#notices.push(next);

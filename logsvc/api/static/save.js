@@ -16,9 +16,10 @@ export async function download(service, app, filter, form, signal, progress) {
   const pieces = [];
   let text = "";
   let lines = 0;
-  let after = await service.start(app, signal);
+  let after = "";
   for (let tries = 0; ; tries++) {
     try {
+      after ||= await service.start(app, signal);
       const query = new URLSearchParams([...filter, ["cursor", "true"], ["after", after]]);
       const answer = await service.lines(app, query, signal);
       for await (const batch of answer.each) {

@@ -12,6 +12,11 @@ export class Refused extends Error {
     this.retry = retry;
     this.parameter = parameter;
   }
+
+  /** Whether it asked for what is in front of or behind a place that isn't there, or isn't any more. */
+  get unplaced() {
+    return this.parameter === "after" || this.parameter === "before";
+  }
 }
 
 /** The answer ended before it was complete. */

@@ -7,7 +7,9 @@ import { Refused, Unshared } from "./source.js";
  * @property {"live" | "paused" | "busy" | "bad"} kind
  * @property {string} word for the pill
  * @property {string} [text] a sentence or two, where there is more to say
+ * @property {number} [seconds] until it is tried again
  * @property {boolean} [retry] whether trying again now makes sense
+ * @property {boolean} [anew] whether only beginning anew does
  * @property {Trouble} [expired] why, where it is the session
  *
  * @typedef {import("./pauses.js").Trouble} Trouble
@@ -33,15 +35,17 @@ function state({ connection, following, bottom }) {
   return { kind: "busy", word: "Connecting" };
 }
 
-/** @param {Trouble} trouble @param {number} now @returns {{text: string, retry?: boolean, expired?: Trouble}} */
+/**
+ * @param {Trouble} trouble @param {number} now
+ * @returns {{text: string, seconds?: number, retry?: boolean, anew?: boolean, expired?: Trouble}}
+ */
 function reason(trouble, now) {
   const { error, until } = trouble;
   if (until === Infinity) {
     const expired = error instanceof Refused && error.status === 401;
     return expired ? { ...refusal(error), expired: trouble } : refusal(error);
   }
-  const seconds = Math.max(0, Math.ceil((until - now) / 1000));
-  return { text: `${passing(error)} Trying again${seconds ? ` in ${seconds} s` : ""}.`, retry: true };
+  return { text: passing(error), seconds: Math.max(0, Math.ceil((until - now) / 1000)), retry: true };
 }
 
 /** @param {unknown} error why the pane tries again */
@@ -60,11 +64,17 @@ function refusal(error) {
   if (!(error instanceof Refused)) return { text: "The service can't be reached.", retry: true };
   if (error.status === 401) return { text: "Your session has expired. Sign in again, then continue here.", retry: true };
   if (error.status === 403) return { text: `You may not read this log: ${sentence(error.message)}`, retry: true };
-  if (error.parameter) {
-    const text = `${error.parameter}: ${sentence(error.message)} Change the filter.`;
-    return { text: error.message.startsWith(error.parameter) ? `${sentence(error.message)} Change the filter.` : text };
-  }
-  return { text: `${sentence(error.message || String(error.status))}`, retry: true };
+  const { parameter = "" } = error;
+  const why = sentence(error.message.replace(`${parameter}: `, "") || String(error.status));
+  if (parameter === "app") return { text: `No app has such a name: one ${why}` };
+  if (error.unplaced) return { text: `The service does not know this place in the log: ${why}`, anew: true };
+  return parameter ? { text: `${parameter}: ${why} Change the filter.` } : { text: why, retry: true };
+}
+
+/** Why something failed that isn't tried again. @param {unknown} error */
+export function failure(error) {
+  if (error instanceof Refused && (error.status === 429 || error.status >= 500)) return passing(error);
+  return error instanceof Unshared ? error.message : refusal(error).text;
 }
 
 /** @param {string} text */

@@ -1,5 +1,6 @@
 /** Taking lines away: to the clipboard, or as a file with all that pass the filter. */
 import { download, offer } from "./save.js";
+import { failure } from "./status.js";
 import { saved } from "./toolbar.js";
 
 /**
@@ -36,7 +37,6 @@ export async function save({ service, app }, filter, form, toolbar, total) {
     offer(blob, `${app}.${form === "json" ? "ndjson" : "log"}`);
     toolbar.progress("", null);
   } catch (error) {
-    const why = error instanceof Error ? error.message : "";
-    toolbar.progress(stop.signal.aborted ? "" : `The download failed. ${why}`, null);
+    toolbar.progress(stop.signal.aborted ? "" : `The download failed. ${failure(error)}`, null);
   }
 }

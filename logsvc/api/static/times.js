@@ -2,21 +2,39 @@
 
 /** @typedef {"relative" | "local" | "utc"} TimeForm */
 
-/** @param {string} time RFC 3339, UTC @param {TimeForm} form @param {number} now Unix ms */
+/**
+ * For the lines, where the day is said only of another day than today.
+ * @param {string} time RFC 3339, UTC @param {TimeForm} form @param {number} now Unix ms
+ */
 export function shown(time, form, now) {
-  if (form === "utc") return `${time.slice(11, 23)}Z`;
+  if (form === "utc") return `${unlike(time.slice(0, 10), rfc3339(now))}${time.slice(11, 23)}Z`;
   const at = Date.parse(time);
   if (form === "relative") return ago(now - at);
   const date = new Date(at);
-  return `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}.${pad(date.getMilliseconds(), 3)}`;
+  return `${unlike(day(date), day(new Date(now)))}${clock(date)}`;
 }
 
 /** @param {string} time @param {TimeForm} form @returns {string} with the day, for where there is room */
 export function full(time, form) {
   if (form === "utc") return `${time.slice(0, 10)} ${time.slice(11, 23)} UTC`;
-  const date = new Date(Date.parse(time));
-  const day = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
-  return `${day} ${shown(time, "local", 0)} ${zone(date)}`;
+  const date = new Date(time);
+  return `${day(date)} ${clock(date)} ${zone(date)}`;
+}
+
+/** @param {Date} date @returns {string} of the day, local */
+function clock(date) {
+  return `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}.${pad(date.getMilliseconds(), 3)}`;
+}
+
+/** @param {Date} date @returns {string} `2026-11-23`, local */
+function day(date) {
+  return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
+}
+
+/** What to say of a day: nothing of today, no year of this one. @param {string} that @param {string} today */
+function unlike(that, today) {
+  if (today.startsWith(that)) return "";
+  return `${today.startsWith(that.slice(0, 5)) ? that.slice(5) : that} `;
 }
 
 /** @param {Date} date @returns {string} `+01:00` */
@@ -66,6 +84,5 @@ export function rfc3339(ms) {
 /** Unix ms as a field for local time has it. @param {number} ms */
 export function localField(ms) {
   const date = new Date(ms);
-  const day = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
-  return `${day}T${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
+  return `${day(date)}T${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
 }
