@@ -75,8 +75,9 @@ class KafkaAdmin:
         client = AIOKafkaAdminClient(**connection(settings))
         try:
             try:
-                await client.start()
-            except KafkaError as error:
+                async with asyncio.timeout(settings.delivery_timeout):
+                    await _begin(client)
+            except (KafkaError, TimeoutError) as error:
                 raise await unreachable(settings) from error
             yield cls(settings, client)
         finally:
@@ -139,6 +140,19 @@ class KafkaAdmin:
         for code, message, *_ in answer.resources:
             if code:
                 raise BusError(f"Kafka does not change the settings of {name}: {message or for_code(code)()}")
+
+
+async def _begin(client: AIOKafkaAdminClient) -> None:
+    """Connect, and wait until a broker is told of.
+
+    One that has just started, or stood still, names no broker, not even itself, until the controller has heard of it.
+    aiokafka 0.14 then has nobody to send orders to, and raises AttributeError for each.
+    """
+    await client.start()
+    known = client._client  # noqa: SLF001 - it tells nobody else whom it knows
+    while known.cluster.controller is None:
+        await asyncio.sleep(_BACKOFF)
+        await known.force_metadata_update()
 
 
 async def migrate(settings: Kafka, partitions: int) -> Epoch:

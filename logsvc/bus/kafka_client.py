@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection, CloseReason, create_conn
 from aiokafka.errors import KafkaError
 
 from logsvc.config import Kafka
@@ -47,8 +47,23 @@ class _Cluster(ClusterMetadata):  # type: ignore[misc] # aiokafka has no types
 
 
 def never_lost(client: AIOKafkaClient, settings: Kafka) -> None:
-    """Have a client that hasn't begun go back to the brokers of its settings when no other answers."""
+    """Have a client that hasn't begun outlive its brokers: it goes back to those of its settings when no other answers,
+    and uses no connection that is lost already.
+
+    aiokafka 0.14 takes such a one for a while, and uvloop answers what is written to it with RuntimeError. Where that
+    meets the task that asks for metadata, the task ends, and the client never hears of another broker.
+    """
     client.cluster = _Cluster(bootstrap_servers=list(settings.bootstrap))
+    connected = client._get_conn  # noqa: SLF001 - they are looked up here only
+
+    async def connected_still(node: object, **more: object) -> AIOKafkaConnection | None:
+        conn = await connected(node, **more)
+        if conn is not None and conn._writer is not None and conn._writer.is_closing():  # noqa: SLF001 - as above
+            conn.close(reason=CloseReason.CONNECTION_BROKEN)
+            conn = await connected(node, **more)
+        return conn
+
+    client._get_conn = connected_still  # noqa: SLF001 - as above
 
 
 async def open_consumer(settings: Kafka, **more: object) -> AIOKafkaConsumer:

@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from aiokafka.conn import create_conn
+from aiokafka.protocol.metadata import MetadataRequest
 
 from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.kafka_admin import migrate
+from logsvc.bus.kafka_queries import KafkaQueries
 from logsvc.errors import BusError
 from tests.kafka.load import Load, feed, found, loading
 from tests.support.bus import PARTITIONS, partition_of, stream
@@ -26,6 +29,13 @@ DELIVERY = 5.0
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A Kafka that tests may kill."""
     with cluster(tmp_path_factory.mktemp("kafka")) as started:
+        yield started
+
+
+@pytest.fixture
+def given_up(tmp_path: Path) -> Iterator[Cluster]:
+    """A broker that its controller gives up before it hears from it again, so that it comes and goes each second."""
+    with cluster(tmp_path, extra="broker.session.timeout.ms=300\n") as started:
         yield started
 
 
@@ -96,6 +106,16 @@ async def test_brokers_that_have_all_moved_are_found_where_the_settings_say(brok
             await check(b"after\n")
 
 
+async def test_a_connection_that_is_lost_is_not_used_though_nobody_has_said_so_yet(broker: Cluster):
+    async with KafkaQueries.open(broker.settings()) as queries:
+        node = queries.client.get_random_node()
+        lost = await queries.client._get_conn(node)
+        lost._writer.transport.abort()
+        assert lost.connected()
+        assert await queries.client._get_conn(node) is not lost
+        assert await queries.client.force_metadata_update()
+
+
 async def test_a_broker_that_stops_for_longer_than_an_append_may_take(broker: Cluster, tmp_path: Path):
     """What the stopped broker has in its sockets comes after the appends were given up; it must not count then."""
     settings = broker.settings(delivery_timeout=DELIVERY)
@@ -127,6 +147,17 @@ async def test_an_append_is_given_up_in_time_and_the_next_one_works(broker: Clus
         fence = await bus.fence(partition_of("app"))
         after = await bus.append(stream(), b"after\n")
         assert after.offset > fence
+
+
+async def test_a_migration_waits_for_brokers_that_nobody_is_told_of(given_up: Cluster):
+    settings = given_up.settings(delivery_timeout=30)
+    conn = await create_conn("127.0.0.1", given_up.brokers[0].listeners["PLAINTEXT"])
+    for _ in range(3):
+        while (await conn.send(MetadataRequest([]))).brokers:
+            pass
+        epoch = await migrate(settings, PARTITIONS)
+        assert epoch.partitions == PARTITIONS
+    await conn.close()
 
 
 async def test_what_was_given_up_never_comes_after_the_fence(broker: Cluster):

@@ -6,12 +6,14 @@ import secrets
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from logsvc.bus.kafka_admin import KafkaAdmin
 from logsvc.config import Kafka
+from logsvc.errors import BusError
 from tests.support.ports import free_port
 from tests.support.tcp import listens
 from tests.support.wait import eventually
@@ -63,11 +65,16 @@ class Broker:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
     def start(self) -> None:
+        # Brokers that live for minutes: optimising their code would take more of the cores than it saves.
+        options = ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["java", "-Xmx384m", "-XX:+UseSerialGC", "-cp", f"{jars()}/*",
-                 "kafka.Kafka", str(self.folder / "server.properties")],
+                ["java", *options, "-cp", f"{jars()}/*", "kafka.Kafka", str(self.folder / "server.properties")],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
@@ -124,6 +131,17 @@ class Cluster:
             found = await admin.describe(topic)
         leader = next(each["leader"] for each in found if each["partition"] == partition)
         return next(broker for broker in self.brokers if broker.node == leader)
+
+    async def takes_writes(self, settings: Kafka, topic: str) -> bool:
+        """Whether each partition has a leader that runs, and as many replicas as a write needs."""
+        found: list[dict[str, Any]] = []
+        with suppress(BusError):  # it may have asked one that is gone
+            async with KafkaAdmin.open(settings) as admin:
+                found = await admin.describe(topic)
+        up = {broker.node for broker in self.brokers if broker.running}
+        return bool(found) and all(
+            each["leader"] in up and len(up.intersection(each["isr"])) >= settings.min_insync for each in found
+        )
 
     async def is_in_sync(self, settings: Kafka, topic: str) -> bool:
         """Whether each replica has what its leader has."""
