@@ -25,6 +25,11 @@ MAX_LINE: Final = 256 * 1024
 """Most bytes of message in one line; a longer one goes on in further lines, all but the last tagged `P`."""
 
 
+def kept_json(value: object) -> bytes:
+    """JSON (UTF-8, no spaces) to keep: a copy, as the bytes of orjson hold the 4 KiB that they were written in."""
+    return b"%b" % orjson.dumps(value)
+
+
 class AppId(NamedTuple):
     """An app within its tenant: the unit of isolation, ordering and reading."""
 
@@ -69,7 +74,7 @@ class Stream:
     def key(self) -> bytes:
         """Canonical JSON (UTF-8, sorted names, no spaces): the record's key."""
         # Spelled out in order: orjson sorts the names of a dict, but not those of a dataclass.
-        return orjson.dumps(
+        return kept_json(
             {
                 "app": self.app,
                 "dyno": self.dyno,
@@ -151,7 +156,7 @@ class Origin(NamedTuple):
     """Unfinished lines (tag `P`) before `end` that no chunk holds yet: (file, first byte), oldest first."""
 
     def header(self) -> bytes:
-        return orjson.dumps(tuple(self))
+        return kept_json(tuple(self))
 
     @classmethod
     def parse(cls, header: bytes) -> Self:

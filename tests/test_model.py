@@ -1,5 +1,6 @@
 """The nouns: what is written of them is read again as the same, and nothing else is taken for them."""
 
+import tracemalloc
 from zlib import crc32
 
 import orjson
@@ -77,6 +78,19 @@ held = st.lists(st.tuples(names, bytes_of_file), max_size=2).map(tuple)
 @given(st.builds(Origin, names, names, bytes_of_file, bytes_of_file, st.integers(0, 2**32 - 1), held))
 def test_an_origin_is_read_as_it_was_written(origin: Origin) -> None:
     assert Origin.parse(origin.header()) == origin
+
+
+def test_what_is_kept_of_keys_and_origins_is_no_more_than_their_bytes() -> None:
+    tracemalloc.start()
+    try:
+        kept = [
+            (Stream("t", "a", "web", "web.1", "app", str(number)).key(), Origin("n", str(number), 0, 1).header())
+            for number in range(100)
+        ]
+        used = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert used < len(kept) * 1000
 
 
 def test_the_partition_is_the_documented_one() -> None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 import orjson
 
 from logsvc.errors import BadCursor, FormatError, NewerFormat
-from logsvc.model import EVERYTHING, AppId, Cursor, Filter
+from logsvc.model import EVERYTHING, AppId, Cursor, Filter, kept_json
 
 VERSION: Final = 1
 
@@ -295,7 +295,7 @@ def _check_flags(values: Mapping[str, Any], *names: str) -> None:
 
 
 def _written(values: Mapping[str, Any]) -> bytes:
-    return orjson.dumps({"v": VERSION, **values})
+    return kept_json({"v": VERSION, **values})
 
 
 def _read(data: bytes) -> dict[str, Any]:
