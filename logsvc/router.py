@@ -108,14 +108,15 @@ class Router:
     async def _starting_point(self, partition: int, at: int | None) -> int:
         """The watermark; where the store is far behind, the end: live lines first, older ones for those who ask.
 
-        Or somewhat before `at`, where that is just before it.
+        Somewhat before that, and before `at` where that is just before it, for whoever comes back: those who come with
+        it have cursors of quieter apps.
         """
         if await self._lagging(partition):
             start = (await self._bus.bounds(partition)).end
         else:
             start = await self._bus.watermark(partition)
-        if at is not None and start - BEFORE <= at < start:
-            return max(at - SPREAD, start - BEFORE, (await self._bus.bounds(partition)).start)
+        if at is not None and start - BEFORE <= at:
+            return max(min(at, start) - SPREAD, start - BEFORE, (await self._bus.bounds(partition)).start)
         return start
 
     def forget(self, partition: int, upto: int) -> None:

@@ -98,7 +98,7 @@ async def test_those_who_come_with_it_may_be_a_little_less_far(store: Store, mon
         for _ in range(5):
             await made.write(1)
         await made.store_upto(4)
-        for at, first in ((1, 1), (2, 1), (3, 2), (4, 4)):
+        for at, first in ((1, 1), (2, 1), (3, 2), (4, 3), (5, 3)):
             async with made.router.watch(made.app, at):
                 window = made.router.window(0)
                 assert window is not None
