@@ -71,6 +71,9 @@ class Chronicle:
         self._begun = False
         self._first: set[Pod] = set()
         """Pods that were there when it began, and of which nothing was said since."""
+        self._over: set[Pod] = set()
+        """Pods that are gone and of which all is said. That is kept for as long as positions in their logs are: whoever
+        finds these deleted knows by it that they were read to their ends."""
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -92,6 +95,16 @@ class Chronicle:
                 stirred.discard(pod)
                 if not await self._tell(pod):
                     stirred.add(pod)
+            self._forget()
+
+    def _forget(self) -> None:
+        """Forget what was said of pods whose logs are gone as well."""
+        if self._over:
+            collector = self._source.collector
+            logged = {file.partition("/")[0] for file in collector.positions if SAID not in file}
+            done = {pod for pod in self._over if pod.uid not in logged}
+            collector.forget([pod.uid + _FILE for pod in done])
+            self._over -= done
 
     async def _rest(self) -> None:
         """Until something changes; where something waits for its lines or for the bus, for a moment at most."""
@@ -135,7 +148,7 @@ class Chronicle:
             at += 1
         if status is None:
             self._identity.parted.pop(pod, None)
-            self._source.collector.forget([file])
+            self._over.add(pod)
         elif said is not None and (last is None or Said.decode(last.held) != said):
             place = Origin(self._source.collector.node, file, at, at, held=said.encode())
             self._source.collector.moved(place)

@@ -71,6 +71,10 @@ class Watched:
         """Everything in the app's timeline, in order."""
         return messages(self.bus.chunks(SHOP))
 
+    def is_remembered(self) -> bool:
+        """Whether the pod is known after a crash."""
+        return self.cluster.file.exists() and b"web-1" in self.cluster.file.read_bytes()
+
     async def comes(self, text: bytes) -> None:
         await until(lambda: self.said()[-1:] == [text], what=f"{text!r} to be said, behind {self.said()}")
 
@@ -138,7 +142,7 @@ async def test_what_was_said_is_not_said_again_after_a_crash_and_what_happened_m
     async with watched.collected(kill=True):
         watched.pod(watched.running, ready=True)
         await watched.comes(b"State changed from starting to up")
-        await until(lambda: b"web-1" in watched.cluster.file.read_bytes() if watched.cluster.file.exists() else False)
+        await until(watched.is_remembered)
     async with watched.collected(kill=True):
         watched.pod(watched.running, ready=True, restarts=1, last=watched.exited(1))
         await until(lambda: len(watched.said()) == 7)
@@ -156,6 +160,27 @@ async def test_what_was_said_is_not_said_again_after_a_crash_and_what_happened_m
         b"State changed from starting to up",
         b"State changed from up to down",
     ]
+
+
+async def test_lines_of_whom_the_end_was_said_are_not_missed_when_the_log_goes_with_nobody_here(
+    watched: Watched,
+) -> None:
+    log = watched.container()
+    async with watched.collected(kill=True) as source:
+        watched.pod(watched.running)
+        await watched.comes(b"Starting process of image shop:42")
+        log.write(b"hello")
+        await watched.comes(b"hello")
+        watched.pod({"terminated": watched.exited(3)})
+        watched.cluster.server.delete("pods", "u1")
+        await watched.comes(b"State changed from starting to crashed")
+        await until(watched.is_remembered)
+        await until(lambda: not source._identity.stirred)
+        await source.collector.save()
+    log.delete()
+    async with watched.collected() as source:
+        await until(lambda: source.state.recoveries and source.collector.positions == {})
+    assert messages(watched.bus.chunks(SHOP), notices=True) == []
 
 
 @pytest.mark.parametrize("kept", [True, False])
