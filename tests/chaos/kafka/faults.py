@@ -44,8 +44,8 @@ def _all(form: Form) -> list[Fault]:
         Fault("kill a server", kill_a_server, 2),
         Fault("kill the leader of a partition", kill_the_leader, 5),
         Fault("kill and restart Kafka", restart_kafka, 5),
-        *(Fault(f"stop a broker for {time:g} s", partial(stop_a_broker, time), 5) for time in form.stops),
-        *(Fault(f"stop Kafka for {time:g} s", partial(stop_kafka, time), 5) for time in form.stops),
+        *(Fault(f"stop a broker for {time:g} s", partial(stop_a_broker, time)) for time in form.stops),
+        *(Fault(f"stop Kafka for {time:g} s", partial(stop_kafka, time)) for time in form.stops),
         Fault("kill and restart ClickHouse", restart_clickhouse),
         Fault("slow disk of ClickHouse", slow_disk),
         Fault("cut connections of clients", cut_clients),
@@ -97,9 +97,10 @@ async def fail_to_receive(running: Rig, _: random.Random) -> None:
 
 
 async def kill_the_leader(running: Rig, _: random.Random) -> None:
-    """The others take over, and go on while it is away."""
+    """The others take over once they have found out, and go on while it is away."""
     broker = await running.leader()
     broker.kill()
+    await running.writable()
     running.over()
     await running.live()
     await asyncio.to_thread(running.kafka.revive, broker)
@@ -109,6 +110,7 @@ async def kill_the_leader(running: Rig, _: random.Random) -> None:
 async def restart_kafka(running: Rig, _: random.Random) -> None:
     """`kill -9` of all brokers; roles wait for them."""
     await asyncio.to_thread(running.kafka.restart)
+    await running.writable()
     running.over()
     await running.in_sync()
 
@@ -128,6 +130,7 @@ async def _stop_brokers(seconds: float, running: Rig, brokers: list[Broker]) -> 
     await asyncio.sleep(seconds)  # the length of the fault; nothing is waited for
     for broker in brokers:
         broker.resume()
+    await running.writable()
     running.over()
     await running.in_sync()
 

@@ -24,7 +24,8 @@ class Trial:
     latency: float
     """From the write of a line until a client had it: the longest of all lines and tails."""
     recovery: float
-    """From the kill, or the end of an outage, until every tail had a line that was written after it."""
+    """From the kill of a role, or the end of an outage (Kafka takes lines again), until every tail had a line that was
+    written after it."""
     last: str
     """Which of them was the last."""
     drains: float

@@ -129,7 +129,7 @@ class Rig:
             looking.cancel()
 
     def over(self) -> None:
-        """A fault is over, or something was killed that others stand in for: from now on lines have to come."""
+        """A fault is over, or a role was killed that others stand in for: from now on lines have to come."""
         self.since = time.time()
 
     async def live(self) -> None:
@@ -175,6 +175,10 @@ class Rig:
         """The broker through which the lines of the crowd go."""
         partition = AppId("local", CROWD).partition(self.partitions)
         return await self.kafka.leader(self.platform.bus, self.topic, partition)
+
+    async def writable(self) -> None:
+        """Wait until Kafka takes lines again, with leaders in place of those that are gone."""
+        await until(lambda: self.kafka.takes_writes(self.platform.bus, self.topic), BEHIND, "Kafka to take lines")
 
     async def in_sync(self) -> None:
         """Wait until each broker has everything again: then the next one may fail."""
