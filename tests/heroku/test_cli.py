@@ -30,7 +30,10 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
     async with Service(tmp_path, procfile=PROCFILE, settings=settings) as service:
         await service.start()
         service.token = token  # type: ignore[attr-defined]  # what `heroku` below logs in with
-        await until(lambda: "hello" in (tmp_path / "stdout").read_text(), what="the process has begun")
+        shown = tmp_path / "stdout"
+        # In either order: the process may write before it is told that it is up. Its command has a hello in it, too.
+        begun = ("| hello\n", "to up\n")
+        await until(lambda: all(text in shown.read_text() for text in begun), what="the process has begun")
         await push(service, "worker", 0, 6)
         await push(service, "cron", 6, 12)
         yield service
