@@ -187,22 +187,28 @@ class Collecting(Namespace):
         self._tallied = len(chunks)
         return self._tally
 
-    async def announced(self, written: Mapping[str, int]) -> int:
-        """Lines that are missing right behind a notice which says so of their dyno, called as its writer."""
+    async def unannounced(self, written: Mapping[str, int]) -> dict[str, int]:
+        """Lines that are missing, by writer; not where a notice says so of its dyno, which is called as the writer."""
         told: set[str] = set()
-        tally, count = Tally(), 0
+        tallies = {name: Tally() for name in written}
+        announced = dict.fromkeys(written, 0)
         for chunk in await self.chunks():
             first, _, rest = chunk.value.partition(b"\n")
             if chunk.stream.is_notice:
                 told.add(first.split(b" ", 4)[3].decode().removesuffix(":"))
             elif chunk.stream.source == "app":
-                before = tally.gaps
-                tally.feed(first)
-                if chunk.stream.dyno in told:
-                    told.remove(chunk.stream.dyno)
-                    count += tally.gaps - before
-                tally.feed(rest)
-        return count + sum(written[dyno] - tally.next(dyno) for dyno in told)
+                dyno = chunk.stream.dyno
+                before = tallies[dyno].gaps
+                tallies[dyno].feed(first)
+                if dyno in told:
+                    told.remove(dyno)
+                    announced[dyno] += tallies[dyno].gaps - before
+                tallies[dyno].feed(rest)
+        missing = {
+            name: tallies[name].gaps - announced[name] + (0 if name in told else count - tallies[name].next(name))
+            for name, count in written.items()
+        }
+        return {name: count for name, count in missing.items() if count}
 
     async def texts(self) -> set[bytes]:
         """What stands behind the numbers of all lines that writers wrote."""

@@ -30,18 +30,19 @@ async def came(collecting: Collecting, written: Mapping[str, int]) -> None:
     await until(complete, 120, what="the last lines")
 
 
-async def came_or_announced(collecting: Collecting, written: Mapping[str, int]) -> None:
-    """Wait until every line is on the bus, or a notice where it is missing; then hold that each came once, in order."""
+async def came_or_announced(collecting: Collecting, written: Mapping[str, int], *unwatched: str) -> None:
+    """Wait until every line is on the bus, or a notice where it is missing; then hold that each came once, in order.
+
+    `unwatched`: of whom lines may be missing without a notice.
+    """
 
     async def complete() -> bool:
-        return (await collecting.tally()).lost(written) == await collecting.announced(written)
+        return (await collecting.unannounced(written)).keys() <= {*unwatched}
 
     try:
         await until(complete, 180, what="the last lines, or notices")
     except AssertionError as error:
-        tally = await collecting.tally()
-        places = {name: (tally.next(name), count) for name, count in written.items() if tally.lost({name: count})}
-        error.add_note(f"came and written: {places}; {await collecting.notices()}")
+        error.add_note(f"missing: {await collecting.unannounced(written)}; said: {await collecting.notices()}")
         raise
     tally = await collecting.tally()
     assert (tally.doubled, tally.misordered) == (0, 0)
@@ -76,18 +77,20 @@ async def test_rotation_half_lines_and_a_crash_loop(collecting: Collecting) -> N
     assert await collecting.notices() == []
 
 
-@pytest.mark.parametrize("collecting", ["files"], indirect=True)
 async def test_all_at_once_while_the_collector_is_killed_five_times(collecting: Collecting) -> None:
     """5,000 lines/s of ten pods, a flood, half lines, a crash loop, rolling updates and pods that are deleted."""
     collecting.begin()
+    api = collecting.source == "api"
+    # When a file is rotated the API server may leave lines out, without a sign: but for the flood all stay below 1 MiB.
+    lines, pause = (4_000, 250_000) if api else (12_000, 90_000)
     steady = [f"steady-{number}" for number in range(6)]
-    rolling = writer("", batch=50, pause=90_000)
+    rolling = writer("", batch=50, pause=pause)
     rolling["env"][0] = {"name": "WRITER", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     short: list[str] = []
     async with collecting.collector() as collector:
         await collector.start()
         for name in steady:
-            collecting.pod(name, writer(name, lines=12_000, batch=50, pause=90_000), labels=LABELS)
+            collecting.pod(name, writer(name, lines=lines, batch=50, pause=90_000), labels=LABELS)
         collecting.pod("flood", writer("flood", lines=40_000, batch=4000, pad=400), labels=LABELS)
         collecting.pod("half", writer("half", lines=3_000, batch=50, half=1_000), labels=LABELS)
         collecting.pod("crash", writer("crash", lines=200, batch=50, crash=3), labels=LABELS)
@@ -101,6 +104,8 @@ async def test_all_at_once_while_the_collector_is_killed_five_times(collecting: 
             collector.kill()
             collecting.kubectl("rollout", "restart", "deployment/rolling")
             await collector.start()
+            if api:  # which has nothing of a pod that is gone, and can't tell of one that it never saw
+                await goes_on(collecting, short[-1])
             collecting.kubectl("delete", "pod", short[-1], "--wait=false")
         await until(lambda: (collecting.written("crash") or {}).get("crash", 0) >= 600, 120, what="three crashes")
         collecting.kubectl("rollout", "status", "deployment/rolling", "--timeout=120s")
@@ -113,7 +118,7 @@ async def test_all_at_once_while_the_collector_is_killed_five_times(collecting: 
         names = [*steady, "flood", "half", "crash", *rolled, *short]
         written = await until(lambda: collecting.written(*names), 180, what="the writers to be done")
         # Where the kubelet deletes files while there is no collector, a notice says that lines are missing.
-        await came_or_announced(collecting, written)
+        await came_or_announced(collecting, written, *["flood"][:api])
     # The files of these were there all the time.
     unharmed = {f"{name}:".encode() for name in (*steady, "half")}
     assert [notice for notice in await collecting.notices() if notice.split(b" ", 4)[3] in unharmed] == []
@@ -174,5 +179,5 @@ async def test_a_collector_that_is_killed_five_times(collecting: Collecting) -> 
                 await goes_on(collecting, short[-1])
             collecting.kubectl("delete", "pod", short[-1], "--wait")
         await complete(collecting, *steady, "half", *short)
-        assert {stream.process for stream in await collecting.streams()} == {*steady, "half", *short}
     assert await collecting.notices() == []
+    assert {stream.process for stream in await collecting.streams()} == {*steady, "half", *short}
