@@ -2,7 +2,8 @@
 
     python -m benchmarks.collect [--lines N] [--rate N] [--seconds N] [--runs N]
 
-Memory is that of a process of its own, the bus in it included.
+Memory is that of a process of its own, the bus in it included. `beside a flood`: the time from the write of a line
+until the bus has it, of quiet files while one more is written to faster than it can be read.
 The files are written before (backlog) or by a process of its own at `--rate` lines per second (live).
 """
 
@@ -17,14 +18,18 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.loghub import cri_lines
-from benchmarks.report import Report, peak_memory, repeated
+from benchmarks.report import Report, peak_memory, percentile, repeated
 from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.config import Redact
+from logsvc.formats import cri
 from logsvc.model import Stream
 from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
+from logsvc.sources.kubernetes.podlogs import Pod
 from logsvc.sources.redaction import redaction
 
 Figures = dict[str, float]
+
+QUIET = b"from a quiet file"
 
 
 class Identity:
@@ -39,6 +44,9 @@ class Identity:
             app = f"app-{int(uid[1:]) // 10}"
             stream = self._streams[uid] = Stream(namespace, app, container, pod, "app", f"{uid}-{restart}")
         return stream
+
+    def folder(self, uid: str) -> Pod | None:  # noqa: ARG002 - no pod is deleted here
+        return None
 
 
 def make_files(root: Path, files: int, lines: int) -> list[Path]:
@@ -119,6 +127,44 @@ async def idle(folder: Path, files: int, seconds: int) -> Figures:
         return {"percent_of_a_core": (time.process_time() - cpu) / seconds * 100}
 
 
+async def beside_a_flood(folder: Path, files: int, rate: int, seconds: int) -> Figures:
+    """Write ten lines a second to each of `files` files, and `rate` to another."""
+    *quiet, flood = make_files(folder / "pods", files + 1, 1)
+    command = [sys.executable, "-m", "benchmarks.collect", "--write", str(rate), str(seconds), str(flood)]
+    async with collecting(folder) as source:
+        await source.drained()
+        writer = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+        begin = time.time()
+        for number in range(seconds * 10):
+            # When it should be written: what holds this loop up counts as well.
+            at = begin + number / 10
+            await asyncio.sleep(max(0, at - time.time()))
+            for path in quiet:
+                with path.open("ab") as file:
+                    file.write(cri.format_line(cri.format_time(int(at * 1e9)), b"stdout", QUIET))
+        out, _ = await writer.communicate()
+        behind = source.lanes[flood.parent.parent.name, flood.parent.name].series.waiting()
+        await source.drained()
+        delays = [delay async for delay in quiet_delays(source.collector._bus)]
+    assert len(delays) == seconds * 10 * files
+    waits = {f"p{share}_ms": percentile(delays, share / 100) * 1000 for share in (50, 99)}
+    return {**waits, "most_ms": max(delays) * 1000, "flood_lines": int(out), "flood_behind_mb": behind / 1e6}
+
+
+async def quiet_delays(bus: LocalBus) -> AsyncIterator[float]:
+    """Of each line of a quiet file, from its write to the bus."""
+    for partition in range(bus.partitions):
+        at, end = (await bus.bounds(partition)).start, (await bus.bounds(partition)).end
+        while at < end:
+            _, chunks, at = await bus.read(partition, at, 1 << 22)
+            for chunk in chunks:
+                if QUIET not in chunk.value:
+                    continue
+                for written, _, _, message in map(cri.parse, cri.lines(chunk.value)):
+                    if message == QUIET:
+                        yield chunk.appended / 1000 - cri.time_ns(written) / 1e9
+
+
 def most_memory(files: int, rate: int, seconds: int) -> Figures:
     """Most memory of a process that follows so many files, 20 of them written to."""
     command = [sys.executable, "-m", "benchmarks.collect", "--memory", *map(str, (files, rate, seconds))]
@@ -166,6 +212,8 @@ def main() -> None:
         report.add(case, repeated(asked.runs, lambda at, files=files: live(at, files, 20, asked.rate, asked.seconds)))
     for files in (2_000, 10_000):
         report.add(f"{files} idle files", repeated(1, lambda at, files=files: idle(at, files, 20)))
+    flood = repeated(asked.runs, lambda at: beside_a_flood(at, 20, 2_000_000, asked.seconds))
+    report.add("20 quiet files beside a flood", flood)
     report.add("memory with 1000 files", most_memory(1000, asked.rate, asked.seconds))
     report.write()
 
