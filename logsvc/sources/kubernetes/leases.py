@@ -99,12 +99,15 @@ class Lease:
 
     async def release(self) -> None:
         """Let others have it at once. Only once nothing is done any more that takes it."""
-        if self.rest > 0 and self._is_own():
-            self._until = float("-inf")
-            try:
-                await self._write(release=True)
-            except ClusterError as error:
-                logger.warning("the lease %s can't be given back: %s", self.name, error)
+        if self.rest <= 0:
+            return
+        self._until = float("-inf")
+        try:
+            # A renewal that was cancelled may have come to the API server all the same: then it isn't as it was seen.
+            while self._is_own() and not await self._write(release=True):
+                await self._look()
+        except ClusterError as error:
+            logger.warning("the lease %s can't be given back: %s", self.name, error)
 
     async def _look(self) -> None:
         known = await self._api.get(LEASES, self._namespace, self.name)

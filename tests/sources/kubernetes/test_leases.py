@@ -76,6 +76,14 @@ async def test_one_has_it_for_as_long_as_it_renews_it_and_another_when_it_is_rel
     assert candidates.server.objects["leases", "logs/logsvc-collect-0"]["spec"]["leaseTransitions"] == 2
 
 
+async def test_it_is_released_also_where_the_last_renewal_was_not_answered(candidates: Candidates) -> None:
+    lease = candidates.lease("a")
+    await lease.take()
+    await candidates.lease("a").take()  # what came to the API server under its name, and of which it doesn't know
+    await lease.release()
+    assert candidates.holder == ""
+
+
 async def test_one_that_is_dead_is_followed_once_its_time_is_over(candidates: Candidates) -> None:
     dead, other = candidates.lease("a"), candidates.lease("b")
     await dead.take()
