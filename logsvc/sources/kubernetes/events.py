@@ -21,7 +21,7 @@ _NO_NODE: Final = "FailedScheduling"
 _REASONS: Final = frozenset({_PROBE, _NO_NODE, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
 
 _PROBED: Final = re.compile(r"(Liveness|Readiness|Startup) probe (?:failed|errored)[^:]*: *(.*)")
-_CONTAINER: Final = re.compile(r"spec\.\w*[cC]ontainers\{(.+)\}")
+_CONTAINER: Final = re.compile(r"spec\.\w*[cC]ontainers\{([a-z0-9-]+)\}")
 _COMBINED: Final = "(combined from similar events): "
 
 

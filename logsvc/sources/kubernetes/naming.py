@@ -4,6 +4,7 @@ The namespace alone says whose they are. Labels of a pod, which a tenant writes,
 called within that tenant.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -22,6 +23,9 @@ _OWN: Final = "logsvc"
 """The process of logsvc's own notices, which pass every filter. Nobody else has it."""
 
 _POD_TEMPLATE_HASH: Final = "pod-template-hash"
+
+_LEGAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+"""Names that objects can have. What a pod says of its owner nobody has looked at: a tenant may write anything there."""
 
 
 def _alike(_: str) -> int:
@@ -137,10 +141,10 @@ def _process(pod: PodObject, owner: Owner | None, app: str, rules: Rules) -> str
         return named  # what the labels of such a pod say is the operator's business, not the app's
     if labelled := _label(pod, rules.process_labels):
         return labelled
-    if owner is None:
+    if owner is None or not _LEGAL.fullmatch(owner.name):
         return pod.folder.name
     rest = owner.name.removeprefix(f"{app}-")
-    name = rest if app and rest[0].isalnum() else owner.name
+    name = rest if app and _LEGAL.fullmatch(rest) else owner.name
     return f"cron-{name}" if owner.kind == "CronJob" else name
 
 

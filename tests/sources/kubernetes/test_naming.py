@@ -24,7 +24,10 @@ dns_names = st.lists(dns_labels, min_size=1, max_size=4).map(".".join).filter(la
 owners = st.tuples(
     st.sampled_from(["apps/v1", "batch/v1", "v1", "postgresql.cnpg.io/v1", "argoproj.io/v1alpha1"]),
     st.sampled_from(["ReplicaSet", "Job", "CronJob", "StatefulSet", "DaemonSet", "Cluster", "Rollout", "Node"]),
-    dns_names,
+    # The name is made of what the pod's labels say as well, and nobody checks it.
+    st.lists(st.sampled_from(["{app}", "{template}", "-", "--"]) | dns_names | st.text(max_size=5), max_size=5).map(
+        "".join
+    ),
 )
 
 
@@ -79,9 +82,16 @@ def test_the_name_of_an_app_is_not_said_twice() -> None:
     named = filed(owner=("apps/v1", "ReplicaSet", "shop-web-5d9"), labels=labels)
     assert named is not None
     assert named.process == "web"
-    odd = filed(owner=("apps/v1", "ReplicaSet", "shop--web-5d9"), labels=labels)
-    assert odd is not None
-    assert odd.process == "shop--web"
+    for name, process in {"shop--web-5d9": "shop--web", "shop--5d9": "shop-", "shop-5d9": "shop"}.items():
+        odd = filed(owner=("apps/v1", "ReplicaSet", name), labels=labels)
+        assert odd is not None
+        assert odd.process == process
+
+
+@pytest.mark.parametrize("name", ["-5d9", "../../version", "a b", "web\n", ""])
+def test_an_owner_that_can_not_be_names_nothing(name: str) -> None:
+    named = filed(owner=("apps/v1", "ReplicaSet", name), labels={APP: "shop", "pod-template-hash": "5d9"})
+    assert named == Filed("shop", "web-5d9c8b7f6-x2x7k", "web-5d9c8b7f6-x2x7k")
 
 
 def test_init_containers_and_sidecars_are_processes_of_their_own() -> None:
@@ -172,6 +182,9 @@ def test_with_any_legal_label_the_tenant_is_the_namespace_and_every_name_can_be_
     if role == "containers":
         given["containers"] = (main, other)
     labels = dict(zip(ALL_LABELS, values, strict=True))
+    if owner is not None:
+        named = owner[2].replace("{app}", labels[APP]).replace("{template}", labels["pod-template-hash"])
+        owner = (*owner[:2], named)
     rules = Rules(dyno_labels=("dyno",))
     described = manifests.pod(name, namespace, labels=labels | claims, annotations=claims, owner=owner, **given)
     pod = PodObject.of(described, rules.needed)
