@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 import aiohttp
 import orjson
@@ -69,10 +70,19 @@ class Resource(NamedTuple):
     """Ask for the objects' metadata and no more."""
 
     def path(self, namespace: str = "", name: str = "") -> str:
-        """Of all objects, or of one."""
+        """Of all objects, or of one, whose name has to be one that there can be: `is_name`."""
         api = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        scope = f"/namespaces/{namespace}" if namespace else ""
-        return f"{api}{scope}/{self.name}" + (f"/{name}" if name else "")
+        scope = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+        return f"{api}{scope}/{self.name}" + (f"/{quote(name, safe='')}" if name else "")
+
+
+def is_name(name: str) -> bool:
+    """Whether there can be an object of that name.
+
+    A name that comes out of another object was written by a tenant, and asking for it must not lead elsewhere.
+    Source: `IsValidPathSegmentName` of apimachinery/pkg/api/validation/path, 1.34.
+    """
+    return name not in {"", ".", ".."} and not {"/", "%"} & set(name)
 
 
 PODS: Final = Resource("", "v1", "pods")
@@ -128,7 +138,9 @@ class ApiServer:
             yield cls(settings, session)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
-        """One object; None where there is none. Raises ClusterError."""
+        """One object; None where there is none, or can be none of that name. Raises ClusterError."""
+        if not is_name(name):
+            return None
         accept = _METADATA if resource.metadata else "application/json"
         async with self._request("get", resource, resource.path(namespace, name), {}, accept) as response:
             return None if response.status == 404 else _object(await response.read())

@@ -78,18 +78,28 @@ class Teller(ABC, Generic[T]):
                 files = [file for file in self._source.collector.positions if file.endswith(self.suffix)]
                 gone = [file for file in files if file.removesuffix(self.suffix) not in self._seen]
                 self._source.collector.forget(gone)
-            for uid in list(self._stirred) if self._source.ready else ():
-                self._stirred.discard(uid)
-                done = False
-                try:
-                    done = await self._tell(uid)
-                finally:
-                    if not done:
-                        self._stirred.add(uid)
+            if self._source.ready:
+                await self._tell_stirred()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PAUSE if self._stirred or not swept else None):
                     await self._woken.wait()
             self._woken.clear()
+
+    async def _tell_stirred(self) -> None:
+        """Say what can be said now. Raises ClusterError, the last one, once everything else was said."""
+        trouble: ClusterError | None = None
+        for uid in list(self._stirred):
+            self._stirred.discard(uid)
+            done = False
+            try:
+                done = await self._tell(uid)
+            except ClusterError as error:
+                trouble = error
+            finally:
+                if not done:
+                    self._stirred.add(uid)
+        if trouble is not None:
+            raise trouble
 
     @abstractmethod
     async def _tell(self, uid: str) -> bool:

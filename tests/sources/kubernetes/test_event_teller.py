@@ -99,3 +99,28 @@ async def test_a_missing_right_is_named(told: Told, caplog: pytest.LogCaptureFix
         await until(lambda: '{apiGroups: [""], resources: ["pods"], verbs: ["get"]}' in caplog.text)
         told.server.refused.clear()
         await told.comes(SAID)
+
+
+async def test_an_event_of_a_pod_that_can_not_be_delays_no_other(told: Told) -> None:
+    pod(told)
+    async with told.telling() as source:
+        for uid, name in {"e1": "", "e2": "..", "e3": "../../../../version"}.items():
+            happens(told, uid, pod=(name, "u1"))
+        happens(told, "e4")
+        await told.comes(SAID)
+        await until(lambda: {f"e{number}/:event" for number in range(1, 5)} <= source.collector.positions.keys())
+    assert told.said() == [SAID]
+
+
+async def test_an_object_that_is_refused_delays_no_other(told: Told) -> None:
+    pod(told)
+    told.cluster.pod("job-1", "u2", owner=("batch/v1", "Job", "job"), labels=LABELS)
+    told.server.refused["get", "jobs"] = 403
+    async with told.telling():
+        happens(told, "e1", "Liveness probe failed: x", pod=("job-1", "u2"))
+        await until(lambda: told.server.count("get", "jobs"))
+        for number in range(2, 10):
+            happens(told, f"e{number}")
+        await until(lambda: told.said() == [SAID] * 8)
+        told.server.refused.clear()
+        await told.comes(b"Liveness probe failed: x")

@@ -145,6 +145,15 @@ async def test_while_the_api_server_is_away_nobody_counts_as_gone(cluster: Clust
         assert (await told(identity)).app == "shop"
 
 
+@pytest.mark.parametrize("name", ["../../../../../../api/v1/pods", "..", ".", "a/b", "%2e%2e", "tick?x", "tick#x", "é"])
+async def test_an_owner_with_a_name_that_leads_elsewhere_is_not_asked_for(cluster: Cluster, name: str) -> None:
+    cluster.pod(owner=("batch/v1", "Job", name), labels={"app.kubernetes.io/name": "shop"})
+    async with cluster.watched() as identity:
+        assert (await told(identity)).process == "web-1"
+    assert {resource for _, resource, _ in cluster.server.requests} <= {"pods", "namespaces", "jobs"}
+    assert cluster.server.count("list") == 1
+
+
 async def test_a_deleted_pod_and_its_namespace_are_still_known_and_after_a_restart_too(cluster: Cluster) -> None:
     cluster.namespace("acme", retention="5")
     cluster.pod(labels=LABELS)
