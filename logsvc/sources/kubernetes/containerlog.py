@@ -20,6 +20,7 @@ from logsvc.sources.collector import CLOSED, Collector
 from logsvc.sources.kubernetes.apilines import ApiLines, Piece, Place
 from logsvc.sources.kubernetes.apiserver import PODS, ApiServer, LogRequest
 from logsvc.sources.kubernetes.lane import Identity, Unwanted
+from logsvc.sources.kubernetes.objects import PodObject
 from logsvc.sources.kubernetes.pace import Pace
 from logsvc.sources.kubernetes.podlogs import Pod
 from logsvc.sources.kubernetes.quota import Quota
@@ -235,7 +236,7 @@ class ContainerLog:
     async def _is_ours(self, previous: bool) -> bool:
         """Whether what has just begun to come is of this run of this pod."""
         item = await self._reach.api.get(PODS, self._pod.namespace, self._pod.name)
-        if item is None or item["metadata"]["uid"] != self._pod.uid:
+        if item is None or PodObject.of(item, ()).folder != self._pod:
             return False
         runs = PodStatus.of(item, self._container).runs
         return any(run.name == self._container and run.number - previous == self.read for run in runs)

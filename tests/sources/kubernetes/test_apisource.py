@@ -270,6 +270,15 @@ async def test_a_pod_of_the_same_name_is_another(following: Following) -> None:
     assert following.said(notices=True) == []
 
 
+async def test_the_pod_that_a_kubelet_shows_for_one_of_its_own_is_followed(following: Following) -> None:
+    log = following.begin(annotations={"kubernetes.io/config.mirror": "0123456789abcdef"})
+    log.write(b"hello")
+    async with following.followed():
+        await following.comes(b"hello")
+    (stream,) = {chunk.stream for chunk in following.bus.chunks(SHOP)}
+    assert stream.incarnation == "0123456789abcdef/main/0"
+
+
 async def test_a_missing_right_is_named_and_logs_come_when_it_is_granted(
     following: Following, caplog: pytest.LogCaptureFixture
 ) -> None:
