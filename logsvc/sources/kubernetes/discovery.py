@@ -45,18 +45,20 @@ class Discovery:
         """Folders of pods with the mtime they had when they were listed."""
         self._containers: dict[str, set[str]] = {}
         """By pod's folder, those that were found and are not done."""
+        self.folders: dict[str, str] = {}
+        """By uid, the name of the pod's folder: no other with that uid is read, as places in logs are kept by it."""
         self._refused: set[str] = set()
         self._watched: set[str] = set()
         """Folders that the kernel watches."""
         self._looking = asyncio.Lock()
 
-    async def look(self) -> list[str]:
-        """Find new pods and containers; the names of all pods' folders."""
+    async def look(self) -> None:
+        """Find new pods and containers."""
         async with self._looking:
             self._watch(self._root, "", self._pods_changed)
             names, refused = await asyncio.to_thread(subfolders, self._root)
             self._refuse("", refused)
-            for name in self._pods.keys() - set(names):
+            for name in {*self._pods, *self.folders.values()} - set(names):
                 self._forget(name)
             for number, name in enumerate(names):
                 with suppress(FileNotFoundError):  # deleted since it was listed
@@ -65,7 +67,6 @@ class Discovery:
                         self._look_at(name)
                 if number % SLICE == 0:
                     await asyncio.sleep(0)
-            return names
 
     def has(self, pod_folder: str, container: str) -> bool:
         """Whether a container's folder is there, or may be."""
@@ -87,6 +88,7 @@ class Discovery:
         containers.discard(container)
         if not containers:
             del self._containers[pod_folder]
+            self._release(pod_folder)
 
     def _pods_changed(self, name: str) -> None:
         """Look at that pod alone: of very many pods that come at once, each is an event."""
@@ -112,11 +114,22 @@ class Discovery:
         """A pod's folder is gone; what was open of it still is."""
         self._pods.pop(name, None)
         self._watched.discard(name)
+        self._release(name)
+
+    def _release(self, name: str) -> None:
+        """Another folder may have the uid of one that is gone and read to its end."""
+        pod = Pod.parse(name)
+        held = name in self._pods or name in self._containers
+        if pod is not None and not held and self.folders.get(pod.uid) == name:
+            del self.folders[pod.uid]
 
     def _look_at(self, name: str) -> None:
         pod = Pod.parse(name)
         if pod is None:
             self._refuse("", [name])
+            return
+        if (other := self.folders.setdefault(pod.uid, name)) != name:
+            self._refuse("", [name], f"has the uid of {other}")
             return
         try:
             with folder(self._root, name) as fd:
@@ -151,8 +164,8 @@ class Discovery:
             else:
                 self._finder.unwatched()
 
-    def _refuse(self, prefix: str, names: list[str]) -> None:
+    def _refuse(self, prefix: str, names: list[str], why: str = "is not a pod's folder") -> None:
         for name in names:
             if prefix + name not in self._refused:
                 self._refused.add(prefix + name)
-                logger.warning("%s%s is not a pod's folder and is not read", prefix, name)
+                logger.warning("%s%s %s and is not read", prefix, name, why)

@@ -256,8 +256,8 @@ class FilesSource:
                 for lane in list(self.lanes.values()):
                     lane.lost_place()
                 self._broken.clear()
-                vanished = list(self._vanished(await self._discovery.look()))
-                await tell_vanished(self.collector, vanished, self._identity, self._now())
+                await self._discovery.look()
+                await tell_vanished(self.collector, self._vanished(), self._identity, self._now())
                 self._ready = True
             except (BusError, StoreError) as error:
                 self._fail(str(error))
@@ -391,9 +391,9 @@ class FilesSource:
             self.state.watch_problem = self._watcher.problem
             logger.warning("%s", self._watcher.problem)
 
-    def _vanished(self, names: list[str]) -> Iterator[str]:
-        """Files with a position of containers that have none any more; `names` of all pods' folders."""
-        pods = {pod.uid: name for name in names if (pod := Pod.parse(name)) is not None}
+    def _vanished(self) -> Iterator[str]:
+        """Files with a position of containers that have none any more."""
+        folders = self._discovery.folders
         found = {lane.series.prefix for lane in self.lanes.values()}
         here = {lane.series.prefix for lane in self.lanes.values() if not lane.series.is_empty}
         for file in self.collector.positions:
@@ -403,7 +403,7 @@ class FilesSource:
                 if prefix in found:
                     gone = prefix not in here
                 else:
-                    gone = uid not in pods or not self._discovery.has(pods[uid], container)
+                    gone = uid not in folders or not self._discovery.has(folders[uid], container)
                 if gone:
                     yield file
 

@@ -81,6 +81,24 @@ async def test_links_out_of_the_folder_are_refused(node: Node, tmp_path, caplog:
         assert name in caplog.text
 
 
+async def test_a_second_folder_with_a_pods_uid_is_refused_until_the_first_one_is_gone(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = node.container(pod="web-1", uid="u1"), node.container(pod="web-2", uid="u1")
+    first.write(b"a1")
+    second.write(b"b1")
+    async with node.collecting(rescan=0.02) as source:
+        await source.drained()
+    async with node.collecting(rescan=0.02) as source:
+        await source.drained()
+        assert node.said() == [b"a1"]
+        first.delete()
+        await until(lambda: node.said() == [b"a1", b"b1"])
+    await node.collect()
+    assert node.said() == [b"a1", b"b1"]
+    assert "acme_web-2_u1 has the uid of acme_web-1_u1 and is not read" in caplog.text
+
+
 async def test_a_folder_that_is_not_there_is_an_error_in_plain_words(tmp_path) -> None:
     settings = FilesSettings(tmp_path / "nowhere", tmp_path / "data", "node-1")
     with pytest.raises(ConfigError, match="nowhere can't be used: No such file or directory"):

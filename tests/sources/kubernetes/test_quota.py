@@ -59,7 +59,8 @@ def quota(node: Node) -> dict[str, float]:
 
 async def test_a_flood_waits_in_its_files_and_others_do_not_wait_for_it(node: Node) -> None:
     rates = quota(node)
-    flood, sibling, other = node.container(), node.container(pod="web-2", uid="u2"), node.container(tenant="other")
+    flood, sibling = node.container(), node.container(pod="web-2", uid="u2")
+    other = node.container(uid="u3", tenant="other")
     async with node.collecting() as source:
         for number in range(3000):
             flood.write(b"flood %d %b" % (number, b"x" * 1000))
