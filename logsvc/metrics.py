@@ -52,6 +52,7 @@ def _histogram(name: str, meaning: str, *labels: str) -> Histogram:
 build = Info("build", "Version of logsvc.", namespace="logsvc", registry=REGISTRY)
 build.info({"version": version("logsvc")})
 
+role = _gauge("role_info", "What this process does: 1 for its role.", "role")
 waits = _gauge("waits", "Things that wait for a Kafka or a ClickHouse that is away.")
 
 # Collection
@@ -66,6 +67,9 @@ collect_over_quota = _gauge(
     "collect_over_quota", "Containers of which lines wait, as their tenant is over its rate (`limits.collect_bytes`)."
 )
 collect_recoveries = _counter("collect_recoveries", "Times a source found its place again, at start or after an error.")
+collect_notices = _counter(
+    "collect_notices", "Notices that stand for lines which were gone before a source could read them.", "reason"
+)
 
 redacted = _counter("redacted", "Places in lines that a rule of redaction has replaced.", "rule")
 

@@ -44,6 +44,13 @@ class CheckedFile:
             logger.warning("the %s %s can't be used (%s): set aside as %s", self._what, self._path, error, aside.name)
             return None
 
+    def saved_at(self) -> int:
+        """When it was saved last, Unix ns; 0 where it isn't there."""
+        try:
+            return self._path.stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def save(self, content: bytes) -> None:
         """Replace the file by what `encode` gave. Blocks on the disk. Raises OSError."""
         fresh = self._path.with_name(self._path.name + ".new")

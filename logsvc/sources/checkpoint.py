@@ -35,6 +35,10 @@ class Checkpoint:
         """What was saved last; None where nothing was, or where it can't be used and was set aside."""
         return self._file.load(self._decode)
 
+    def saved_at(self) -> int:
+        """When it was saved last, Unix ns; 0 where it isn't there."""
+        return self._file.saved_at()
+
     def save(self, content: bytes) -> None:
         """Replace the file by what `encode` gave. Blocks on the disk. Raises OSError."""
         self._file.save(content)

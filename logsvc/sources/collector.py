@@ -51,6 +51,8 @@ class Collector:
         """
         self.node = node
         self.positions: dict[str, Origin] = {}
+        self.since = 0
+        """Unix ns when somebody collected last before this collector did; 0 where that isn't known."""
         self.chunks = 0
         """Chunks that the bus has taken."""
         self.bytes = 0
@@ -124,6 +126,7 @@ class Collector:
         """
         self._check()
         if not self._loaded:
+            self.since = await asyncio.to_thread(self._checkpoint.saved_at)
             self._load(await asyncio.to_thread(self._checkpoint.load))
         cursors = self._cursors()
         partitions = range(self._bus.partitions)

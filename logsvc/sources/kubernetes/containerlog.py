@@ -14,12 +14,12 @@ from enum import Enum, auto
 from typing import Final
 
 from logsvc.errors import ClusterAway, ClusterError, NoLog
-from logsvc.formats import cri
-from logsvc.model import Origin, Stream, notices_of
+from logsvc.model import Origin, Stream
 from logsvc.sources.collector import CLOSED, Collector
 from logsvc.sources.kubernetes.apilines import ApiLines, Piece, Place
 from logsvc.sources.kubernetes.apiserver import PODS, ApiServer, LogRequest
 from logsvc.sources.kubernetes.lane import Identity, Unwanted
+from logsvc.sources.kubernetes.losses import span, tell_loss
 from logsvc.sources.kubernetes.objects import PodObject
 from logsvc.sources.kubernetes.pace import Pace
 from logsvc.sources.kubernetes.podlogs import Pod
@@ -140,9 +140,12 @@ class ContainerLog:
     async def _run_log(self) -> None:
         """Take one run's log to its end, or as far as it can be had."""
         self._caught_up, self._depth, self._cut = not self._place().time, 0, True
+        begun = 0
         pause = _FIRST_PAUSE / 2
         while (run := self._status()) is not None and run.number <= self.read + 1:
             over = run.number > self.read or run.exit is not None
+            if run.number == self.read and run.started is not None:
+                begun = int(run.started * 1e9)
             taken = self._place().taken
             try:
                 end = await self._answer(over=over)
@@ -164,7 +167,8 @@ class ContainerLog:
                     break
                 await self._after(end)
         if self._cut:
-            await self._tell("lines of the process were lost: its log could not be had any more")
+            text = f"Lines of {self._since_last(begun)} were lost: the log of the process could not be had any more"
+            await self._tell("unavailable", text)
         self._close()
 
     async def _after(self, end: _End) -> None:
@@ -194,10 +198,9 @@ class ContainerLog:
             if request.tail:
                 return _End.UNFOUND
             # That it isn't in all of the file means that it is gone, and all there is is new.
-            between = f"{lines.place.time} and {lines.first}"
-            await self._tell(
-                f"lines of between {between} may be missing here: the log was rotated meanwhile", anew=True
-            )
+            between = f"between {lines.place.time} and {lines.first}"
+            text = f"Lines of {between} may be missing here: the log was rotated meanwhile"
+            await self._tell("rotated", text, anew=True)
             return _End.UNFOUND
         if end is _End.WHOLE and over:
             await self._append(lines.end())
@@ -263,23 +266,30 @@ class ContainerLog:
             await quota.until_paid(tenant)
             self.over_quota = False
 
-    async def _tell(self, text: str, *, anew: bool = False) -> None:
+    async def _tell(self, reason: str, text: str, *, anew: bool = False) -> None:
         """A notice at this place; `anew`: nothing that comes behind it was taken before."""
         stream = self._stream()
         if isinstance(stream, Stream):
             place = self._place()
             behind = Place(place.taken + 1) if anew else place._replace(taken=place.taken + 1)
-            line = f"{stream.dyno}: {text[0].upper()}{text[1:]}".encode()
-            value = cri.format_line(cri.format_time(self._reach.now()), b"stdout", line)
-            await self._reach.collector.append(notices_of(stream.app_id, stream.retention), value, self._origin(behind))
+            await tell_loss(self._reach.collector, stream, reason, text, self._origin(behind), self._reach.now())
 
     async def _skip(self, number: int) -> None:
         """Go on with a later run: nobody has the logs of those before any more."""
         times = number - self.read
         runs = "an earlier run" if times == 1 else f"{times} earlier runs"
-        await self._tell(f"lines of {runs} of the process were lost: it was started again before they were read")
+        text = (
+            f"Lines of {self._since_last()}, of {runs} of the process, were lost: it was started again before they were"
+        )
+        await self._tell("started_again", f"{text} read")
         self._reach.collector.forget([self._file])
         self.read = number
+
+    def _since_last(self, begun: int = 0) -> str:
+        """From the last line that was taken up to now, in words; where the run has none, from `begun` (Unix ns)."""
+        before = self._reach.collector.positions.get(name_of(self._pod, self._container, self.read - 1))
+        last = before.held[0][0] if before is not None and before.held else ""
+        return span(self._place().time or begun or last, self._reach.now())
 
     # ---- places
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final, Protocol
 from zlib import crc32
 
-from logsvc.formats import cri
-from logsvc.model import MAX_CHUNK, Origin, Stream, notices_of
+from logsvc.model import MAX_CHUNK, Origin, Stream
 from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.assemble import SEGMENT, Assembler, Held, Piece
+from logsvc.sources.kubernetes.losses import span, tell_loss
 from logsvc.sources.kubernetes.podlogs import CHECKED, LogFile, Pod, Rewritten
 from logsvc.sources.kubernetes.quota import Quota
 from logsvc.sources.kubernetes.series import Series
@@ -319,9 +319,9 @@ class Lane:
         stream = self._stream(loss.restart)
         if not isinstance(stream, Stream):
             return self._no_stream(stream)
-        text = f"{stream.dyno}: {loss.text}"
-        line = cri.format_line(cri.format_time(self._shop.now()), b"stdout", text.encode())
-        await self._shop.collector.append(notices_of(stream.app_id, stream.retention), line, loss.origin)
+        collector, now = self._shop.collector, self._shop.now()
+        unread = f" while it was not being read, {span(collector.since, now)}" if loss.unread else ""
+        await tell_loss(collector, stream, loss.reason, loss.text + unread, loss.origin, now)
         self.series.losses.remove(loss)
         return Turn.MORE
 

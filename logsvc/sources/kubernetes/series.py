@@ -38,7 +38,11 @@ class Loss(NamedTuple):
     origin: Origin
     """Closes the file that it was lost from."""
     restart: int
+    reason: str
+    """What it is counted as."""
     text: str
+    unread: bool = False
+    """It happened while nobody looked, between when collection ended and when it began again."""
 
 
 class Series:
@@ -212,7 +216,7 @@ class Series:
         if len(tail) == min(origin.end, CHECKED) and crc32(tail) == origin.check:
             file.place(origin.end, tail)
             return True
-        self._lose(origin, file.name.restart, "a log file was written anew while it was not being read")
+        self._lose(origin, file.name.restart, "rewritten", "a log file was written anew", unread=True)
         return False
 
     def _look_for_gap(self) -> None:
@@ -223,7 +227,7 @@ class Series:
             origin = self._collector.positions[known[-1]]
             if origin.check != CLOSED and not any(loss.origin.file == origin.file for loss in self.losses):
                 restart = int(origin.file.removeprefix(self.prefix).partition("@")[0])
-                self._lose(origin, restart, "a log file was deleted while it was not being read")
+                self._lose(origin, restart, "deleted", "a log file was deleted", unread=True)
         self.forget_absent(known)
 
     def forget_absent(self, known: Iterable[str]) -> None:
@@ -333,7 +337,7 @@ class Series:
         lost = file.seen - file.position
         if file.id and lost > 0:
             text = f"{lost} bytes of log were lost: the file was truncated before they were read"
-            self.losses.append(Loss(self._closing(file), file.name.restart, text))
+            self.losses.append(Loss(self._closing(file), file.name.restart, "truncated", text))
         elif file.id:
             self._collector.forget([file.id])
         file.id = ""
@@ -341,12 +345,13 @@ class Series:
 
     def lose_held(self, origin: Origin, file: LogFile) -> None:
         """The file with the beginning of an unfinished line is gone."""
-        text = "The beginning of a line was lost: a log file was deleted while it was not being read"
-        self.losses.append(Loss(origin._replace(start=origin.end, held=()), file.name.restart, text))
+        text = "The beginning of a line was lost: a log file was deleted"
+        place = origin._replace(start=origin.end, held=())
+        self.losses.append(Loss(place, file.name.restart, "deleted", text, unread=True))
 
     def end_damaged(self, file: LogFile) -> None:
         """What could be unpacked of a damaged file is sent."""
-        self._lose(self._closing(file), file.name.restart, "a compressed log file is damaged")
+        self._lose(self._closing(file), file.name.restart, "damaged", "a compressed log file is damaged")
         file.finish()
 
     def give_up(self, file: LogFile) -> None:
@@ -354,7 +359,7 @@ class Series:
         lost = file.size() - file.position
         text = f"{lost} bytes of log were lost: the file was deleted, and too much of it was waiting to be read"
         if file.id:
-            self.losses.append(Loss(self._closing(file), file.name.restart, text))
+            self.losses.append(Loss(self._closing(file), file.name.restart, "given_up", text))
         file.finish()
 
     def _refuse(self, file: LogFile) -> None:
@@ -365,9 +370,9 @@ class Series:
         else:
             self.end_damaged(file)
 
-    def _lose(self, origin: Origin, restart: int, reason: str) -> None:
-        text = f"Lines may be missing here: {reason}"
-        self.losses.append(Loss(origin._replace(check=CLOSED, held=()), restart, text))
+    def _lose(self, origin: Origin, restart: int, reason: str, why: str, *, unread: bool = False) -> None:
+        text = f"Lines may be missing here: {why}"
+        self.losses.append(Loss(origin._replace(check=CLOSED, held=()), restart, reason, text, unread))
 
     def _closing(self, file: LogFile) -> Origin:
         return Origin(self._collector.node, file.id, file.position, file.position, CLOSED)

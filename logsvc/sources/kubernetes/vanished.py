@@ -4,11 +4,11 @@ import logging
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from logsvc.formats import cri
-from logsvc.model import Origin, Stream, notices_of
+from logsvc.model import Origin, Stream
 from logsvc.sources.collector import CLOSED, Collector
 from logsvc.sources.kubernetes.chronicle import pod_said
 from logsvc.sources.kubernetes.lane import Identity
+from logsvc.sources.kubernetes.losses import span, tell_loss
 from logsvc.sources.kubernetes.podlogs import Pod
 
 _TEXT: Final = "Lines may be missing here: the pod was deleted while its log was not being read"
@@ -46,8 +46,7 @@ async def _tell(collector: Collector, origin: Origin, identity: Memory, now: int
     if isinstance(stream, Stream):
         # Whoever dies in front of `forget` finds that it was said.
         said = origin._replace(start=origin.end, check=CLOSED, held=())
-        line = cri.format_line(cri.format_time(now), b"stdout", f"{stream.dyno}: {_TEXT}".encode())
-        await collector.append(notices_of(stream.app_id, stream.retention), line, said)
+        await tell_loss(collector, stream, "pod_deleted", f"{_TEXT}, {span(collector.since, now)}", said, now)
 
 
 def _is_whole(collector: Collector, file: str) -> bool:

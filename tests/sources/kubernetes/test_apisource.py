@@ -17,7 +17,7 @@ from logsvc.sources.kubernetes.apiserver import ApiServer, ApiSettings
 from logsvc.sources.kubernetes.apisource import ApiSource
 from logsvc.sources.kubernetes.quota import Quota
 from tests.sources.kubernetes.flakyserver import Log, flaky_server
-from tests.sources.kubernetes.support import MemoryBus, messages
+from tests.sources.kubernetes.support import MemoryBus, messages, timeless
 from tests.sources.kubernetes.test_pods import LABELS, Cluster
 from tests.support import until
 
@@ -183,9 +183,12 @@ async def test_runs_that_nobody_has_the_logs_of_are_told(following: Following) -
     following.begin(4).write(b"fourth")
     async with following.followed():
         await following.comes(b"third", b"fourth")
-    assert following.said(notices=True) == [
-        b"web-1: Lines of 3 earlier runs of the process were lost: it was started again before they were read"
-    ]
+    (notice,) = following.said(notices=True)
+    lost = (
+        b"web-1: Lines of between T1 and T2, of 3 earlier runs of the process, were lost: it was started again before"
+    )
+    assert timeless(notice) == lost + b" they were read"
+    assert b" of between 2026-11-23T02:00:00.001000000Z and " in notice
 
 
 async def test_a_log_that_was_rotated_meanwhile_is_told_with_the_times(following: Following) -> None:
@@ -232,8 +235,8 @@ async def test_a_pod_that_was_gone_before_its_log_was_read_is_told(following: Fo
         await until(lambda: following.cluster.server.count("get", "pods/log"))
         following.cluster.server.delete("pods", "u1")
         await until(lambda: following.said(notices=True))
-        assert following.said(notices=True) == [
-            b"web-1: Lines of the process were lost: its log could not be had any more"
+        assert [timeless(notice) for notice in following.said(notices=True)] == [
+            b"web-1: Lines of between T1 and T2 were lost: the log of the process could not be had any more"
         ]
         await until(lambda: not source.logs and not source.collector.positions)
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from logsvc import metrics
 from logsvc.model import MAX_LINE
 from logsvc.sources.kubernetes import podlogs
-from tests.sources.kubernetes.support import Everybody, MemoryBus, Node, compress
+from tests.sources.kubernetes.support import Everybody, MemoryBus, Node, compress, timeless
 from tests.support import cri_line, cri_parts, until
 
 
@@ -303,7 +304,9 @@ async def test_a_file_rewritten_while_nobody_looked_is_told(node: Node) -> None:
     await node.collect()
     await node.collect()
     assert node.said() == [b"one", b"two", b"one", b"a different line altogether", b"more"]
-    assert len(node.notices()) == 1
+    assert [timeless(notice) for notice in node.notices()] == [
+        b"web-1: Lines may be missing here: a log file was written anew while it was not being read, between T1 and T2"
+    ]
 
 
 async def test_a_file_deleted_unread_while_nobody_looked_is_told_once(node: Node) -> None:
@@ -313,10 +316,14 @@ async def test_a_file_deleted_unread_while_nobody_looked_is_told_once(node: Node
     log.write(b"lost")
     log.rotate().unlink()
     log.write(b"three")
+    lost = metrics.collect_notices.labels("deleted")._value.get()
     await node.collect()
     await node.collect()
     assert node.said() == [b"one", b"three"]
-    assert node.notices() == [b"web-1: Lines may be missing here: a log file was deleted while it was not being read"]
+    assert [timeless(notice) for notice in node.notices()] == [
+        b"web-1: Lines may be missing here: a log file was deleted while it was not being read, between T1 and T2"
+    ]
+    assert metrics.collect_notices.labels("deleted")._value.get() == lost + 1
 
 
 async def test_an_inode_used_again_is_another_file(node: Node) -> None:

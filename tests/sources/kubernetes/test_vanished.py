@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from logsvc import metrics
 from logsvc.model import Origin
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import CLOSED, Collector
 from logsvc.sources.kubernetes.transitions import Said, State, Step
 from logsvc.sources.kubernetes.vanished import tell_vanished
-from tests.sources.kubernetes.support import Everybody, MemoryBus, Node, messages
+from tests.sources.kubernetes.support import Everybody, MemoryBus, Node, messages, timeless
 from tests.support import until
 
 NODE = "node-1"
 OLD, FILE = "u1/web/0@0123", "u1/web/1@4567"
-NOTICE = b"web-1: Lines may be missing here: the pod was deleted while its log was not being read"
+NOTICE = b"web-1: Lines may be missing here: the pod was deleted while its log was not being read, "
 
 
 @pytest.fixture
@@ -47,11 +48,18 @@ def said(collector: Collector, run: int, step: Step) -> None:
 async def told(collector: Collector, bus: MemoryBus, everybody: Everybody) -> list[bytes]:
     await tell_vanished(collector, [OLD, FILE], everybody, 10**18)
     assert not {OLD, FILE} & collector.positions.keys()
-    return messages(bus.chunks(), notices=True)
+    return [timeless(notice) for notice in messages(bus.chunks(), notices=True)]
 
 
 async def test_a_notice_for_each_container(collector: Collector, bus: MemoryBus, everybody: Everybody) -> None:
-    assert await told(collector, bus, everybody) == [NOTICE]
+    lost = metrics.collect_notices.labels("pod_deleted")._value.get()
+    assert await told(collector, bus, everybody) == [NOTICE + b"before T1"]
+    assert metrics.collect_notices.labels("pod_deleted")._value.get() == lost + 1
+
+
+async def test_it_says_when_somebody_read_last(collector: Collector, bus: MemoryBus, everybody: Everybody) -> None:
+    collector.since = 10**18 - 10**9
+    assert await told(collector, bus, everybody) == [NOTICE + b"between T1 and T2"]
 
 
 @pytest.mark.parametrize(("run", "step"), [(0, Step.EXITED), (1, Step.STARTED), (2, Step.STARTED)])
@@ -59,7 +67,7 @@ async def test_what_was_said_of_another_run_or_of_its_start_leaves_it_open(
     collector: Collector, bus: MemoryBus, everybody: Everybody, run: int, step: Step
 ) -> None:
     said(collector, run, step)
-    assert await told(collector, bus, everybody) == [NOTICE]
+    assert await told(collector, bus, everybody) == [NOTICE + b"before T1"]
 
 
 @pytest.mark.parametrize("step", [Step.EXITED, Step.PAUSING])
@@ -96,6 +104,6 @@ async def test_what_may_be_missing_of_a_pod_deleted_while_nobody_looked_is_said_
         assert source.collector.positions == {}
     async with node.collecting() as source:
         await until(lambda: source.state.recoveries)
-    assert node.notices() == [NOTICE]
+    assert [timeless(notice) for notice in node.notices()] == [NOTICE + b"between T1 and T2"]
     assert "1 containers were deleted while their logs were not being read" in caplog.text
     node.close()
