@@ -45,7 +45,8 @@ async def collect(settings: Settings, node: str | None = None) -> int:
     for a Kafka that is away.
     """
     with _only_one(settings.data.dir / "collector"):
-        return await run_role(settings.probe, partial(_collect, settings, node or _name(settings)))
+        role = "rollouts" if settings.kubernetes.source == "rollouts" else "collect"
+        return await run_role(settings.probe, role, partial(_collect, settings, node or _name(settings)))
 
 
 def _name(settings: Settings) -> str:

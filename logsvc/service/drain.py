@@ -25,7 +25,7 @@ async def drain(settings: Settings) -> int:
 
     Raises ConfigError, BusError, StoreError where settings, topics or tables are wrong; waits for a Kafka that is away.
     """
-    return await run_role(settings.probe, partial(_drain, settings))
+    return await run_role(settings.probe, "drain", partial(_drain, settings))
 
 
 async def _drain(settings: Settings, health: Health) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from logsvc import telemetry
+from logsvc import metrics, telemetry
 from logsvc.config import Probe
 from logsvc.errors import LogsvcError
 from logsvc.service.lifecycle import first_of, say, settle, signals
@@ -41,12 +41,14 @@ class Health:
         return self.trouble() if self.started else "Starting."
 
 
-async def run_role(settings: Probe, work: Callable[[Health], Awaitable[None]]) -> int:
+async def run_role(settings: Probe, role: str, work: Callable[[Health], Awaitable[None]]) -> int:
     """Run `work` until a signal comes. Then it is cancelled, which it takes for the request to end in order.
 
-    Returns the exit status. Raises what `work` raises; ConfigError where the port for probes can't be had.
+    `role` is what metrics call it. Returns the exit status. Raises what `work` raises; ConfigError where the port for
+    probes can't be had.
     """
     telemetry.follow_waits()
+    metrics.role.labels(role).set(1)
     with signals() as stop:
         async with _probed(settings) as health:
             await first_of(_until_stopped(stop, health), _run(work, health))

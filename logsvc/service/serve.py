@@ -29,7 +29,7 @@ async def serve(settings: Settings) -> int:
     Raises ConfigError, BusError, StoreError where settings, topics or tables are wrong; waits for a Kafka that is away.
     """
     require_tokens(settings)
-    return await run_role(settings.probe, partial(_serve, settings))
+    return await run_role(settings.probe, "serve", partial(_serve, settings))
 
 
 async def _serve(settings: Settings, health: Health) -> None:

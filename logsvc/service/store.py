@@ -29,7 +29,7 @@ async def store(settings: Settings) -> int:
     What isn't committed then is inserted again by others, and is one row. Raises ConfigError, BusError, StoreError
     where settings, topics or tables are wrong; waits for a Kafka or a ClickHouse that is away.
     """
-    return await run_role(settings.probe, partial(_store, settings))
+    return await run_role(settings.probe, "store", partial(_store, settings))
 
 
 async def _store(settings: Settings, health: Health) -> None:

@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+import aiohttp
 import orjson
 
 from logsvc import metrics
+from tests.support.ports import free_port
+from tests.support.roles import Role
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "chart"
@@ -15,7 +18,7 @@ RULE = re.compile(r"- (\{apiGroups: .*\})")
 def expressions() -> list[str]:
     panels = orjson.loads((CHART / "dashboard.json").read_bytes())["panels"]
     drawn = [target["expr"] for panel in panels for target in panel["targets"]]
-    return drawn + re.findall(r"expr: (?:>-\n)?((?:.*\n)(?: +> .*)?)", (CHART / "alerts.yaml").read_text())
+    return drawn + re.findall(r"expr: ((?!>-).*|>-\n(?: {10}.*\n)+)", (CHART / "alerts.yaml").read_text())
 
 
 def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
@@ -24,6 +27,26 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
     asked = {name for expression in expressions() for name in re.findall(r"\blogsvc_\w+", expression)}
     assert len(asked) > 10
     assert {re.sub("_bucket$", "", name) for name in asked} <= known
+
+
+async def test_the_alert_of_a_missing_role_is_silenced_by_that_role_alone(tmp_path: Path) -> None:
+    (expression,) = [each for each in expressions() if "absent(" in each]
+    awaited = set(re.findall(r"absent\((.*?)\)", expression))
+    assert len(awaited) == expression.count("absent")
+    nowhere = f"127.0.0.1:{free_port()}"
+    settings = {"kafka.bootstrap": f'["{nowhere}"]', "clickhouse.urls": f'["http://{nowhere}"]', "probe.port": 0}
+    settings["sessions.keys"] = '["0123456789abcdef0123456789abcdef0123456789a"]'
+    shown = {}
+    for name in ("collect", "store", "drain", "serve"):
+        given = ("--node", "n", "--data", str(tmp_path / "data")) if name == "collect" else ()
+        async with Role(tmp_path / name, (name, *given), "", settings) as role:
+            role.launch()
+            await role.said("probes and metrics are at")
+            async with aiohttp.ClientSession() as client, client.get(f"{role.probes}/metrics") as answer:
+                samples = await answer.text()
+            shown[name] = {series for series in awaited if re.search(rf"^{re.escape(series)}", samples, re.MULTILINE)}
+    assert all(len(series) == 1 for series in shown.values()), shown
+    assert set().union(*shown.values()) == awaited
 
 
 def test_collect_may_do_what_the_documentation_says_and_no_more() -> None:
