@@ -68,7 +68,7 @@ class Report:
         self._error_at: float | None = None
 
     async def at_end(self) -> None:
-        """Everything there is was delivered."""
+        """Everything there is was delivered, but for what has just come."""
         self._lag_lines = 0
         await self._tell(State.DELIVERING)
 
@@ -76,8 +76,11 @@ class Report:
         """A frame was taken; the bus took its first line at `oldest` (Unix s). `failing`: another one is not taken."""
         self._lines += lines
         age = self._now() - oldest
-        if age < _BEHIND or failing:
-            return  # it will be at the end soon, or that is told
+        if failing:
+            return  # that is told
+        if age < _BEHIND:
+            await self.at_end()  # there is always one more line on its way, and nothing else may ever say how it does
+            return
         await self._count(position)
         await self._tell(State.DELIVERING, age)
 

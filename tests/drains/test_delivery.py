@@ -59,6 +59,31 @@ async def test_its_status_says_at_once_that_the_first_lines_have_come(
         await until(some)
 
 
+async def test_the_status_of_a_drain_that_always_has_something_to_send_is_as_new_as_any(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "EVERY", 0.0)
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+
+        async def while_more_comes(_: web.Request) -> web.Response:
+            await working.write(2)
+            await working.rig.window_is_full()
+            return web.Response(status=204)
+
+        receiver.behave = while_more_comes
+        drain = await working.add(receiver.url)
+        await working.write(2)
+
+        async def many() -> bool:
+            status = await working.status(drain)
+            return status is not None and status.lines > 50
+
+        await until(many, what="the status to tell of what was delivered")
+        status = await working.status(drain)
+        assert status is not None
+        assert (status.state, status.lag_lines, status.lag_seconds) == (State.DELIVERING, 0, 0.0)
+
+
 FAILURES = {
     "500": answer(500),
     "503 and Retry-After": answer(503, **{"Retry-After": "0"}),
