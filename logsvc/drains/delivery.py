@@ -276,18 +276,27 @@ class Delivery:
 
     async def _taken(self, frame: Frame, lines: int, oldest: float, answer: Answer) -> None:
         metrics.drain_delay_seconds.observe(max(0.0, self._means.now() - oldest))
-        metrics.drain_lines.inc(lines)
-        await self._say(self._trouble.taken(frame.id))
-        if answer.rejected is not None:
-            await self._tell(f"The receiver took a frame in part: {answer.rejected}")
-        await self._report.delivered(lines, oldest, self._position, failing=self._trouble.failing)
+        rejected = min(answer.rejected, lines)
+        metrics.drain_lines.inc(lines - rejected)
+        if answer.rejected:
+            # Where that is more than there were lines, it is what was said at their head as well.
+            said = frame.lost if answer.rejected > lines else None
+            await self._lose(frame, Lost(rejected, int(oldest)).and_also(said), rejected, answer)
+            self._report.rejected(answer.words)
+        else:
+            await self._say(self._trouble.taken(frame.id))
+        await self._report.delivered(lines - rejected, oldest, self._position, failing=self._trouble.failing)
 
     async def _refused(self, frame: Frame, lines: int, oldest: float, answer: Answer) -> None:
-        lost = Lost(lines, int(oldest)).and_also(frame.lost).and_also(self._position.lost)
-        metrics.drain_lost_lines.labels("refused").inc(lines)
-        await self._save(replace(self._position, lost=lost))  # what is counted once isn't sent again
-        await self._say(self._trouble.refused(frame.id, answer, lines, self._means.now()))
+        await self._lose(frame, Lost(lines, int(oldest)).and_also(frame.lost), lines, answer)
         await self._report.failed(State.DROPPING, answer.words, oldest, self._position, None)
+
+    async def _lose(self, frame: Frame, lost: Lost, lines: int, answer: Answer) -> None:
+        """Count what the receiver will not take: `lines` of the frame, and what the frame said was lost before it."""
+        metrics.drain_lost_lines.labels("refused").inc(lines)
+        # What is counted once isn't sent again.
+        await self._save(replace(self._position, lost=lost.and_also(self._position.lost)))
+        await self._say(self._trouble.refused(frame.id, answer, lines, self._means.now()))
 
     async def _save(self, position: Position) -> None:
         self._position = position

@@ -28,6 +28,14 @@ class Outcome(Enum):
     """It may take it later, and may have it: send it again, under the same id."""
 
 
+class Rejected(NamedTuple):
+    """What a receiver didn't take of a frame that it took."""
+
+    lines: int
+    reason: str
+    """In its own words; perhaps none."""
+
+
 class Answer(NamedTuple):
     """What came of one try."""
 
@@ -36,8 +44,8 @@ class Answer(NamedTuple):
     """What the other side did, as the end of a sentence that begins with it: `answers 503 Service Unavailable`."""
     retry_after: float | None = None
     """Seconds that it asks to be left alone."""
-    rejected: str | None = None
-    """What it didn't take of a frame that it took."""
+    rejected: int = 0
+    """Messages of a frame that it took which it didn't take; `words` say why."""
 
 
 def judge(status: int, body: bytes, retry_after: str | None, now: float) -> Answer:
@@ -52,6 +60,14 @@ def judge(status: int, body: bytes, retry_after: str | None, now: float) -> Answ
     if 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS:
         return Answer(Outcome.REFUSED, words)
     return Answer(Outcome.FAILED, words, seconds_of(retry_after, now))
+
+
+def with_rejected(answer: Answer, rejected: Rejected | None) -> Answer:
+    """The answer to a frame that was taken, but for what was rejected."""
+    if rejected is None:
+        return answer
+    reason = told(rejected.reason.encode()) or "no reason given"
+    return answer._replace(words=f"rejects lines of what it takes: {reason}", rejected=rejected.lines)
 
 
 def told(body: bytes) -> str:

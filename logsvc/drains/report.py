@@ -90,6 +90,10 @@ class Report:
         await self._count(position)
         await self._tell(state, max(0.0, self._now() - oldest), retry_at, news=True)
 
+    def rejected(self, words: str) -> None:
+        """A part of a frame was not taken: told with what comes next."""
+        self._fail(f"The receiver {words}.")
+
     async def away(self, error: LogsvcError) -> None:
         """The log can't be read now."""
         self._fail(f"The log can't be read now: {error}")

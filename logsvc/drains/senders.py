@@ -19,7 +19,7 @@ import aiohttp
 from yarl import URL
 
 from logsvc.drains.outbound import Outbound
-from logsvc.drains.policy import Answer, Outcome, judge
+from logsvc.drains.policy import Answer, Outcome, judge, with_rejected
 from logsvc.drains.protocols import Framed, Framer, Posted
 from logsvc.drains.protocols.logplex import Logplex
 from logsvc.drains.protocols.loki import Loki
@@ -99,7 +99,7 @@ class HttpSender:
             return Answer(Outcome.FAILED, described(error))
         answer = judge(response.status, said, response.headers.get("Retry-After"), time.time())
         if answer.outcome is Outcome.TAKEN:
-            return answer._replace(rejected=self._protocol.refused(said))
+            return with_rejected(answer, self._protocol.rejected(said))
         return answer
 
     async def close(self) -> None:

@@ -27,5 +27,5 @@ async def send_test(drain: Drain, outbound: Outbound, now: Callable[[], float] =
         answer = await sender.send(mark, sender.framer.frame([line]))
     finally:
         await sender.close()
-    taken = answer.outcome is Outcome.TAKEN and answer.rejected is None
-    return Trial(taken, f"The receiver {answer.rejected or answer.words}.", now() - began)
+    taken = answer.outcome is Outcome.TAKEN and not answer.rejected
+    return Trial(taken, f"The receiver {answer.words}.", now() - began)

@@ -49,7 +49,7 @@ class Trouble:
         )
 
     def refused(self, frame: str, answer: Answer, lines: int, now: float) -> str | None:
-        """It refused the lines of a frame for good."""
+        """It refused the lines of a frame for good, or so many of them."""
         self._failing.pop(frame, None)
         self._refused += lines
         if now - self._told < self._every:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsPartialSuccess, ExportLogsServiceResponse
 
 from logsvc import metrics
 from logsvc.config import Drains
@@ -17,7 +18,7 @@ from logsvc.drains.trial import send_test
 from logsvc.model import EVERYTHING, Filter
 from logsvc.store.protocol import Store
 from tests.drains.desk import Desk, desk
-from tests.support import numbered, until
+from tests.support import drain_formats, numbered, until
 from tests.support.receiver import Receiver, answer, cut, hang
 
 
@@ -147,6 +148,42 @@ async def test_what_is_refused_is_dropped_counted_in_the_stream_and_told_to_the_
         (told, *_) = await working.told()
         assert told.endswith(b"the receiver answers 400 Bad Request. 7 lines were dropped")
         assert b"secret" not in told
+
+
+async def test_lines_that_are_rejected_of_frames_that_are_taken_are_counted_and_told_once(
+    store: Store, tmp_path: Path
+) -> None:
+    """What is told goes through the same drain, and is rejected as well."""
+
+    async def in_part(request: web.Request) -> web.Response:
+        records = len(drain_formats.otlp(await request.read()))
+        partial = ExportLogsPartialSuccess(rejected_log_records=records, error_message="over quota")
+        return web.Response(body=ExportLogsServiceResponse(partial_success=partial).SerializeToString())
+
+    async with desk(store, tmp_path) as working, Receiver(in_part).listening() as receiver:
+        before = taken()
+        drain = await working.add(f"otlp+{receiver.url}")
+        for _ in range(5):
+            seen = len(receiver.all)
+            await working.write(3)
+            await until(lambda seen=seen: len(receiver.all) > seen)
+        await until(working.told)
+        await until(lambda: any(b"over quota" in text for text in receiver.verdict.texts))
+        (told,) = await working.told()
+        assert told.endswith(b"the receiver rejects lines of what it takes: over quota. 3 lines were dropped")
+        receiver.behave = answer(200)
+        await working.write(1)
+        await working.has_all(receiver)
+        counts = [text for text in receiver.verdict.texts if text.startswith(b"Error L10 ")]
+        assert counts[-1].startswith(b"Error L10 (output buffer overflow): 16 messages dropped since 20")
+        await until(lambda: taken() - before == 1, what="what was rejected not to count as taken")
+        await until(lambda: working_again(working))
+
+        async def in_status() -> bool:
+            status = await working.status(drain)
+            return status is not None and status.error == "The receiver rejects lines of what it takes: over quota."
+
+        await until(in_status)
 
 
 async def test_a_drain_that_fails_is_told_to_its_app_in_words_and_so_is_that_it_works_again(

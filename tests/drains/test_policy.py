@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logsvc.drains.policy import LONGEST_PATIENCE, Answer, Backoff, Outcome, judge, seconds_of, told
+from logsvc.drains.policy import (
+    LONGEST_PATIENCE,
+    Answer,
+    Backoff,
+    Outcome,
+    Rejected,
+    judge,
+    seconds_of,
+    told,
+    with_rejected,
+)
 from logsvc.drains.trouble import Trouble, duration
 
 NOW = 1_795_399_200.0
@@ -38,6 +48,15 @@ def test_what_a_receiver_says_is_one_short_line_without_control_characters(body:
     text = told(body)
     assert len(text) <= 201
     assert text.isprintable()
+
+
+def test_what_is_rejected_of_a_frame_that_is_taken_is_told_in_words() -> None:
+    taken = judge(200, b"", None, NOW)
+    assert with_rejected(taken, None) == taken
+    assert with_rejected(taken, Rejected(3, "over\nquota")) == (
+        Outcome.TAKEN, "rejects lines of what it takes: over quota", None, 3,
+    )  # fmt: skip
+    assert with_rejected(taken, Rejected(1, "")).words == "rejects lines of what it takes: no reason given"
 
 
 @pytest.mark.parametrize(

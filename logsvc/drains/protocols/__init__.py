@@ -12,6 +12,7 @@ again is the same bytes.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from logsvc.drains.policy import Rejected
 from logsvc.model import Selection
 
 
@@ -39,5 +40,5 @@ class Posted(Framer, Protocol):
     def headers(self, frame_id: str, framed: Framed) -> Mapping[str, str]:
         """Headers besides Content-Type, Content-Encoding, User-Agent and Authorization."""
 
-    def refused(self, body: bytes) -> str | None:
-        """What a receiver that answers 2xx says it did not take of the frame, in words; None where it took all."""
+    def rejected(self, body: bytes) -> Rejected | None:
+        """What a receiver that answers 2xx says it did not take of the frame; None where it took all."""

@@ -8,6 +8,7 @@ structured data, not even the `-` for none.
 
 from collections.abc import Mapping, Sequence
 
+from logsvc.drains.policy import Rejected
 from logsvc.drains.protocols import Framed
 from logsvc.drains.protocols.syslog import framed
 from logsvc.model import Selection
@@ -32,5 +33,5 @@ class Logplex:
             "Logplex-Drain-Token": self._token,
         }
 
-    def refused(self, body: bytes) -> str | None:  # noqa: ARG002 - a status says it all
+    def rejected(self, body: bytes) -> Rejected | None:  # noqa: ARG002 - a status says it all
         return None

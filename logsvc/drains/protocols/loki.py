@@ -9,6 +9,7 @@ from itertools import groupby
 
 import orjson
 
+from logsvc.drains.policy import Rejected
 from logsvc.drains.protocols import Framed
 from logsvc.formats import cri
 from logsvc.model import Selection, Stream
@@ -37,7 +38,7 @@ class Loki:
     def headers(self, frame_id: str, framed: Framed) -> Mapping[str, str]:  # noqa: ARG002 - the body has its count
         return {"Idempotency-Key": frame_id}
 
-    def refused(self, body: bytes) -> str | None:  # noqa: ARG002 - a status says it all
+    def rejected(self, body: bytes) -> Rejected | None:  # noqa: ARG002 - a status says it all
         return None
 
 

@@ -12,6 +12,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
+from logsvc.drains.policy import Rejected
 from logsvc.drains.protocols import Framed
 from logsvc.formats import cri
 from logsvc.model import Selection, Stream
@@ -41,15 +42,15 @@ class Otlp:
     def headers(self, frame_id: str, framed: Framed) -> Mapping[str, str]:  # noqa: ARG002 - the body has its count
         return {"Idempotency-Key": frame_id}
 
-    def refused(self, body: bytes) -> str | None:
+    def rejected(self, body: bytes) -> Rejected | None:
         """Partial success: the receiver keeps the rest, and asks not to be sent it again."""
         try:
             partial = ExportLogsServiceResponse.FromString(body).partial_success
         except DecodeError:
             return None  # an answer in another form; its status said yes
-        if not partial.rejected_log_records:
+        if partial.rejected_log_records <= 0:
             return None
-        return f"{partial.rejected_log_records} lines were rejected: {partial.error_message or 'no reason given'}"
+        return Rejected(partial.rejected_log_records, partial.error_message)
 
 
 def _records(selection: Selection) -> list[LogRecord]:

@@ -157,6 +157,6 @@ def test_headers_of_logplex() -> None:
 def test_otlp_tells_what_a_receiver_rejected() -> None:
     partial = ExportLogsPartialSuccess(rejected_log_records=3, error_message="too old")
     answer = ExportLogsServiceResponse(partial_success=partial).SerializeToString()
-    assert Otlp().refused(answer) == "3 lines were rejected: too old"
-    assert Otlp().refused(ExportLogsServiceResponse().SerializeToString()) is None
-    assert Otlp().refused(b"{}not protobuf") is None
+    assert Otlp().rejected(answer) == (3, "too old")
+    assert Otlp().rejected(ExportLogsServiceResponse().SerializeToString()) is None
+    assert Otlp().rejected(b"{}not protobuf") is None
