@@ -11,6 +11,9 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
+Hide = Callable[[str], str]
+"""Takes secrets out of a text."""
+
 LONGEST_PATIENCE: Final = 3600.0
 """Most seconds that a receiver may ask for by `Retry-After`."""
 _TOLD: Final = 200
@@ -48,31 +51,31 @@ class Answer(NamedTuple):
     """Messages of a frame that it took which it didn't take; `words` say why."""
 
 
-def judge(status: int, body: bytes, retry_after: str | None, now: float) -> Answer:
-    """What an HTTP status means; `now` in Unix seconds. A body of an error is told, where it is short text."""
+def judge(status: int, body: bytes, retry_after: str | None, now: float, hide: Hide = str) -> Answer:
+    """What an HTTP status means; `now` in Unix seconds. Of an error's body the beginning is told."""
     words = f"answers {_named(status)}"
     if 200 <= status < 300:
         return Answer(Outcome.TAKEN, words)
     if 300 <= status < 400:
         words += " (redirects are not followed: use the address that it leads to)"
-    elif said := told(body):
+    elif said := told(body.decode("utf-8", "ignore"), hide):
         words += f": {said}"
     if 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS:
         return Answer(Outcome.REFUSED, words)
     return Answer(Outcome.FAILED, words, seconds_of(retry_after, now))
 
 
-def with_rejected(answer: Answer, rejected: Rejected | None) -> Answer:
+def with_rejected(answer: Answer, rejected: Rejected | None, hide: Hide = str) -> Answer:
     """The answer to a frame that was taken, but for what was rejected."""
     if rejected is None:
         return answer
-    reason = told(rejected.reason.encode()) or "no reason given"
+    reason = told(rejected.reason, hide) or "no reason given"
     return answer._replace(words=f"rejects lines of what it takes: {reason}", rejected=rejected.lines)
 
 
-def told(body: bytes) -> str:
-    """What a receiver says, fit for a line of a log: one line, no control characters, short."""
-    text = body[: 4 * _TOLD].decode("utf-8", "ignore")
+def told(text: str, hide: Hide = str) -> str:
+    """What a receiver says, fit for a line of a log: one line, no control characters, no secrets, short."""
+    text = hide(text)[: 4 * _TOLD]  # before it is cut: half of a secret would not be found
     text = "".join(character if character.isprintable() else " " for character in text).strip()
     if text.startswith("<"):
         return ""  # a page for browsers

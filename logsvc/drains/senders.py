@@ -10,7 +10,6 @@ import struct
 import termios
 import time
 import zlib
-from base64 import b64encode
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final, Protocol
@@ -25,7 +24,7 @@ from logsvc.drains.protocols.logplex import Logplex
 from logsvc.drains.protocols.loki import Loki
 from logsvc.drains.protocols.otlp import Otlp
 from logsvc.drains.protocols.syslog import Syslog
-from logsvc.drains.urls import DrainUrl
+from logsvc.drains.urls import DrainUrl, basic
 
 USER_AGENT: Final = f"Logplex/1 logsvc/{version('logsvc')}"
 _READ: Final = 16 * 1024
@@ -77,8 +76,7 @@ class HttpSender:
             "Accept-Encoding": "identity",
         }
         if self._url.user or self._url.password:
-            secret = b64encode(f"{self._url.user}:{self._url.password}".encode()).decode()
-            headers["Authorization"] = f"Basic {secret}"
+            headers["Authorization"] = f"Basic {basic(self._url.user, self._url.password)}"
         if self._url.gzip:
             headers["Content-Encoding"] = "gzip"
         return headers
@@ -97,9 +95,10 @@ class HttpSender:
                 said = await _beginning(response)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             return Answer(Outcome.FAILED, described(error))
-        answer = judge(response.status, said, response.headers.get("Retry-After"), time.time())
+        hide = self._url.without_secrets
+        answer = judge(response.status, said, response.headers.get("Retry-After"), time.time(), hide)
         if answer.outcome is Outcome.TAKEN:
-            return with_rejected(answer, self._protocol.rejected(said))
+            return with_rejected(answer, self._protocol.rejected(said), hide)
         return answer
 
     async def close(self) -> None:

@@ -10,10 +10,11 @@ compresses what is posted. Both at once are `#gzip&insecure`.
 """
 
 import re
+from base64 import b64encode
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Final, Literal, NamedTuple
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
 from logsvc.errors import BadUrl
 
@@ -44,6 +45,9 @@ _PRINTABLE: Final = re.compile(r"[!-~]+")
 _LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 _HIDDEN: Final = "****"
+_SEPARATORS: Final = re.compile(r"[/?&=]")
+_SECRET: Final = 4
+"""Fewer characters are no secret; to hide them would leave little of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,17 @@ class DrainUrl:
             other.scheme, other.host, other.port, other.target, other.user, other.password,
         )  # fmt: skip
 
+    def without_secrets(self, text: str) -> str:
+        """A text of the receiver, in which it may say back what it was called with: each part of that is hidden."""
+        known = {form for part in self._parts() for form in (part, unquote_plus(part), unquote(part), quote(part))}
+        known |= {basic(self.user, self.password).rstrip("=")} if self.user or self.password else set()
+        secrets = sorted((form for form in known if len(form) >= _SECRET), key=len, reverse=True)
+        return re.sub("|".join(map(re.escape, secrets)), _HIDDEN, text, flags=re.IGNORECASE) if secrets else text
+
+    def _parts(self) -> set[str]:
+        split = [part for text in (self.target, unquote(self.target)) for part in _SEPARATORS.split(text)]
+        return {self.target, *self.target.split("?", 1), *split, self.user, self.password}
+
     def masked(self) -> str:
         """The URL for those who may not see its secrets: only who is written to, and how.
 
@@ -98,6 +113,11 @@ class DrainUrl:
         target = "" if self.target == "/" else f"/{_HIDDEN}"
         options = f"#{'&'.join(sorted(self.options))}" if self.options else ""
         return f"{self.scheme}://{user}{self.authority}{target}{options}"
+
+
+def basic(user: str, password: str) -> str:
+    """User and password as `Authorization: Basic` has them."""
+    return b64encode(f"{user}:{password}".encode()).decode()
 
 
 def parse(text: str) -> DrainUrl:

@@ -5,6 +5,8 @@ import ssl
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsPartialSuccess, ExportLogsServiceResponse
 
 from logsvc.config import Drains
 from logsvc.drains.outbound import Outbound
@@ -15,7 +17,7 @@ from tests.drains.desk import FAST
 from tests.drains.protocols.test_protocols import SAMPLE
 from tests.support import tcp
 from tests.support.certificates import authority, signed
-from tests.support.receiver import Receiver, answer
+from tests.support.receiver import Receiver, Verdict, answer
 
 FRAME = "0" * 32
 
@@ -73,6 +75,28 @@ async def test_a_redirect_is_not_followed() -> None:
         assert answered.outcome is Outcome.FAILED
         assert "308 Permanent Redirect (redirects are not followed" in answered.words
         assert inside.all == []
+
+
+async def test_secrets_that_a_receiver_says_back_are_told_to_nobody() -> None:
+    """Neither where they stand across the end of what is told of an answer."""
+
+    def echo(request: web.Request) -> web.Response:
+        said = f"{request.raw_path} {request.headers['Authorization']} {'x' * 130} {request.raw_path}"
+        if request.path.startswith("/taken"):
+            partial = ExportLogsPartialSuccess(rejected_log_records=1, error_message=said)
+            return web.Response(body=ExportLogsServiceResponse(partial_success=partial).SerializeToString())
+        return web.json_response({"error": "no such place", "path": said}, status=404)
+
+    async with Receiver(echo).listening() as receiver:
+        receiver.url = receiver.url.replace("//", "//user:SECRET1@")
+        refused = await sent(f"{receiver.url}/in/SECRET2?key=SECRET3")
+        assert refused.words.startswith('answers 404 Not Found: {"error": "no such place", "path": "**** Basic **** x')
+        receiver.verdict = Verdict()  # the frame under the same id is another one now
+        rejected = await sent(f"otlp+{receiver.url}/taken/SECRET2?key=SECRET3")
+        assert rejected.words.startswith("rejects lines of what it takes: **** Basic **** x")
+        for answered in (refused, rejected):
+            assert "SECR" not in answered.words
+            assert "U0VDUkVU" not in answered.words, "nor in base64"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """What a drain's URL may be, what it means, and that no secret of it is ever shown."""
 
+from base64 import b64encode
+from urllib.parse import quote, unquote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +89,28 @@ def test_no_secret_is_shown(scheme: str, host: str, user: str, password: str, pa
         assert "SECRET" not in shown
         assert host in shown
     assert masked(text).startswith(f"{scheme}://")
+
+
+@given(SECRETS, SECRETS, SECRETS, SECRETS, st.text(max_size=10))
+def test_no_secret_is_left_in_what_a_receiver_says_back(
+    user: str, password: str, path: str, query: str, between: str
+) -> None:
+    url = parse(f"https://{user}:{password}@host/in/{path}%2F{path}/?key={query}%3D&x#gzip")
+    credentials = b64encode(f"{user}:{password}".encode()).decode()
+    echoes = [
+        user, password, f"{user}:{password}", f"Basic {credentials}", credentials.rstrip("="), path, query.upper(),
+        url.target, url.target.replace("/", "\\/"), unquote(url.target), quote(url.target), f'{{"key":"{query}="}}',
+    ]  # fmt: skip
+    shown = url.without_secrets(between.join(echoes))
+    assert "SECRET" not in shown.upper().replace(between.upper(), "")
+    assert credentials.rstrip("=") not in shown
+
+
+def test_what_is_too_short_for_a_secret_stays() -> None:
+    url = parse("https://a:b@host/in/v1?x=1")
+    assert url.without_secrets("a bad key in v1: x=1") == "a bad key in v1: x=1"
+    assert url.without_secrets("no /in/v1?x=1") == "no ****"
+    assert parse("https://host").without_secrets("no / here") == "no / here"
 
 
 @given(st.text(max_size=60) | st.builds("https://{}".format, st.text(st.characters(codec="ascii"), max_size=40)))
