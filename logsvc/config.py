@@ -184,7 +184,7 @@ class Drains(Group):
     connect_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.0
     """Seconds until a receiver that takes no connection counts as failing."""
     request_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
-    """Seconds until a receiver that doesn't answer a frame counts as failing."""
+    """Seconds that a receiver has to answer a frame, from when it is connected; then it counts as failing."""
     ca_file: str = ""
     """PEM file of authorities that sign receivers' certificates, besides those of the system."""
     batch_bytes: Size = ByteSize(100 * KiB)

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, Final, Self
 
 import aiohttp
@@ -54,7 +55,6 @@ class Outbound:
                 await using.close()
 
     def _session(self) -> aiohttp.ClientSession:
-        connect, request = self.settings.connect_timeout, self.settings.request_timeout
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=self._resolver,
@@ -62,11 +62,23 @@ class Outbound:
                 limit=0,  # as many as there are drains: each has few requests at a time
                 keepalive_timeout=KEEP_ALIVE,
             ),
-            timeout=aiohttp.ClientTimeout(total=connect + request, connect=connect, sock_read=request),
+            timeout=aiohttp.ClientTimeout(connect=self.settings.connect_timeout),
+            trace_configs=[self._timed()],
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # a few words are all that is read of an answer
             trust_env=False,
         )
+
+    def _timed(self) -> aiohttp.TraceConfig:
+        """Has the `asyncio.Timeout` that a request names begin once it is connected."""
+        traced = aiohttp.TraceConfig()
+
+        async def connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+            limit: asyncio.Timeout = context.trace_request_ctx
+            limit.reschedule(asyncio.get_running_loop().time() + self.settings.request_timeout)
+
+        traced.on_request_headers_sent.append(connected)
+        return traced
 
     def tls(self, *, insecure: bool) -> ssl.SSLContext:
         """How certificates are verified."""

@@ -84,17 +84,24 @@ class HttpSender:
     async def send(self, frame_id: str, framed: Framed) -> Answer:
         headers: Mapping[str, str] = {**self._headers, **self._protocol.headers(frame_id, framed)}
         body = _gzipped(framed.body) if self._url.gzip else framed.body
+        response, said = None, bytearray()
         try:
-            async with self._outbound.session.post(
-                self._address,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                ssl=self._outbound.tls(insecure=self._url.insecure) if self._url.tls else True,
-            ) as response:
-                said = await _beginning(response)
+            async with asyncio.timeout(None) as limit:
+                async with self._outbound.session.post(
+                    self._address,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    ssl=self._outbound.tls(insecure=self._url.insecure) if self._url.tls else True,
+                    trace_request_ctx=limit,
+                ) as response:
+                    await _read(response, said)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return Answer(Outcome.FAILED, described(error))
+            if response is None:
+                return Answer(Outcome.FAILED, described(error))
+        return self._judged(response, bytes(said))  # by its status, also where the rest of it didn't come
+
+    def _judged(self, response: aiohttp.ClientResponse, said: bytes) -> Answer:
         hide = self._url.without_secrets
         answer = judge(response.status, said, response.headers.get("Retry-After"), time.time(), hide)
         if answer.outcome is Outcome.TAKEN:
@@ -105,11 +112,9 @@ class HttpSender:
         """Connections are the session's."""
 
 
-async def _beginning(response: aiohttp.ClientResponse) -> bytes:
-    said = b""
+async def _read(response: aiohttp.ClientResponse, said: bytearray) -> None:
     while len(said) < _READ and (more := await response.content.read(_READ - len(said))):
         said += more
-    return said
 
 
 def _gzipped(body: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,47 @@ async def test_odd_answers_are_told_in_words_and_hold_nothing_up(said: bytes, wo
             assert words in answered.words
         else:
             assert answered.outcome is Outcome.TAKEN
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "words"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nshort", Outcome.TAKEN, "answers 200 OK"),
+        (b"HTTP/1.1 410 Gone\r\nContent-Length: 50\r\n\r\nno more", Outcome.REFUSED, "answers 410 Gone: no more"),
+    ],
+)
+@pytest.mark.parametrize("end", ["hangs", "is closed"])
+async def test_a_status_is_an_answer_though_the_rest_of_it_never_comes(
+    said: bytes, outcome: Outcome, words: str, end: str
+) -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        await writer.drain()
+        if end == "hangs":
+            await reader.read()
+
+    async with tcp.listening(connected) as port:
+        assert await sent(f"http://127.0.0.1:{port}", request_timeout=0.5) == (outcome, words, None, 0)
+
+
+async def test_an_answer_that_comes_bit_by_bit_has_no_more_time_than_any_other() -> None:
+    over = asyncio.Event()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            while not over.is_set():
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                await writer.drain()
+                # Always in time for a client that waits for the next byte only.
+                await asyncio.sleep(0.05)
+
+    async with tcp.listening(connected) as port:
+        async with asyncio.timeout(30):
+            answered = await sent(f"http://127.0.0.1:{port}", request_timeout=0.5)
+        over.set()
+    assert answered == (Outcome.FAILED, "doesn't answer in time", None, 0)
 
 
 async def test_what_can_not_be_reached_is_told_in_words() -> None:
