@@ -172,6 +172,17 @@ class Leg:
             lines += len(selection.numbers)
         return lines
 
+    async def near_last(self, count: int, rest: int, matcher: Matcher, low: Cursor, high: Cursor) -> tuple[Cursor, int]:
+        """See `Timeline.near_last`; between the places `low` and `high` more than `count` lines pass."""
+        while count > rest and high.offset - low.offset > 1:
+            middle = self.place((low.offset + high.offset) // 2)
+            found = await self.count(middle, high, matcher)
+            if found > count:
+                low = middle
+            else:
+                high, count = middle, count - found
+        return high, count
+
     async def appended_since(self, since: int, at: Cursor) -> Cursor:
         """See `Timeline.appended_since`."""
         low, high = at.offset, (await self.end()).offset

@@ -222,6 +222,21 @@ class Timeline:
                 break
         return upto
 
+    async def near_last(self, count: int, rest: int, matcher: Matcher, upto: Cursor) -> tuple[Cursor, int]:
+        """A place behind which nearly the last `count` lines up to `upto` that pass are, and how many are missing.
+
+        Those are `rest` at most, or what is in one record or two. Found by counting: there may be too many to be read.
+        """
+        for leg in reversed(self._all()):
+            if leg.epoch > upto.epoch or count <= rest:
+                continue
+            low, high = leg.start, min(upto, await leg.end())
+            found = await leg.count(low, high, matcher)
+            if found > count:
+                return await leg.near_last(count, rest, matcher, low, high)
+            count, upto = count - found, low
+        return upto, count
+
     async def forgotten(self, at: Cursor) -> str | None:
         """What to tell a reader whose cursor is older than what is kept; None where nothing can be missing."""
         leg = self._leg(at)

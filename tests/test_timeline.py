@@ -170,6 +170,12 @@ async def test_the_last_lines_up_to_any_place_are_the_last_lines(
             place = await made.timeline.place_of_last(count, Matcher(chosen), upto)
             behind = await forward(made.timeline, place, Matcher(chosen), upto, 100)
             assert behind == expected[-count:]
+            near, missing = await made.timeline.near_last(count, 2, Matcher(chosen), upto)
+            assert missing <= 2 + 2 * 5, "no more than there are in two chunks"
+            assert (
+                await forward(made.timeline, near, Matcher(chosen), upto, 100)
+                == expected[len(expected) - count + missing :]
+            )
 
 
 @SLOW

@@ -30,7 +30,7 @@ from logsvc.drains.senders import Sender, sender_of
 from logsvc.drains.trouble import Trouble
 from logsvc.drains.urls import parse
 from logsvc.errors import BadCursor, BusError, NewerFormat
-from logsvc.legs import between
+from logsvc.legs import LAST_LINES, between
 from logsvc.model import AppId, Cursor, Selection
 from logsvc.selection import Matcher
 from logsvc.timeline import Tiers, Timeline
@@ -329,10 +329,12 @@ class Delivery:
 
     async def _newest(self, lines: int, at: Cursor) -> Cursor:
         """The place to skip to, or `at` where there aren't more than `lines` lines behind it."""
-        end = await self._timeline.end()
-        if await self._timeline.count(at, end, self._matcher) <= lines:
-            return at
-        return await self._timeline.place_of_last(int(lines * _ROOM), self._matcher, end)
+        async with self._means.crowd:
+            end = await self._timeline.end()
+            if await self._timeline.count(at, end, self._matcher) <= lines:
+                return at
+            near, missing = await self._timeline.near_last(int(lines * _ROOM), LAST_LINES, self._matcher, end)
+            return await self._timeline.place_of_last(missing, self._matcher, near)
 
     # ---- what may fail
 
