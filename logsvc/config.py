@@ -200,7 +200,8 @@ class Drains(Group):
     """Seconds from one line about a failing drain in its app's log to the next."""
     backlog_seconds: ByPlan = {"free": 21_600.0, "starter": 86_400.0, "standard": 172_800.0, "pro": 259_200.0}
     """Age, by plan, of the oldest line that a drain which was held up still delivers; what is older is skipped, with an
-    exact count in the drain's own stream. A plan that isn't here has that of `limits.default`."""
+    exact count in the drain's own stream. A plan that isn't here has that of `limits.default`. An hour less than its
+    lines are kept (`store.retention_days`) is the most."""
     backlog_lines: dict[str, Count] = {"free": 1_000_000, "starter": 10_000_000}
     """Lines, by plan, that a drain may be behind; as for `backlog_seconds`. No limit for a plan that isn't here."""
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from logsvc import metrics
 from logsvc.config import Drains
@@ -33,7 +33,7 @@ from logsvc.errors import BadCursor, BusError, NewerFormat
 from logsvc.legs import LAST_LINES, between
 from logsvc.model import AppId, Cursor, Selection
 from logsvc.selection import Matcher
-from logsvc.timeline import Tiers, Timeline
+from logsvc.timeline import Tiers, Timeline, before
 from logsvc.waiting import TROUBLE
 from logsvc.window import Feed
 
@@ -44,6 +44,10 @@ LANES: Final = 4
 CROWD: Final = 4
 """Drains that read what isn't in memory at once; the others wait their turn, and those at the end don't notice."""
 
+_KEPT: Final = 3600.0
+"""Seconds before the end of their retention at which lines are too old for a drain."""
+_LOOK: Final = 300.0
+"""Seconds between two looks at what waits behind a frame that isn't taken."""
 _OLD: Final = 60.0
 """Seconds that a drain must be behind before anybody counts its lines."""
 _COUNT: Final = 300.0
@@ -68,13 +72,17 @@ logger = logging.getLogger(__name__)
 class Backlog:
     """How far a drain may be behind, by its plan."""
 
-    def __init__(self, settings: Drains, default: str) -> None:
-        """`default` is the plan of those whose own isn't set."""
-        self._settings, self._default = settings, default
+    def __init__(self, settings: Drains, default: str, kept: Callable[[str], float | None] = lambda _: None) -> None:
+        """`default` is the plan of those whose own isn't set, `kept` for how many seconds a plan's lines are kept."""
+        self._settings, self._default, self._kept = settings, default, kept
 
     def seconds(self, plan: str) -> float | None:
-        """Most age of a line that is still delivered."""
-        return self._settings.backlog_seconds.get(plan, self._settings.backlog_seconds.get(self._default))
+        """Most age of a line that is still delivered. No line is skipped uncounted, so not when it is there no more."""
+        given = self._settings.backlog_seconds
+        limit, kept = given.get(plan, given.get(self._default)), self._kept(plan)
+        if kept is None:
+            return limit
+        return kept - _KEPT if limit is None else min(limit, kept - _KEPT)
 
     def lines(self, plan: str) -> int | None:
         return self._settings.backlog_lines.get(plan)
@@ -95,6 +103,17 @@ class Means:
     @property
     def settings(self) -> Drains:
         return self.outbound.settings
+
+
+class Beyond(NamedTuple):
+    """What a drain leaves out."""
+
+    place: Cursor
+    """Up to where."""
+    lines: int
+    """How many that are, of those that can still be counted."""
+    gone: str | None = None
+    """A sentence, where others are there no more."""
 
 
 class Delivery:
@@ -121,7 +140,9 @@ class Delivery:
         self._watching = AsyncExitStack()
         self._watched = 0
         self._due = 0.0
-        self._counted = 0.0
+        self._counted, self._looked = 0.0, means.now()
+        self._gone: str | None = None
+        """What was told last of lines that are past their retention."""
 
     async def run(self) -> None:
         """Deliver until cancelled. Raises, in a group, ShareLost or another BusError where a place can't be saved,
@@ -159,8 +180,7 @@ class Delivery:
         self._move(self._position.read)
         await self._watch(self._position.oldest)  # first, as what is in memory need not be looked for
         gone = await self._patiently(lambda: self._timeline.forgotten(self._position.oldest))
-        if gone is not None:
-            await self._tell(gone)
+        await self._tell_gone(gone)
 
     def _move(self, at: Cursor) -> None:
         self._reader = BatchReader(self._timeline, self._matcher, at, self._means.crowd)
@@ -186,7 +206,7 @@ class Delivery:
             while True:
                 wakes = self._feed.wakes
                 batch = await self._batch()
-                if batch.lines and await self._leave_out(batch):
+                if batch.lines and await self._skip(batch, await self._patiently(partial(self._beyond, batch))):
                     continue
                 if self._reader.at.epoch > self._watched:
                     await self._watch(self._reader.at)
@@ -225,10 +245,13 @@ class Delivery:
     async def _settle(self, sender: Sender, frame: Frame, selections: Sequence[Selection] | None) -> None:
         """Send a frame until it is taken or refused. `selections` are what it holds, where that was just read."""
         backoff = Backoff(self._settings.pause_first, self._settings.pause_most)
+        lines, oldest = 0, self._means.now()
         while True:
             if selections is None:
                 selections = await self._patiently(lambda: self._read_again(frame))
-            lines = sum(len(selection.numbers) for selection in selections)
+            had, lines = lines, sum(len(selection.numbers) for selection in selections)
+            if lines < had:
+                await self._expired(frame, had - lines, oldest)
             began = self._means.now()
             oldest = selections[0].chunk.appended / 1000 if selections else began
             answer = await self._try(sender, frame, selections)
@@ -265,6 +288,15 @@ class Delivery:
             found = between(self._timeline, frame.first, frame.last, self._matcher)
             return [selection async for selection in found]
 
+    async def _expired(self, frame: Frame, lines: int, oldest: float) -> None:
+        """So many lines of a frame that waits to be sent are there no more, the first of which was as old as that."""
+        gone = await self._patiently(lambda: self._timeline.forgotten(frame.first))
+        if gone is None:
+            return  # somebody has removed them for good
+        metrics.drain_lost_lines.labels("retention").inc(lines)
+        await self._save(replace(self._position, lost=Lost(lines, int(oldest)).and_also(self._position.lost)))
+        await self._tell_gone(gone)
+
     async def _wait(self, frame: Frame, answer: Answer, oldest: float, backoff: Backoff) -> None:
         loop, now = asyncio.get_running_loop(), self._means.now()
         await self._say(self._trouble.failed(frame.id, answer, now))
@@ -272,6 +304,7 @@ class Delivery:
         until = loop.time() + pause
         while (left := until - loop.time()) > 0:
             await self._report.failed(State.RETRYING, answer.words, oldest, self._position, now + pause)
+            await self._look_behind()
             await asyncio.sleep(min(left, EVERY))
 
     async def _taken(self, frame: Frame, lines: int, oldest: float, answer: Answer) -> None:
@@ -306,35 +339,66 @@ class Delivery:
 
     # ---- a drain that is too far behind
 
-    async def _leave_out(self, batch: Batch) -> bool:
-        """Skip what is beyond the limits of the plan, counted; whether there was anything."""
+    async def _look_behind(self) -> None:
+        """Skip what gets too old behind a frame that isn't taken: it can be counted only while it is there."""
+        now = self._means.now()
+        if self._cutting.locked() or now - self._looked < _LOOK:
+            return
+        async with self._cutting:
+            self._looked = now
+            beyond, batch = None, Batch(self._position.read, 1)
+            with suppress(*TROUBLE):  # the frame doesn't wait for that
+                await self._reader.fill(batch)
+                beyond = await self._beyond(batch) if batch.lines else None
+            self._move(self._position.read)
+            if beyond is not None:
+                await self._skip(batch, beyond)
+
+    async def _beyond(self, batch: Batch) -> Beyond | None:
+        """What of a batch and behind it is beyond the limits of the plan. Raises BusError, StoreError."""
         now, plan = self._means.now(), self._drain.plan
         age = now - batch.appended / 1000
         seconds, lines = self._means.backlog.seconds(plan), self._means.backlog.lines(plan)
-        target = batch.first
         if seconds is not None and age > seconds:
-            since = int((now - seconds * _ROOM) * 1000)
-            target = await self._patiently(lambda: self._timeline.appended_since(since, batch.first))
-        elif lines is not None and age > _OLD and now - self._counted > _COUNT:
+            async with self._means.crowd:
+                since = int((now - seconds * _ROOM) * 1000)
+                target = await self._timeline.appended_since(since, batch.first)
+                return await self._counted_to(target, batch)
+        if age > _OLD and now - self._counted > _COUNT:
             self._counted = now
-            target = max(target, await self._patiently(lambda: self._newest(lines, batch.first)))
+            async with self._means.crowd:
+                gone = await self._timeline.forgotten(batch.first)
+                if gone is not None:
+                    return Beyond(before(batch.selections), 0, gone)
+                if lines is not None:
+                    return await self._counted_to(await self._newest(lines, batch.first), batch)
+        return None
+
+    async def _counted_to(self, target: Cursor, batch: Batch) -> Beyond | None:
         if target <= batch.first:
-            return False
-        count = await self._patiently(lambda: self._timeline.count(batch.first, target, self._matcher))
-        metrics.drain_lost_lines.labels("backlog").inc(count)
-        lost = Lost(count, int(batch.appended / 1000)).and_also(self._position.lost) if count else self._position.lost
-        await self._save(replace(self._position, read=target, lost=lost))
-        self._move(target)
-        return True
+            return None
+        return Beyond(target, await self._timeline.count(batch.first, target, self._matcher))
 
     async def _newest(self, lines: int, at: Cursor) -> Cursor:
         """The place to skip to, or `at` where there aren't more than `lines` lines behind it."""
-        async with self._means.crowd:
-            end = await self._timeline.end()
-            if await self._timeline.count(at, end, self._matcher) <= lines:
-                return at
-            near, missing = await self._timeline.near_last(int(lines * _ROOM), LAST_LINES, self._matcher, end)
-            return await self._timeline.place_of_last(missing, self._matcher, near)
+        end = await self._timeline.end()
+        if await self._timeline.count(at, end, self._matcher) <= lines:
+            return at
+        near, missing = await self._timeline.near_last(int(lines * _ROOM), LAST_LINES, self._matcher, end)
+        return await self._timeline.place_of_last(missing, self._matcher, near)
+
+    async def _skip(self, batch: Batch, beyond: Beyond | None) -> bool:
+        """Leave out what is beyond the limits, said and counted; whether there was anything."""
+        if beyond is None:
+            return False
+        await self._tell_gone(beyond.gone)
+        metrics.drain_lost_lines.labels("backlog").inc(beyond.lines)
+        lost = self._position.lost
+        if beyond.lines:
+            lost = Lost(beyond.lines, int(batch.appended / 1000)).and_also(lost)
+        await self._save(replace(self._position, read=beyond.place, lost=lost))
+        self._move(beyond.place)
+        return True
 
     # ---- what may fail
 
@@ -358,3 +422,8 @@ class Delivery:
 
     async def _tell(self, text: str) -> None:
         await self._say(f"Drain {parse(self._drain.url).masked()}: {text}")
+
+    async def _tell_gone(self, gone: str | None) -> None:
+        if gone is not None and gone != self._gone:
+            self._gone = gone
+            await self._tell(gone)

@@ -28,5 +28,11 @@ async def drains_of(settings: Settings, registry: Registry) -> AsyncIterator[Dra
 async def delivering(settings: Settings, tiers: Tiers) -> AsyncIterator[Means]:
     """What deliveries need. Raises ConfigError."""
     async with Outbound.open(settings.drains) as outbound:
-        backlog = Backlog(settings.drains, settings.limits.default)
+        backlog = Backlog(settings.drains, settings.limits.default, partial(_kept, settings))
         yield Means(tiers, outbound, Announcer(lambda: tiers.bus, settings.limits.retention_of), backlog)
+
+
+def _kept(settings: Settings, plan: str) -> float | None:
+    """For how many seconds the lines of a plan are kept; None for ever."""
+    days, number = settings.store.retention_days, settings.limits.retention_of(plan)
+    return days[number] * 86400.0 if number < len(days) else None
