@@ -12,7 +12,7 @@ compresses what is posted. Both at once are `#gzip&insecure`.
 import re
 from base64 import b64encode
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
@@ -44,6 +44,7 @@ SCHEMES: Final = {
 _PRINTABLE: Final = re.compile(r"[!-~]+")
 _LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _HIDDEN: Final = "****"
 _SEPARATORS: Final = re.compile(r"[/?&=]")
 _SECRET: Final = 4
@@ -171,7 +172,18 @@ def _host(parts: SplitResult) -> str:
             _refuse_host()
     if len(host) > 253 or not _NAME.fullmatch(host):
         _refuse_host()
-    return host.removesuffix(".")
+    host = host.removesuffix(".")
+    if _NUMBER.fullmatch(host.rpartition(".")[2]):
+        _check_address(host)
+    return host
+
+
+def _check_address(host: str) -> None:
+    """Raise BadUrl unless that is an address in full: no name ends in a number, and short forms lead nowhere here."""
+    try:
+        IPv4Address(host)
+    except ValueError:
+        _refuse_host()
 
 
 def _refuse_host() -> str:

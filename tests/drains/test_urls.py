@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from logsvc.drains.urls import SCHEMES, DrainUrl, masked, parse
 from logsvc.errors import BadUrl
 
-NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z]{2,5}){0,2}", fullmatch=True)
+NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z]{2,5}){0,2}", fullmatch=True)
 SECRETS = st.from_regex(r"SECRET[A-Za-z0-9]{1,20}", fullmatch=True)
 
 
@@ -30,6 +30,8 @@ SECRETS = st.from_regex(r"SECRET[A-Za-z0-9]{1,20}", fullmatch=True)
         ("syslog+tls://host:6515#insecure", DrainUrl("syslog+tls", "host", 6515, options=frozenset({"insecure"}))),
         ("syslog+tls://[2001:DB8::1]", DrainUrl("syslog+tls", "2001:db8::1", 6514)),
         ("otlp+https://host/v1/logs", DrainUrl("otlp+https", "host", 443, target="/v1/logs")),
+        ("https://93.184.216.34./", DrainUrl("https", "93.184.216.34", 443)),
+        ("https://2.pool.0xa.example", DrainUrl("https", "2.pool.0xa.example", 443)),
         ("loki+http://host:3100", DrainUrl("loki+http", "host", 3100)),
     ],
 )
@@ -55,6 +57,12 @@ def test_a_url_says_where_and_how(text: str, meaning: DrainUrl) -> None:
         ("https://-host/", "neither a name"),
         ("https://a..b/", "neither a name"),
         (f"https://{'a' * 64}/", "neither a name"),
+        ("https://127.1/", "neither a name"),
+        ("https://2130706433/", "neither a name"),
+        ("https://0x7f000001/", "neither a name"),
+        ("syslog://0x7f.1", "neither a name"),
+        ("https://1.2.3.256/", "neither a name"),
+        ("https://1.2.3.04.", "neither a name"),
         ("https://[::1%25lo]/", "neither a name|can't be read"),
         ("https://[::g]/", "neither a name|can't be read"),
         ("https://user:pw@/", "neither a name"),
