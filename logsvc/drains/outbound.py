@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, Final, Self
 
 import aiohttp
+from aiohappyeyeballs import start_connection
 from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import AsyncResolver
 
@@ -23,8 +24,15 @@ from logsvc.errors import ConfigError
 KEEP_ALIVE: Final = 144.0
 """Seconds that an idle connection is kept, as Heroku's drains keep them."""
 
+_NEXT: Final = 0.25
+"""Seconds after which the next address of a name is tried as well, as RFC 8305 has it and aiohttp does it."""
+
 _Address = tuple[int, int, int, str, tuple[Any, ...]]
 """As of `getaddrinfo`."""
+
+
+class UnknownName(OSError):
+    """A name has no address."""
 
 
 class Outbound:
@@ -99,26 +107,17 @@ class Outbound:
                 raise
 
     async def _connected(self, host: str, port: int) -> socket.socket:
-        last: OSError = OSError("its name has no address")
-        for found in await self._resolver.resolve(host, port, family=socket.AF_UNSPEC):
-            family = socket.AddressFamily(found["family"])
-            place = (found["host"], found["port"])
-            try:
-                sock = self._socket((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place))
-            except OSError as error:
-                last = error
-                continue
-            try:
-                await asyncio.get_running_loop().sock_connect(sock, place)
-            except OSError as error:
-                sock.close()
-                last = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
-        raise last
+        """To the first of its addresses that takes a connection; another one is tried while one is waited for."""
+        try:
+            found = await self._resolver.resolve(host, port, family=socket.AF_UNSPEC)
+        except OSError as error:
+            raise UnknownName from error
+        places: list[_Address] = [
+            (each["family"], socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (each["host"], each["port"])) for each in found
+        ]
+        if not places:
+            raise UnknownName
+        return await start_connection(places, happy_eyeballs_delay=_NEXT, socket_factory=self._socket)
 
     def _socket(self, address: _Address) -> socket.socket:
         """A socket to connect to an address with; here every connection of a drain begins. Raises Forbidden."""

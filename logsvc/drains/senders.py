@@ -5,6 +5,7 @@ A sender belongs to one drain and sends one frame at a time; a drain of waived o
 
 import asyncio
 import fcntl
+import os
 import ssl
 import struct
 import termios
@@ -17,7 +18,8 @@ from typing import Final, Protocol
 import aiohttp
 from yarl import URL
 
-from logsvc.drains.outbound import Outbound
+from logsvc.drains.addresses import Forbidden
+from logsvc.drains.outbound import Outbound, UnknownName
 from logsvc.drains.policy import Answer, Outcome, judge, with_rejected
 from logsvc.drains.protocols import Framed, Framer, Posted
 from logsvc.drains.protocols.logplex import Logplex
@@ -204,12 +206,15 @@ def described(error: BaseException) -> str:
 
 
 def _plain(error: BaseException, cause: BaseException) -> str:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, aiohttp.ClientConnectorDNSError | UnknownName):
         return "has a name that can't be found"
     if isinstance(cause, ConnectionRefusedError):
         return "refuses the connection"
     if isinstance(cause, ConnectionResetError | BrokenPipeError | aiohttp.ServerDisconnectedError):
         return "closed the connection before it answered"
+    if isinstance(cause, Forbidden):
+        return f"can't be reached: {cause}"
     if isinstance(cause, OSError):
-        return f"can't be reached: {cause.strerror or cause}"
+        # What the error says itself may name addresses.
+        return f"can't be reached: {os.strerror(cause.errno)}" if cause.errno else "can't be reached at any address"
     return f"answers what isn't HTTP ({type(error).__name__})"

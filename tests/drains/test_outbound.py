@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 
 import pytest
@@ -118,6 +120,60 @@ async def test_a_name_is_looked_at_again_for_each_connection(url: str) -> None:
         assert names.looks == 2
         await sender.close()
         await again.close()
+
+
+class Both(Names):
+    """A name that has all of its addresses at once."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = []
+        while self._addresses:
+            found += await super().resolve(host, port, family)
+        return found
+
+
+@pytest.mark.parametrize("url", URLS)
+async def test_an_address_that_takes_no_connection_keeps_nobody_from_the_next(url: str) -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    settings = Drains(connect_timeout=10, request_timeout=60, allow=[ip_network("127.0.0.0/8")])
+    async with tcp.listening(connected) as port, Outbound.open(settings, Both("127.0.0.2", "127.0.0.1")) as outbound:
+        with full("127.0.0.2", port):
+            sender = sender_of(parse(url.format("two.example.com", port)), "d.token", outbound)
+            assert (await sender.send("0" * 32, Framed(b"x", 1))).outcome is Outcome.TAKEN
+            await sender.close()
+
+
+@contextmanager
+def full(address: str, port: int) -> Iterator[None]:
+    """What listens there has as many connections waiting as it may, and doesn't look at them: a further one hangs."""
+    with socket.create_server((address, port), backlog=0), ExitStack() as waiting:
+        for _ in range(4):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex((address, port))
+        yield
+
+
+async def test_what_can_not_be_reached_is_told_without_its_addresses() -> None:
+    settings = Drains(**PATIENT, allow=[ip_network("127.0.0.0/8")])
+    async with tcp.listening(tcp.silent) as port:
+        pass  # nobody listens there any more
+    for url in URLS:
+        async with Outbound.open(settings, Both("127.0.0.1", "10.0.0.1")) as outbound:
+            sender = sender_of(parse(url.format("two.example.com", port)), "d.token", outbound)
+            answer = await sender.send("0" * 32, Framed(b"x", 1))
+            assert answer.words.startswith("can't be reached")
+            assert "0.0.1" not in answer.words
+        async with Outbound.open(settings) as outbound:
+            sender = sender_of(parse(url.format("no-such-name.invalid", port)), "d.token", outbound)
+            answer = await sender.send("0" * 32, Framed(b"x", 1))
+            assert answer.words == "has a name that can't be found"
 
 
 async def test_a_file_of_authorities_that_can_not_be_read_is_told_at_start() -> None:
