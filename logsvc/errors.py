@@ -20,6 +20,7 @@
     │   ├── BusAway          the bus can't be reached now; trying again may help
     │   ├── OutOfRange       an offset outside of what the bus keeps
     │   ├── Sealed           an epoch of the bus that takes no more records
+    │   ├── WrongTopic       a topic that was made anew, or has lost records: stop, never write
     │   └── NewerFormat      a record written by a newer logsvc: stop, never skip
     ├── StoreError           the store refuses
     │   ├── TooCostly        a read takes longer, or reads more, than it may
@@ -136,6 +137,10 @@ class OutOfRange(BusError):
 
 class Sealed(BusError):
     """An epoch of the bus that takes no more records: a newer one has taken its place, or is about to."""
+
+
+class WrongTopic(BusError):
+    """A topic that is not what it was: what is written there would be numbered twice, what is read is not ours."""
 
 
 class NewerFormat(BusError):

@@ -10,12 +10,15 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def background() -> AsyncIterator[asyncio.TaskGroup]:
-    """A TaskGroup for what works behind the block; an error of the block leaves it as it is, not in a group."""
+    """A TaskGroup for what works behind the block; an error of the block leaves it as it is, not in a group.
+
+    So does an error that block and tasks have all met with.
+    """
     try:
         async with asyncio.TaskGroup() as tasks:
             yield tasks
     except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
+        if len({repr(error) for error in group.exceptions}) == 1:
             raise group.exceptions[0] from None
         raise
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from logsvc.errors import BusAway, BusError, LogsvcError, NewerFormat, StoreAway, StoreError
+from logsvc.errors import BusAway, BusError, LogsvcError, NewerFormat, StoreAway, StoreError, WrongTopic
 from logsvc.tasks import apart
 
 T = TypeVar("T")
@@ -20,7 +20,9 @@ T = TypeVar("T")
 AWAY: Final = (BusAway, StoreAway)
 """What may be over in a moment; anything else wants somebody to act, and at the start of a process ends it."""
 TROUBLE: Final = (BusError, StoreError)
-"""What a process that has worked already waits out, whatever it is: its settings were right."""
+"""What a process that has worked already waits out, but for FINAL: its settings were right."""
+FINAL: Final = (NewerFormat, WrongTopic)
+"""What is never waited out: to go on would lose lines, or mix them with others."""
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
@@ -70,14 +72,14 @@ class _Wait:
 async def persist(work: Callable[[], Awaitable[T]], doing: str, errors: tuple[type[LogsvcError], ...] = AWAY) -> T:
     """What `work` gives, tried again for as long as it raises one of `errors`.
 
-    Raises whatever else it raises; NewerFormat always.
+    Raises whatever else it raises; FINAL always.
     """
     wait = _Wait(doing)
     try:
         while True:
             try:
                 result = await work()
-            except NewerFormat:
+            except FINAL:
                 raise
             except errors as error:
                 await wait.pause(error)
@@ -102,7 +104,7 @@ async def keep_up(
 ) -> None:
     """Run what lasts, and again whenever one of `errors` has ended it.
 
-    Raises whatever else it raises; NewerFormat always.
+    Raises whatever else it raises; FINAL always.
     """
     wait = _Wait(doing)
     loop = asyncio.get_running_loop()
@@ -127,4 +129,4 @@ def _trouble(error: Exception, errors: tuple[type[LogsvcError], ...]) -> LogsvcE
     if isinstance(error, ExceptionGroup):
         found = [_trouble(each, errors) for each in error.exceptions]
         return None if None in found else found[0]
-    return error if isinstance(error, errors) and not isinstance(error, NewerFormat) else None
+    return error if isinstance(error, errors) and not isinstance(error, FINAL) else None

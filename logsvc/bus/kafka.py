@@ -22,13 +22,13 @@ from logsvc.bus.kafka_batch import Outgoing
 from logsvc.bus.kafka_group import KafkaGroup, store_group
 from logsvc.bus.kafka_live import KafkaLive
 from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
-from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_KEY, MAX_ORIGIN, headers
+from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_KEY, MAX_ORIGIN, Decoded, headers
 from logsvc.bus.kafka_sender import KafkaSender
 from logsvc.bus.kafka_writer import Fenced, KafkaWriter, Topic
 from logsvc.bus.progress import progress
 from logsvc.bus.protocol import Appender, Bounds, Fetched
 from logsvc.config import Kafka
-from logsvc.errors import BusError, OutOfRange, Sealed
+from logsvc.errors import BusError, OutOfRange, Sealed, WrongTopic
 from logsvc.model import MAX_CHUNK, Cursor, Origin, Stream
 from logsvc.tasks import background
 from logsvc.together import Together
@@ -43,6 +43,8 @@ _TAKEOVERS: Final = 3
 """How often a fence tries to take a name from others who take it as well."""
 _MARKS_AGE: Final = 0.25
 """Seconds for which watermarks are kept. One that is old is low, which is safe: the bus has what is above it."""
+_WATCH: Final = 2.0
+"""Seconds between two looks at which topic has the name."""
 _REPORT: Final = 60.0
 """Seconds between two reports of records that logsvc did not write."""
 
@@ -74,12 +76,12 @@ class KafkaBus:
         self.epoch = epoch.number
         self.partitions = epoch.partitions
         self.topic = epoch.topic(settings.prefix)
-        self._topic_id = epoch.topic_id
+        self.topic_id = epoch.topic_id
         self.group_id = store_group(settings.prefix)
         self.queries = queries
         self._clock = clock
         self._recorded = recorded
-        self._sender = KafkaSender(tasks, queries, self.topic, settings.delivery_timeout)
+        self._sender = KafkaSender(tasks, queries, self.topic, settings.delivery_timeout, self.topic_id)
         self._written = Topic(
             tasks,
             queries,
@@ -88,7 +90,8 @@ class KafkaBus:
             ZstdCompressor(level=_COMPRESSION).compress,
             settings.delivery_timeout,
             self._check_same,
-            self._seen,
+            self._end,
+            self._acknowledged,
         )
         self._writer = KafkaWriter(self._written, f"{self.topic}/{writer}")
         self._slots: dict[int, KafkaWriter] = {}
@@ -102,6 +105,7 @@ class KafkaBus:
         self._marks_at = -_MARKS_AGE
         self._marking = asyncio.Lock()
         self._stopped: str | None = None
+        self._stopping = asyncio.Event()
         self._foreign = 0
         self._reported = -_REPORT
         self._closed = False
@@ -127,19 +131,24 @@ class KafkaBus:
         have sent. Without one nobody takes over from this process. `recorded` gives the watermarks of an epoch that
         the store has: with it `watermark` outlives brokers that are away. `clock` gives seconds. `gather`: seconds for
         which live readers let records come together, where nobody waits for each of them. Raises ConfigError
-        where there is no such epoch, BusError where Kafka can't be used, or where the topic is not the one that the
-        store has read.
+        where there is no such epoch, BusError where Kafka can't be used; WrongTopic, which cancels the block, as soon
+        as the topic is not the one that `logsvc migrate` made.
         """
         async with (
             Epochs.open(settings) if epochs is None else nullcontext(epochs) as registry,
             KafkaQueries.open(settings) as queries,
+            background() as watching,
             background() as tasks,
         ):
             writer = writer or secrets.token_hex(8)
             bus = cls(settings, registry, registry.get(epoch), writer, tasks, queries, clock, recorded, gather)
             try:
                 await bus._check_same()
-                yield bus
+                watcher = watching.create_task(bus._watch())
+                try:
+                    yield bus
+                finally:
+                    watcher.cancel()
             finally:
                 await bus.close()
 
@@ -202,13 +211,30 @@ class KafkaBus:
 
     def _submit(self, writer: KafkaWriter, partition: int, record: Outgoing) -> "asyncio.Future[int]":
         if self._stopped is not None:
-            raise BusError(self._stopped)
+            raise WrongTopic(self._stopped)
         if self.sealed is not None:
             raise Sealed(f"{self.topic} is sealed: epoch {self.epochs.current.number} takes lines")
         return writer.submit(partition, record)
 
+    async def _watch(self) -> None:
+        """Raises WrongTopic once it is another topic.
+
+        Readers and writers ask by the topic's id, so this isn't what keeps them from it: it tells them why they wait.
+        """
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_WATCH):
+                    await self._stopping.wait()
+            if self._stopped is not None:
+                raise WrongTopic(self._stopped)
+            try:
+                found = await self.queries.topic_id(self.topic)
+            except BusError:
+                continue  # brokers are away, or the topic is
+            self._check_id(found)
+
     async def _check_same(self) -> None:
-        """Raises BusError where it is another topic of the same name, or has lost what was read or written there."""
+        """Raises WrongTopic where it is another topic of the same name, or has lost what was read or written there."""
         everything = range(self.partitions)
         # Ends are asked for last: what others read and store meanwhile lies behind an answer that is on its way.
         known = dict(self._ends)
@@ -217,25 +243,50 @@ class KafkaBus:
             self.queries.committed(self.group_id, self.topic, everything),
         )
         ends = await self.queries.offsets(self.topic, everything, LATEST)
-        if topic != self._topic_id:
-            raise self._made_anew("is not the one that logsvc migrate made")
+        self._check_id(topic)
         for partition, end in ends.items():
             if end < max(marks.get(partition, 0), known.get(partition, 0)):
                 raise self._made_anew(f"ends at {end} in partition {partition}, before what was read or written there")
-            self._seen(partition, end)
+            self.seen(partition, end)
 
-    def _seen(self, partition: int, end: int) -> None:
+    async def check_stored(self) -> None:
+        """Raises WrongTopic where the store has more of this epoch than there is, as of another Kafka; StoreError."""
+        marks = await self._recorded(self.epoch) if self._recorded is not None else {}
+        ends = await self.queries.offsets(self.topic, range(self.partitions), LATEST)
+        for partition, end in ends.items():
+            if end < marks.get(partition, 0):
+                raise self._made_anew(f"ends at {end} in partition {partition}, before what the store has of it")
+
+    def _check_id(self, topic_id: str) -> None:
+        if topic_id != self.topic_id:
+            raise self._made_anew("is not the one that logsvc migrate made")
+
+    def seen(self, partition: int, end: int) -> None:
+        """A partition had this end."""
         if end > self._ends.get(partition, 0):
             self._ends[partition] = end
 
-    def _made_anew(self, what: str) -> BusError:
+    def _end(self, partition: int) -> int:
+        return self._ends.get(partition, 0)
+
+    def _acknowledged(self, partition: int, known: int, offset: int, end: int) -> None:
+        if self._stopped is not None:
+            raise WrongTopic(self._stopped)
+        if offset < known:
+            raise self._made_anew(f"took a record at {offset} in partition {partition}, where it had gone to {known}")
+        self.seen(partition, end)
+
+    def _made_anew(self, what: str) -> WrongTopic:
         """Nothing may be written to such a topic, or offsets would be given out twice."""
         self._stopped = (
             f"{self.topic} {what}: it was deleted and made again, or has lost records. Nothing is read from it or "
-            f"written to it any more. Restore the topic, or begin anew with another kafka.prefix"
+            f"written to it any more. Go on under another kafka.prefix, as after a Kafka that was lost"
         )
         metrics.bus_errors.labels("topic").inc()
-        return BusError(self._stopped)
+        self._stopping.set()
+        for writer in [self._writer, *self._slots.values()]:
+            writer.refuse(WrongTopic(self._stopped))
+        return WrongTopic(self._stopped)
 
     # ---- reading
 
@@ -246,7 +297,7 @@ class KafkaBus:
 
     async def _ask_bounds(self, partition: int) -> Bounds:
         if self._stopped is not None:
-            raise BusError(self._stopped)
+            raise WrongTopic(self._stopped)
         known = self._ends.get(partition, 0)  # as above
         start, end = await asyncio.gather(
             self.queries.offsets(self.topic, [partition], EARLIEST),
@@ -254,7 +305,7 @@ class KafkaBus:
         )
         if end[partition] < known:
             raise self._made_anew(f"ends at {end[partition]} in partition {partition}, before what was read there")
-        self._seen(partition, end[partition])
+        self.seen(partition, end[partition])
         return Bounds(start[partition], end[partition])
 
     async def out_of_range(self, partition: int, offset: int) -> BusError:
@@ -273,17 +324,21 @@ class KafkaBus:
     async def _fetch(self, place: tuple[int, int, int]) -> Fetched:
         partition, offset, max_bytes = place
         if self._stopped is not None:
-            raise BusError(self._stopped)
+            raise WrongTopic(self._stopped)
         async with self._reading:
             try:
-                got = await self.queries.fetch(self.epoch, self.topic, partition, offset, max_bytes)
+                got = await self.fetch_at(partition, offset, max_bytes)
             except OffsetOutOfRangeError:
                 raise await self.out_of_range(partition, offset) from None
         self.count_foreign(got.foreign)
         if got.refused is not None and got.next == offset:
             raise got.refused
-        self._seen(partition, got.next)
+        self.seen(partition, got.next)
         return Fetched(partition, got.chunks, got.next)
+
+    async def fetch_at(self, partition: int, offset: int, max_bytes: int) -> Decoded:
+        """Decode what is there. Raises OffsetOutOfRangeError (aiokafka's), BusError."""
+        return await self.queries.fetch(self.epoch, self.topic, self.topic_id, partition, offset, max_bytes)
 
     def check(self, partition: int) -> None:
         """Raises ValueError where there is no such partition."""

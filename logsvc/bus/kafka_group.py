@@ -90,7 +90,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
     # ---- reading
 
     async def fetch(self, max_bytes: int, timeout: float) -> list[Fetched]:
-        """See `GroupReader.fetch`. Raises NewerFormat, BusError."""
+        """See `GroupReader.fetch`. Raises NewerFormat, BusError; StoreError where that can't tell its place yet."""
         await asyncio.sleep(0)  # a turn for the others, however much there is to read
         if self._closed:
             raise BusError("the reader is closed")
@@ -122,8 +122,9 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
                     return result
 
     async def _join(self) -> None:
+        await self._bus.check_stored()
         consumer = await kafka_shares.reader(
-            self._bus.settings, group_id=self._bus.group_id, max_partition_fetch_bytes=2 * FETCH_BYTES
+            self._bus, group_id=self._bus.group_id, max_partition_fetch_bytes=2 * FETCH_BYTES
         )
         self._consumer = consumer
         consumer.subscribe([self._bus.topic], listener=self)

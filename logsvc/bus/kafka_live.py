@@ -95,7 +95,7 @@ class KafkaLive:
         more: dict[str, object] = {"max_partition_fetch_bytes": FETCH_BYTES, "request_timeout_ms": answer_ms}
         if self._bus.gather:
             more |= {"fetch_min_bytes": FETCH_BYTES, "fetch_max_wait_ms": int(self._bus.gather * 1000)}
-        consumer = await kafka_shares.reader(settings, **more)
+        consumer = await kafka_shares.reader(self._bus, **more)
         if self._closed:
             await stop(consumer)
             return

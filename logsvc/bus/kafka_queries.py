@@ -30,6 +30,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
+from logsvc.bus.kafka_by_id import fetch_by_id
 from logsvc.bus.kafka_client import connection, never_lost, unreachable
 from logsvc.bus.kafka_records import Decoded, decode
 from logsvc.bus.kafka_topic import topic_id, topic_partitions, topic_rights
@@ -103,13 +104,15 @@ class KafkaQueries:
         """What the user may do with a topic; see RIGHTS. Raises BusError."""
         return await self._asked(lambda: topic_rights(self.client, topic))
 
-    async def fetch(self, epoch: int, topic: str, partition: int, offset: int, max_bytes: int) -> Decoded:
-        """Decode what is at `offset`, about `max_bytes`; nothing at the end.
+    async def fetch(
+        self, epoch: int, topic: str, topic_id: str, partition: int, offset: int, max_bytes: int
+    ) -> Decoded:
+        """Decode what is at `offset`, about `max_bytes`; nothing at the end. Nothing of a topic that has another id.
 
         Raises OffsetOutOfRangeError (aiokafka's) where there is no such offset, BusError.
         """
         size = min(max(max_bytes // 8, _LEAST_FETCH), _MOST_FETCH)  # compressed; the first batch comes whole
-        buffer = await self._asked(lambda: self._fetch(topic, partition, offset, size))
+        buffer = await self._asked(lambda: self._fetch(topic, partition, offset, size, topic_id))
         return _decoded(epoch, partition, buffer, offset, max_bytes)
 
     async def records(self, topic: str, partition: int, offset: int) -> tuple[list[Any], int]:
@@ -125,9 +128,10 @@ class KafkaQueries:
         """How many a topic has; 0 where there is no such topic. Raises BusError."""
         return await self._asked(lambda: topic_partitions(self.client, topic))
 
-    async def _fetch(self, topic: str, partition: int, offset: int, size: int) -> bytes:
+    async def _fetch(self, topic: str, partition: int, offset: int, size: int, topic_id: str | None = None) -> bytes:
         request = FetchRequest(0, 0, size, 0, [(topic, [(partition, offset, size)])])
-        answer = await self.client.send(await self.leader(topic, partition), request)
+        leader, send = await self.leader(topic, partition), self.client.send
+        answer = await (fetch_by_id(send, leader, request, topic_id) if topic_id else send(leader, request))
         ((_, (part,)),) = answer.topics
         _check(part[1])
         return part[-1] or b""

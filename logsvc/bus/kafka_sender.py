@@ -12,6 +12,7 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.errors import KafkaError, NodeNotReadyError, for_code
 from aiokafka.protocol.produce import ProduceRequest
 
+from logsvc.bus.kafka_by_id import Produce, code_of
 from logsvc.bus.kafka_queries import KafkaQueries
 
 _ALL: Final = -1
@@ -31,10 +32,14 @@ class KafkaSender:
     Kafka takes one batch of a partition a request, and answers a connection's requests in their order.
     """
 
-    def __init__(self, tasks: asyncio.TaskGroup, queries: KafkaQueries, topic: str, timeout: float) -> None:
+    def __init__(
+        self, tasks: asyncio.TaskGroup, queries: KafkaQueries, topic: str, timeout: float, topic_id: str | None = None
+    ) -> None:
+        """With a `topic_id` no other topic of that name is written to, where brokers know ids."""
         self._tasks = tasks
         self._queries = queries
         self._topic = topic
+        self._topic_id = topic_id
         self._timeout_ms = max(1, int(timeout * 1000))
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, deque[_Batch]] = {}
@@ -72,9 +77,7 @@ class KafkaSender:
     async def _send_all(self, broker: int, queue: deque[_Batch]) -> None:
         try:
             while taken := _next(queue):
-                request = ProduceRequest(
-                    None, _ALL, self._timeout_ms, [(self._topic, [(p, batch.records) for p, batch in taken.items()])]
-                )
+                request = self._request({partition: batch.records for partition, batch in taken.items()})
                 try:
                     # A connection of its own: a broker answers what comes behind on the same one only afterwards.
                     answer = await self._queries.client.send(broker, request, group=ConnectionGroup.COORDINATION)
@@ -82,13 +85,18 @@ class KafkaSender:
                     for batch in taken.values():
                         _settle(batch, error)
                 else:
-                    for _, parts in answer.topics:
+                    for _, parts, *_ in answer.topics:
                         for partition, code, offset, *_ in parts:
-                            _settle(taken[partition], for_code(code)() if code else offset)
+                            _settle(taken[partition], for_code(code_of(code))() if code else offset)
                 # Those who have just been answered run first: what they send next goes into the same request.
                 await asyncio.sleep(0)
         finally:
             del self._waiting[broker]
+
+    def _request(self, batches: dict[int, bytes]) -> ProduceRequest | Produce:
+        if self._topic_id is None:
+            return ProduceRequest(None, _ALL, self._timeout_ms, [(self._topic, [*batches.items()])])
+        return Produce(self._topic, self._topic_id, _ALL, self._timeout_ms, batches)
 
     async def close(self) -> None:
         """End, whatever is under way."""

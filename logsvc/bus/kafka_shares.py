@@ -13,10 +13,10 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from logsvc.bus.kafka_by_id import read_by_id
 from logsvc.bus.kafka_client import open_consumer
 from logsvc.bus.kafka_records import decode
 from logsvc.bus.protocol import Fetched
-from logsvc.config import Kafka
 from logsvc.errors import NewerFormat
 
 if TYPE_CHECKING:
@@ -31,10 +31,15 @@ _STEP: Final = 64
 """Records unpacked at a time."""
 
 
-async def reader(settings: Kafka, **more: object) -> AIOKafkaConsumer:
-    """A consumer that has begun, and fetches as `Shares` wants it, but for what `more` says. Raises BusError."""
+async def reader(bus: "KafkaBus", **more: object) -> AIOKafkaConsumer:
+    """A consumer of the bus' topic that has begun, and fetches as `Shares` wants it, but for what `more` says.
+
+    Raises BusError.
+    """
     fetching: dict[str, object] = {"fetch_max_wait_ms": _MAX_WAIT_MS, "fetch_max_bytes": _FETCH_MOST}
-    return await open_consumer(settings, **fetching | more)
+    consumer = await open_consumer(bus.settings, **fetching | more)
+    read_by_id(consumer._client, bus.topic_id)  # noqa: SLF001 - it makes its own
+    return consumer
 
 
 class Shares:
@@ -68,6 +73,7 @@ class Shares:
         if following <= self._positions[partition]:
             return
         self._positions[partition] = following
+        self._bus.seen(partition, following)
         known = self._fetched.get(partition)
         self._fetched[partition] = Fetched(partition, [*known.chunks, *chunks] if known else chunks, following)
         size = sum(len(chunk.value) for chunk in chunks)
@@ -82,7 +88,7 @@ class Shares:
     async def take_directly(self) -> None:
         """Read each partition once without a consumer, which can't get past a record with headers that aren't text."""
         for partition, position in list(self._positions.items()):
-            got = await self._bus.queries.fetch(self._bus.epoch, self._bus.topic, partition, position, self._most)
+            got = await self._bus.fetch_at(partition, position, self._most)
             if self._positions.get(partition) == position:
                 self._bus.count_foreign(got.foreign)
                 self.add(partition, got.chunks, got.next)

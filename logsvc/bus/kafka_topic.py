@@ -23,7 +23,7 @@ from aiokafka.protocol.types import (
 )
 
 
-class _Id(AbstractType):  # type: ignore[misc] # aiokafka has no types
+class TopicId(AbstractType):  # type: ignore[misc] # aiokafka has no types
     """16 bytes."""
 
     @classmethod
@@ -48,7 +48,7 @@ class _Response(Response):  # type: ignore[misc] # as above
         ("cluster_id", _NAME),
         ("controller_id", Int32),
         ("topics", CompactArray(
-            ("error_code", Int16), ("name", _NAME), ("topic_id", _Id), ("is_internal", Boolean),
+            ("error_code", Int16), ("name", _NAME), ("topic_id", TopicId), ("is_internal", Boolean),
             ("partitions", CompactArray(
                 ("error_code", Int16), ("partition", Int32), ("leader", Int32), ("leader_epoch", Int32),
                 ("replicas", CompactArray(Int32)), ("isr", CompactArray(Int32)), ("offline", CompactArray(Int32)),
@@ -65,7 +65,7 @@ class _Struct(RequestStruct):  # type: ignore[misc] # as above
     API_VERSION = 10
     RESPONSE_TYPE = _Response
     SCHEMA = Schema(
-        ("topics", CompactArray(("topic_id", _Id), ("name", _NAME), ("tags", TaggedFields))),
+        ("topics", CompactArray(("topic_id", TopicId), ("name", _NAME), ("tags", TaggedFields))),
         ("allow_auto_topic_creation", Boolean),
         ("include_cluster_authorized_operations", Boolean),
         ("include_topic_authorized_operations", Boolean),

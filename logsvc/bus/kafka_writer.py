@@ -52,8 +52,11 @@ class Topic(NamedTuple):
     """Seconds that an append may take."""
     ready: Callable[[], Awaitable[None]]
     """Awaited before each producer's first record; may refuse by BusError."""
-    acknowledged: Callable[[int, int], None]
-    """Told the offset behind each batch that was written, by partition."""
+    end: Callable[[int], int]
+    """An end that a partition has had: what is sent from then on lies behind it."""
+    acknowledged: Callable[[int, int, int, int], None]
+    """Told of each batch that was written: its partition, what `end` was before it was sent, its offset, and the one
+    behind it. May refuse by BusError."""
     chunks: bool = True
     """Whether its records are chunks, so that metrics count them."""
 
@@ -74,6 +77,11 @@ class KafkaWriter:
         if self._producer is None or self._producer.reason is not None:
             self._producer = _Producer(self.topic, self.name)
         return self._producer.submit(partition, record)
+
+    def refuse(self, error: BusError) -> None:
+        """Fail what was appended and is not acknowledged."""
+        if self._producer is not None and self._producer.busy:
+            self._producer.fail(error)
 
     async def close(self) -> None:
         """Write what was appended, and end. Twice is once."""
@@ -106,6 +114,10 @@ class _Producer:
         self._idle.set()
         self._spawn(self._start())
 
+    @property
+    def busy(self) -> bool:
+        return not self._idle.is_set()
+
     def submit(self, partition: int, record: Outgoing) -> "asyncio.Future[int]":
         done: asyncio.Future[int] = self._loop.create_future()
         queue = self._queues.get(partition)
@@ -129,9 +141,9 @@ class _Producer:
                 self._identity = await self._topic.queries.producer(self._name)
             await self._topic.ready()
         except BusError as error:
-            self._fail(error)
+            self.fail(error)
         except TimeoutError:
-            self._fail(BusError(f"Kafka did not answer within {self._topic.timeout:g} s"))
+            self.fail(BusError(f"Kafka did not answer within {self._topic.timeout:g} s"))
         else:
             self._started.set_result(None)
 
@@ -146,15 +158,15 @@ class _Producer:
         await asyncio.shield(self._started)
         try:
             while queue:
-                began = time.perf_counter()
+                began, end = time.perf_counter(), self._topic.end(partition)
                 offset = await self._send(partition, queue)
                 taken = self._sending[partition]
+                self._topic.acknowledged(partition, end, offset, offset + len(taken))
                 self._sending[partition] = []
                 if self._topic.chunks:
                     metrics.bus_append_seconds.observe(time.perf_counter() - began)
                     metrics.bus_appends.inc(len(taken))
                     metrics.bus_append_bytes.inc(sum(len(record.value or b"") for record, _ in taken))
-                self._topic.acknowledged(partition, offset + len(taken))
                 for number, (_, done) in enumerate(taken, offset):
                     if not done.done():
                         done.set_result(number)
@@ -164,13 +176,15 @@ class _Producer:
                 # Those who have just been answered run first: what they append next goes into the same batch.
                 await asyncio.sleep(0)
         except MessageSizeTooLargeError:
-            self._fail(
+            self.fail(
                 Sealed(f"{self._topic.name} takes no more records: it is sealed, or its max.message.bytes is too small")
             )
         except InvalidProducerEpoch:
-            self._fail(Fenced(f"another process writes as {self._name} now"))
+            self.fail(Fenced(f"another process writes as {self._name} now"))
         except KafkaError as error:
-            self._fail(BusError(f"Kafka refuses what is written: {error}"))
+            self.fail(BusError(f"Kafka refuses what is written: {error}"))
+        except BusError as error:
+            self.fail(error)
         else:
             del self._sending[partition]
             if not self._sending:
@@ -195,9 +209,9 @@ class _Producer:
             giving_up.cancel()
 
     def _give_up(self) -> None:
-        self._fail(BusError(f"Kafka did not acknowledge within {self._topic.timeout:g} s"))
+        self.fail(BusError(f"Kafka did not acknowledge within {self._topic.timeout:g} s"))
 
-    def _fail(self, error: BusError) -> None:
+    def fail(self, error: BusError) -> None:
         """End the producer, and refuse all that is in flight and all that waits behind it."""
         if self.reason is not None:
             return

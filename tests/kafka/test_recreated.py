@@ -1,46 +1,28 @@
 """A topic that was deleted and made again under the same name is refused, and nothing is written to it."""
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.produce import ProduceRequest_v7
 
 from logsvc.bus.kafka import KafkaBus
-from logsvc.bus.kafka_admin import KafkaAdmin, migrate, topic_settings
-from logsvc.bus.kafka_client import connection
+from logsvc.bus.kafka_admin import migrate
+from logsvc.bus.kafka_by_id import Produce
+from logsvc.bus.kafka_queries import LATEST, KafkaQueries
+from logsvc.bus.protocol import Fetched
 from logsvc.config import Kafka
-from logsvc.errors import BusError
-from tests.support.bus import PARTITIONS, partition_of, stream
+from logsvc.errors import BusError, WrongTopic
+from tests.support.bus import APPS, PARTITIONS, partition_of, stream
 from tests.support.kafka import Cluster
+from tests.support.recreated import LINES, STRANGE, delete_topic, make_anew, write_strange
 from tests.support.wait import DEADLINE, until
 
 HERE = partition_of("app")
-
-
-async def make_anew(settings: Kafka) -> None:
-    """Delete the topic of epoch 1 and make it again, as an operator might by mistake."""
-    name = f"{settings.prefix}.1"
-    client = AIOKafkaAdminClient(**connection(settings))
-    await client.start()
-    await client.delete_topics([name])
-    await client.close()
-    async with KafkaAdmin.open(settings) as admin:
-
-        async def made() -> bool:
-            return await admin.create(name, PARTITIONS, topic_settings(settings))
-
-        await until(lambda: gone(admin, name), what="the topic to be gone")
-        await until(made)
-
-        async def led() -> bool:
-            found = await admin.describe(name)
-            return len(found) == PARTITIONS and all(partition["leader"] >= 0 for partition in found)
-
-        await until(led)
-
-
-async def gone(admin: KafkaAdmin, name: str) -> bool:
-    return not await admin.describe(name)
+Placed = tuple[tuple[int, int], bytes]
+"""Partition and offset, and what is there."""
 
 
 @pytest.fixture
@@ -54,40 +36,128 @@ async def test_it_is_not_opened(settings: Kafka):
     """Kafka has forgotten the group's offsets with the topic, so only the topic's id tells."""
     async with KafkaBus.open(settings) as bus:
         await bus.append(stream(), b"1\n")
-    await make_anew(settings)
+    await make_anew(settings, PARTITIONS)
     with pytest.raises(BusError, match="deleted and made again"):
         async with KafkaBus.open(settings):
             pass
 
 
-async def test_a_bus_that_is_open_reads_and_writes_it_no_more(settings: Kafka):
-    async with KafkaBus.open(settings) as bus:
-        for _ in range(3):
-            await bus.append(stream(), b"1\n")
-        live = bus.live()
-        live.watch(HERE, 0)
-        await live.fetch()
-        fetching = asyncio.create_task(live.fetch())
-        await make_anew(settings)
+class Roles:
+    """A writer, a store and a tail, each with a bus of its own, until the topic is not what it was."""
 
-        with pytest.raises(BusError, match="deleted and made again"):
-            await bus.bounds(HERE)
-        with pytest.raises(BusError, match="deleted and made again"):
-            await bus.append(stream(), b"never\n")
-        with pytest.raises(BusError, match="deleted and made again"):
-            async with asyncio.timeout(DEADLINE):
-                await fetching
-        ends = await bus.queries.offsets(bus.topic, range(PARTITIONS), -1)
-        assert set(ends.values()) == {0}, "something was written"
+    def __init__(self, settings: Kafka) -> None:
+        self._settings = settings
+        self.written: list[Placed] = []
+        self.stored: list[Placed] = []
+        self.tailed: list[Placed] = []
+        self.open = 0
+        self.go = asyncio.Event()
+        """Whether the writer writes."""
+        self.go.set()
+
+    async def write(self) -> None:
+        async with KafkaBus.open(self._settings) as bus:
+            self.open += 1
+            for number in count():
+                await self.go.wait()
+                for app in APPS:
+                    cursor = await bus.append(stream(app), b"%d\n" % number)
+                    self.written.append(((cursor.partition, cursor.offset), b"%d\n" % number))
+
+    async def store(self) -> None:
+        async with KafkaBus.open(self._settings) as bus:
+            group = bus.group()
+            self.open += 1
+            while True:
+                fetches = await group.fetch(1 << 20, 0.1)
+                self.stored += places(fetches)
+                with suppress(BusError):
+                    await group.commit({fetched.partition: fetched.next for fetched in fetches})
+
+    async def tail(self) -> None:
+        async with KafkaBus.open(self._settings) as bus:
+            live = bus.live()
+            for partition in range(PARTITIONS):
+                live.watch(partition, 0)
+            self.open += 1
+            while True:
+                self.tailed += places(await live.fetch())
+
+    def have(self, lines: int) -> bool:
+        return min(len(self.stored), len(self.tailed)) >= lines
+
+
+def places(fetches: list[Fetched]) -> list[Placed]:
+    return [((chunk.partition, chunk.offset), chunk.value) for fetched in fetches for chunk in fetched.chunks]
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["under load", "idle"])
+async def test_who_works_has_nothing_to_do_with_it_and_says_why_it_stops(settings: Kafka, *, busy: bool):
+    roles = Roles(settings)
+    # Opened while there is nothing: none of them has ever heard of an end to compare with.
+    working = [asyncio.create_task(work()) for work in (roles.store, roles.tail, roles.write)]
+    await until(lambda: roles.open == 3 and roles.have(5 * len(APPS)), what="everyone to work")
+    if not busy:
+        roles.go.clear()
+        await until(lambda: roles.have(len(roles.written)), what="everyone to be done")
+    await make_anew(settings, PARTITIONS)
+    await write_strange(settings, PARTITIONS, stream())
+    roles.go.set()
+    async with asyncio.timeout(DEADLINE):
+        ended = await asyncio.gather(*working, return_exceptions=True)
+    for error in ended:
+        assert isinstance(error, WrongTopic)
+        assert "it was deleted and made again, or has lost records. Nothing is read" in str(error)
+    held = dict(roles.written)
+    for place, value in roles.stored + roles.tailed:
+        assert value != STRANGE
+        assert held.setdefault(place, value) == value
+    async with KafkaQueries.open(settings) as queries:
+        ends = await queries.offsets(f"{settings.prefix}.1", range(PARTITIONS), LATEST)
+    assert set(ends.values()) == {LINES}, "something was written"
+
+
+async def test_a_topic_of_which_the_store_has_more_is_not_stored(settings: Kafka):
+    """Another Kafka, to which somebody has migrated: its first epoch is in the database already."""
+
+    async def recorded(epoch: int) -> Mapping[int, int]:
+        assert epoch == 1
+        return {HERE: 7}
+
+    async def store() -> None:
+        async with KafkaBus.open(settings, recorded=recorded) as bus:
+            await bus.append(stream(), STRANGE)
+            await bus.group().fetch(1 << 20, DEADLINE)
+
+    with pytest.raises(WrongTopic, match=f"ends at 1 in partition {HERE}, before what the store has of it"):
+        await store()
+
+
+async def test_brokers_that_know_no_ids_tell_by_the_offset(settings: Kafka, monkeypatch: pytest.MonkeyPatch):
+    """Before Kafka 4.1 a batch of each partition may get into the new topic; its append fails all the same."""
+    monkeypatch.setattr(Produce, "_CLASSES", (ProduceRequest_v7,))
+    monkeypatch.setattr("logsvc.bus.kafka._WATCH", 600.0)
+
+    async def write() -> None:
+        async with KafkaBus.open(settings) as bus:
+            for _ in range(3):
+                await bus.append(stream(), b"1\n")
+            await make_anew(settings, PARTITIONS)
+            with pytest.raises(WrongTopic, match=f"took a record at 0 in partition {HERE}, where it had gone to 3"):
+                await bus.append(stream(), b"lost\n")
+            with pytest.raises(WrongTopic):
+                await bus.append(stream(), b"never\n")
+            await asyncio.Event().wait()
+
+    with pytest.raises(WrongTopic, match="deleted and made again"):
+        async with asyncio.timeout(DEADLINE):
+            await write()
 
 
 async def test_a_topic_that_is_gone_is_no_place_to_write_to(settings: Kafka):
     async with KafkaBus.open(settings) as bus:
         await bus.append(stream(), b"1\n")
-        client = AIOKafkaAdminClient(**connection(settings))
-        await client.start()
-        await client.delete_topics([bus.topic])
-        await client.close()
+        await delete_topic(settings, bus.topic)
         with pytest.raises(BusError):
             await append_for_ever(bus)
 

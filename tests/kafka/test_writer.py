@@ -51,11 +51,9 @@ async def test_an_error_fails_all_that_is_in_flight_and_no_more(kafka: Cluster):
     await migrate(settings, PARTITIONS)
     async with KafkaBus.open(settings) as bus:
         await bus.append(stream(), b"1\n")
-        producer = bus._writer._producer
-        assert producer is not None
         writer = bus._writer
         waiting = [writer.submit(partition, Outgoing(None, b"", FENCE_HEADERS)) for partition in range(PARTITIONS)]
-        producer._fail(BusError("given up by the test"))
+        writer.refuse(BusError("given up by the test"))
         for future in waiting:
             with pytest.raises(BusError, match="given up by the test"):
                 await future

@@ -67,9 +67,8 @@ class Wire:
 
 
 def _is_refusal(frame: bytes) -> bool:
-    """Whether a `ProduceResponse` of version 3 to 7 has an error for its first partition."""
-    (name,) = struct.unpack_from(">h", frame, 8)  # behind the correlation id and the number of topics
-    (code,) = struct.unpack_from(">h", frame, 10 + name + 8)  # the number of partitions, and this one's number
+    """Whether a `ProduceResponse` of version 13 has an error for its first partition."""
+    (code,) = struct.unpack_from(">h", frame, 27)  # behind correlation id, tags, one topic, its id, and the partition
     return bool(code)
 
 
