@@ -102,23 +102,22 @@ def decode(epoch: int, partition: int, records: Iterable[KafkaRecord], offset: i
 def chunk_of(epoch: int, partition: int, record: KafkaRecord) -> Chunk | None:
     """The chunk of a record; None for a fence.
 
-    Raises Foreign where logsvc did not write it, NewerFormat where another version of logsvc did.
+    Raises Foreign where logsvc did not write it, NewerFormat where another version of logsvc did: its key is a stream.
     """
     named = dict(record.headers)
-    version = named.get("v")
-    if version != _VERSION:
-        _check(version, partition, record.offset)
-    key, value = record.key, record.value
+    version, key, value = named.get("v"), record.key, record.value
     if key is None:
-        if "f" in named:
+        if "f" in named and version in _READABLE:
             return None
         raise Foreign("no key")
-    if value is None or len(value) > MAX_CHUNK:
-        raise Foreign("no value of a chunk")
     try:
         stream = Stream.of(key)
     except BadKey as error:
         raise Foreign("not a stream's key") from error
+    if version != _VERSION:  # looked at last: other programs have versions too, and theirs must not stop anybody
+        _check(version, partition, record.offset)
+    if value is None or len(value) > MAX_CHUNK:
+        raise Foreign("no value of a chunk")
     return Chunk(epoch, partition, record.offset, record.timestamp, stream, value, named.get("o") or b"", "p" in named)
 
 
