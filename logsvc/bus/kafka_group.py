@@ -101,17 +101,20 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
             with suppress(BusError):  # it stays owed
                 await self.commit(dict(self._owed))
         end = asyncio.get_running_loop().time() + timeout
+        illegible = False
         while True:
             if self._refused is not None:
                 raise self._refused
             try:
-                shares = await self._take(self._consumer, max_bytes, end)
+                taking = self._take_directly(max_bytes) if illegible else self._take(self._consumer, max_bytes, end)
+                shares = await taking
+                illegible = False
                 self._refused = shares.refused
                 result = shares.result(self._positions)
             except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
                 await self._place_anew(error)
             except UnicodeDecodeError:
-                return await self._directly(max_bytes)
+                illegible = True
             except ConsumerStoppedError:
                 raise BusError("the reader is closed") from None
             except KafkaError as error:
@@ -169,7 +172,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
             self._consumer.seek(place, start)
         self._go_on()
 
-    async def _directly(self, max_bytes: int) -> list[Fetched]:
+    async def _take_directly(self, max_bytes: int) -> Shares:
         assert self._consumer is not None
         held = [place.partition for place in self._consumer.assignment()]
         committed = await self._bus.watermarks(held)
@@ -178,7 +181,7 @@ class KafkaGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ha
         shares = Shares(self._bus, self._positions, self._left, max_bytes)
         await shares.take_directly()
         self._go_on()
-        return shares.result(self._positions)
+        return shares
 
     # ---- the store's progress
 

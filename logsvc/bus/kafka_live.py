@@ -66,13 +66,15 @@ class KafkaLive:
         await asyncio.sleep(0)  # a turn for the others, however much there is to read
         if self._consumer is None:
             await self._start()
+        illegible = False
         while True:
             if self._closed or self._consumer is None:
                 raise BusError("the reader is closed")
             if self._refused is not None:
                 raise self._refused
             try:
-                shares = await self._take(self._consumer)
+                shares = await (self._take_directly() if illegible else self._take(self._consumer))
+                illegible = False
                 self._refused = shares.refused
                 result = shares.result(self._positions)
                 if result:
@@ -84,7 +86,7 @@ class KafkaLive:
             except ConsumerStoppedError:
                 continue
             except UnicodeDecodeError:
-                return await self._directly()
+                illegible = True
             except KafkaError as error:
                 self._restart()
                 raise BusError(f"Kafka can't be read: {error}") from error
@@ -144,11 +146,11 @@ class KafkaLive:
         for partition, position in list(self._positions.items()):
             self.watch(partition, position)
 
-    async def _directly(self) -> list[Fetched]:
+    async def _take_directly(self) -> Shares:
         shares = Shares(self._bus, self._positions, self._left, SHARE)
         await shares.take_directly()
         self._restart()
-        return shares.result(self._positions)
+        return shares
 
     async def close(self) -> None:
         if not self._closed:

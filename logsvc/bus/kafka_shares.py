@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from logsvc.bus.kafka_by_id import read_by_id
 from logsvc.bus.kafka_client import open_consumer
 from logsvc.bus.kafka_records import decode
 from logsvc.bus.protocol import Fetched
-from logsvc.errors import NewerFormat
+from logsvc.errors import BusError, NewerFormat
 
 if TYPE_CHECKING:
     from logsvc.bus.kafka import KafkaBus
@@ -86,12 +86,23 @@ class Shares:
         return bool(self._fetched)
 
     async def take_directly(self) -> None:
-        """Read each partition once without a consumer, which can't get past a record with headers that aren't text."""
+        """Read each partition once without a consumer, which can't get past a record with headers that aren't text.
+
+        Raises OffsetOutOfRangeError as a consumer does, BusError; only where there is nothing to return yet.
+        """
         for partition, position in list(self._positions.items()):
-            got = await self._bus.fetch_at(partition, position, self._most)
+            try:
+                got = await self._bus.fetch_at(partition, position, self._most)
+            except (OffsetOutOfRangeError, BusError) as error:
+                if self.began:
+                    return
+                if isinstance(error, BusError):
+                    raise
+                raise OffsetOutOfRangeError({TopicPartition(self._bus.topic, partition): position}) from None
             if self._positions.get(partition) == position:
                 self._bus.count_foreign(got.foreign)
                 self.add(partition, got.chunks, got.next)
+                self.refused = self.refused or got.refused
 
     def is_open(self, partition: int) -> bool:
         return not self._left.get(partition) and self._sizes.get(partition, 0) < self._most

@@ -6,16 +6,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import RecordsToDelete
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from aiokafka.structs import TopicPartition
 
 from logsvc import metrics
 from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.kafka_admin import KafkaAdmin, migrate
 from logsvc.bus.kafka_client import connection
 from logsvc.bus.kafka_group import KafkaGroup
+from logsvc.bus.kafka_records import Decoded
 from logsvc.bus.protocol import GroupReader, LiveReader
 from logsvc.config import Kafka
-from logsvc.errors import NewerFormat
+from logsvc.errors import NewerFormat, OutOfRange
 from logsvc.model import MAX_CHUNK
 from tests.support.bus import PARTITIONS, partition_of, stream
 from tests.support.kafka import Cluster
@@ -136,6 +139,32 @@ async def test_headers_that_are_not_text_stop_nobody(settings: Kafka, stranger: 
         assert await read_on(bus, 0) == [b"1\n", b"2\n", b"3\n"]
         assert await values(live, 3) == [b"1\n", b"2\n", b"3\n"]
         assert await values(group, 3) == [b"1\n", b"2\n", b"3\n"]
+
+
+async def test_what_the_bus_deletes_just_before_it_is_read_around_headers_that_are_not_text(
+    settings: Kafka, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+):
+    """As where a reader is so far behind that retention overtakes it, at that moment."""
+    async with KafkaBus.open(settings) as bus:
+        live, group = bus.live(), bus.group()
+        live.watch(HERE, 0)
+        await stranger.write_illegible()
+        await bus.append(stream(), b"1\n")
+        await bus.append(stream(), b"2\n")
+        read = bus.fetch_at
+
+        async def too_late(*place: int) -> Decoded:
+            async with KafkaAdmin.open(settings) as admin:
+                await admin._client.delete_records({TopicPartition(bus.topic, HERE): RecordsToDelete(before_offset=2)})
+            return await read(*place)
+
+        monkeypatch.setattr(bus, "fetch_at", too_late)
+        with pytest.raises(OutOfRange) as refusal:
+            await values(live, 1)
+        assert (refusal.value.start, refusal.value.partition) == (2, HERE)
+        live.watch(HERE, refusal.value.start)
+        assert await values(live, 1) == [b"2\n"]
+        assert await values(group, 1) == [b"2\n"]
 
 
 async def test_foreign_records_are_reported_once_a_minute(
