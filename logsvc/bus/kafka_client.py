@@ -2,17 +2,21 @@
 
 import asyncio
 import ssl
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import AIOKafkaConnection, CloseReason, create_conn
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaError
 
 from logsvc.config import Kafka
 from logsvc.errors import BusAway, BusError, ConfigError
 
 CLIENT_ID: Final = "logsvc"
+_LEAVE: Final = 5.0
+"""Seconds for which a consumer that stops waits for a broker: others that share out anew hold it up for a heartbeat."""
 
 
 def connection(settings: Kafka) -> dict[str, Any]:
@@ -82,18 +86,33 @@ async def open_consumer(settings: Kafka, **more: object) -> AIOKafkaConsumer:
 
 
 async def stop(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer, during an outage too.
+    """Stop a consumer, during an outage too. A group that can't be left soon notices it by itself, later.
 
-    aiokafka's own `stop` (0.14) ends with CancelledError, and leaves connections open, where a fetch that failed waits
-    to be sent again.
+    aiokafka's own `stop` (0.14) waits for a broker as long as for any answer, or for several one after the other. It
+    ends with CancelledError, and leaves connections open, where a fetch that failed waits to be sent again.
     """
     try:
-        await consumer.stop()
+        async with asyncio.timeout(_LEAVE):
+            await consumer.stop()
+    except TimeoutError:
+        await _abandon(consumer)
     except asyncio.CancelledError:
         await consumer._client.close()  # noqa: SLF001 - as `stop` would
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
+
+
+async def _abandon(consumer: AIOKafkaConsumer) -> None:
+    """End what a `stop` that was cancelled leaves: heartbeats would have it remain a member."""
+    coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001 - as `stop` would, all of it
+    if isinstance(coordinator, GroupCoordinator):
+        await coordinator._stop_heartbeat_task()  # noqa: SLF001
+        await coordinator._stop_commit_offsets_refresh_task()  # noqa: SLF001
+    if fetcher is not None:  # it has begun
+        with suppress(asyncio.CancelledError):
+            await fetcher.close()
+    await consumer._client.close()  # noqa: SLF001
 
 
 def _ssl_context(settings: Kafka) -> ssl.SSLContext:

@@ -13,6 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from itertools import chain
 from typing import Final, NamedTuple
 
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, MessageSizeTooLargeError
@@ -84,7 +85,7 @@ class KafkaWriter:
             self._producer.fail(error)
 
     async def close(self) -> None:
-        """Write what was appended, and end. Twice is once."""
+        """Write what was appended and is waited for, and end. Twice is once."""
         if not self._closed:
             self._closed = True
             if self._producer is not None:
@@ -110,8 +111,6 @@ class _Producer:
         self._queues: dict[int, deque[_Waiting]] = {}
         self._sending: dict[int, list[_Waiting]] = {}
         self._loops: set[asyncio.Task[None]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._spawn(self._start())
 
     @property
@@ -126,7 +125,6 @@ class _Producer:
         queue.append((record, done))
         if partition not in self._sending:
             self._sending[partition] = []
-            self._idle.clear()
             self._spawn(self._send_all(partition, queue))
         return done
 
@@ -187,8 +185,6 @@ class _Producer:
             self.fail(error)
         else:
             del self._sending[partition]
-            if not self._sending:
-                self._idle.set()
 
     async def _send(self, partition: int, queue: deque[_Waiting]) -> int:
         """Send one batch of what waits; the offset of its first record."""
@@ -212,25 +208,32 @@ class _Producer:
         self.fail(BusError(f"Kafka did not acknowledge within {self._topic.timeout:g} s"))
 
     def fail(self, error: BusError) -> None:
+        """End because of an error."""
+        if self.reason is None:
+            metrics.bus_errors.labels("append").inc()
+            logger.warning("appending to %s failed: %s", self._topic.name, error)
+            self._end(error)
+
+    def _end(self, error: BusError) -> None:
         """End the producer, and refuse all that is in flight and all that waits behind it."""
-        if self.reason is not None:
-            return
         self.reason = str(error)
-        metrics.bus_errors.labels("append").inc()
-        logger.warning("appending to %s failed: %s", self._topic.name, error)
-        waiting = [entry for taken in self._sending.values() for entry in taken]
-        waiting += [entry for queue in self._queues.values() for entry in queue]
-        for _, done in waiting:
-            if not done.done():
-                done.set_exception(type(error)(self.reason))
+        for done in self._waited_for():
+            done.set_exception(type(error)(self.reason))
         self._queues.clear()
         self._sending.clear()
-        self._idle.set()
         ending = asyncio.current_task()
         for task in self._loops:
             if task is not ending:
                 task.cancel()
 
+    def _waited_for(self) -> list["asyncio.Future[int]"]:
+        """Of what is in flight and what waits behind it, that which somebody waits for still."""
+        entries = chain.from_iterable([*self._sending.values(), *self._queues.values()])
+        return [done for _, done in entries if not done.done()]
+
     async def close(self) -> None:
-        """Wait until everything was written, or has failed."""
-        await self._idle.wait()
+        """Wait until everything that somebody waits for was written, or has failed."""
+        while waited := self._waited_for():
+            await asyncio.wait(waited)
+        if self.reason is None:
+            self._end(BusError("the bus is closed"))

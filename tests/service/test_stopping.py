@@ -11,6 +11,8 @@ from tests.chaos.readers import Tail, run_while
 from tests.chaos.writer import Writer, Writing
 from tests.kafka.load import Load, loading
 from tests.support import until
+from tests.support.kafka import Cluster
+from tests.support.receiver import Receiver
 from tests.support.roles import Platform
 
 GRACE = 15.0
@@ -81,6 +83,39 @@ async def test_a_collector_saves_its_places(platform: Platform) -> None:
 
 async def has_more(bus: KafkaBus, records: int) -> bool:
     return sum([(await bus.bounds(partition)).end for partition in range(bus.partitions)]) > records
+
+
+async def test_every_role_is_gone_in_time_though_kafka_is_frozen(platform: Platform, kafka: Cluster) -> None:
+    """Connections stay, and nothing answers: neither what is on its way, nor who is asked to let somebody go."""
+    platform.settings |= {"http.grace": 2, "store.grace": 2, "kafka.delivery_timeout": 120}
+    platform.settings |= {"drains.http": True, "drains.allow": '["127.0.0.1/32"]'}
+    await platform.migrate(3)
+    collector, store, server, drain = (
+        platform.collect("n"),
+        platform.store("1"),
+        platform.serve("1"),
+        platform.drain("1"),
+    )
+    collector.settings["kafka.delivery_timeout"] = 5  # it waits for so long
+    roles = collector, store, server, drain
+    async with collector, store, server, drain, Receiver().listening() as receiver:
+        for role in roles:
+            await role.start()
+        await server.add_drain("demo", receiver.url)
+        with Writer(platform.node("n"), Writing(rate=200)):
+            tail = Tail(lambda: server.logs("demo"))
+
+            async def work() -> None:
+                await until(lambda: tail.seen.lines > 500 and receiver.verdict.tally.lines > 500, 60, "lines")
+                await until(lambda: rows(platform, 500), 60, "rows")
+                kafka.brokers[0].pause()
+                try:
+                    statuses = await asyncio.gather(*(role.stop(4 * GRACE) for role in roles))
+                finally:
+                    kafka.brokers[0].resume()
+                assert statuses == [0] * 4
+
+            await run_while(work(), tail)
 
 
 async def test_tails_of_a_server_go_on_at_another(platform: Platform) -> None:
