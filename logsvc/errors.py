@@ -21,6 +21,7 @@
     │   ├── OutOfRange       an offset outside of what the bus keeps
     │   ├── Sealed           an epoch of the bus that takes no more records
     │   ├── WrongTopic       a topic that was made anew, or has lost records: stop, never write
+    │   ├── Fenced           another process appends under the same name now
     │   └── NewerFormat      a record written by a newer logsvc: stop, never skip
     ├── StoreError           the store refuses
     │   ├── TooCostly        a read takes longer, or reads more, than it may
@@ -141,6 +142,10 @@ class Sealed(BusError):
 
 class WrongTopic(BusError):
     """A topic that is not what it was: what is written there would be numbered twice, what is read is not ours."""
+
+
+class Fenced(BusError):
+    """Another process appends under the same name now."""
 
 
 class NewerFormat(BusError):

@@ -24,11 +24,11 @@ from logsvc.bus.kafka_live import KafkaLive
 from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
 from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_KEY, MAX_ORIGIN, Decoded, headers
 from logsvc.bus.kafka_sender import KafkaSender
-from logsvc.bus.kafka_writer import Fenced, KafkaWriter, Topic
+from logsvc.bus.kafka_writer import KafkaWriter, Topic
 from logsvc.bus.progress import progress
 from logsvc.bus.protocol import Appender, Bounds, Fetched
 from logsvc.config import Kafka
-from logsvc.errors import BusError, OutOfRange, Sealed, WrongTopic
+from logsvc.errors import BusError, Fenced, OutOfRange, Sealed, WrongTopic
 from logsvc.model import MAX_CHUNK, Cursor, Origin, Stream
 from logsvc.tasks import background
 from logsvc.together import Together

@@ -17,9 +17,9 @@ from logsvc.bus.kafka_batch import Outgoing
 from logsvc.bus.kafka_queries import EARLIEST, KafkaQueries
 from logsvc.bus.kafka_records import FENCE_HEADERS
 from logsvc.bus.kafka_sender import KafkaSender
-from logsvc.bus.kafka_writer import Fenced, KafkaWriter, Topic
+from logsvc.bus.kafka_writer import KafkaWriter, Topic
 from logsvc.config import Kafka
-from logsvc.errors import BusError, ConfigError
+from logsvc.errors import BusError, ConfigError, Fenced
 from logsvc.tasks import background
 
 FENCE: Final = b"fence"

@@ -22,7 +22,7 @@ from logsvc import metrics
 from logsvc.bus.kafka_batch import Outgoing, encode
 from logsvc.bus.kafka_queries import KafkaQueries
 from logsvc.bus.kafka_sender import KafkaSender
-from logsvc.errors import BusError, Sealed
+from logsvc.errors import BusError, Fenced, Sealed
 
 BATCH_BYTES: Final = 1024 * 1024
 """Most bytes in a batch, before compression; one record may be larger."""
@@ -32,10 +32,6 @@ _RENEW: Final = 24 * 3600.0
 """Seconds after which a name that is in use is asked for again: brokers forget one that wasn't for 7 days."""
 
 logger = logging.getLogger(__name__)
-
-
-class Fenced(BusError):
-    """Another process appends under the same name now."""
 
 
 _Waiting = tuple[Outgoing, "asyncio.Future[int]"]
@@ -115,7 +111,7 @@ class _Producer:
 
     @property
     def busy(self) -> bool:
-        return not self._idle.is_set()
+        return bool(self._sending)
 
     def submit(self, partition: int, record: Outgoing) -> "asyncio.Future[int]":
         done: asyncio.Future[int] = self._loop.create_future()

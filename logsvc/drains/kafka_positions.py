@@ -21,13 +21,13 @@ from logsvc.bus.kafka_batch import Outgoing
 from logsvc.bus.kafka_client import open_consumer, stop
 from logsvc.bus.kafka_queries import KafkaQueries
 from logsvc.bus.kafka_tables import KafkaTables, Table, drains_topic
-from logsvc.bus.kafka_writer import Fenced, KafkaWriter
+from logsvc.bus.kafka_writer import KafkaWriter
 from logsvc.config import Kafka
 from logsvc.drains.model import DrainStatus, Position
 from logsvc.drains.records import position_key, positions_of, status_key
 from logsvc.drains.registry import ShareLost
 from logsvc.drains.watched import Watched
-from logsvc.errors import BusError
+from logsvc.errors import BusError, Fenced
 from logsvc.tasks import background
 
 _SESSION: Final = 6.0

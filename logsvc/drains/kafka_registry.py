@@ -17,13 +17,13 @@ from logsvc.bus.epochs import Epochs, control_topic
 from logsvc.bus.kafka_batch import Outgoing
 from logsvc.bus.kafka_queries import KafkaQueries
 from logsvc.bus.kafka_tables import KafkaTables, Table, drains_topic
-from logsvc.bus.kafka_writer import Fenced, KafkaWriter
+from logsvc.bus.kafka_writer import KafkaWriter
 from logsvc.config import Kafka
 from logsvc.drains.model import Drain, DrainStatus
 from logsvc.drains.records import STATUS, DrainTable, drain_key, status_key
 from logsvc.drains.registry import Change
 from logsvc.drains.watched import Watched
-from logsvc.errors import BusError, NewerFormat
+from logsvc.errors import BusError, Fenced, NewerFormat
 from logsvc.tasks import background
 from logsvc.together import Together
 

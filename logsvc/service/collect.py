@@ -5,7 +5,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ async def collect(settings: Settings, node: str | None = None) -> int:
     Raises ConfigError where another process collects here already, BusError where settings or topics are wrong; waits
     for a Kafka that is away.
     """
-    with _only_one(settings.data.dir / "collector"):
+    with _only_one(settings):
         role = "rollouts" if settings.kubernetes.source == "rollouts" else "collect"
         return await run_role(settings.probe, role, partial(_collect, settings, node or _name(settings)))
 
@@ -212,11 +212,10 @@ class _Collecting:
             logs = ApiSource(watched.api, watched.pods, self._collector(bus), given.requests, watched.quota)
             self._share.followed.begin(logs)
             return logs
-        root = given.pods if watched is not None else self._settings.data.dir / "pods"
         limits = self._settings.collect.model_dump()
         identity = (watched and watched.pods) or ProcfileIdentity(self._settings.data.dir / "identity")
         files = FilesSource(
-            FilesSettings(root=root, data=self._folder, node=self._node, **limits),
+            FilesSettings(root=_root(self._settings), data=self._folder, node=self._node, **limits),
             bus,
             identity,
             stored_origins=self._store.origins,
@@ -227,12 +226,31 @@ class _Collecting:
         return files
 
 
+def _root(settings: Settings) -> Path:
+    """The folder of the files: a kubelet's, or that of a Procfile's processes."""
+    return settings.kubernetes.pods if settings.kubernetes.node else settings.data.dir / "pods"
+
+
 @contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder of a node's collector. Raises ConfigError where another process does."""
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Hold what one process alone may use: the folder where places are kept, and that of the files, under whatever
+    names others look for them. Raises ConfigError where another process does.
+    """
+    with ExitStack() as held:
+        folder = settings.data.dir / "collector"
+        held.enter_context(_held(folder, made=True))
+        if settings.kubernetes.source == "files":
+            held.enter_context(_held(_root(settings)))
+        yield
+
+
+@contextmanager
+def _held(folder: Path, *, made: bool = False) -> Iterator[None]:
+    """Lock a folder, which may be read-only. Raises ConfigError where it can't be used, or another process does."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if made:
+            folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigError(f"{folder} can't be used: {error.strerror}") from error
     try:

@@ -14,7 +14,7 @@ from typing import Final
 import orjson
 
 from logsvc.bus.protocol import Bus
-from logsvc.errors import BusError
+from logsvc.errors import BusError, ConfigError, Fenced
 from logsvc.model import Cursor, Origin, Stream
 from logsvc.sources.checkpoint import Checkpoint, Snapshot
 from logsvc.sources.redaction import Redact
@@ -63,6 +63,7 @@ class Collector:
         self._stored_origins = stored_origins
         self._mine = mine
         self._may_send = may_send
+        self._replaced = False
         self._loaded = False
         self._known: dict[int, int] = {}
         """By partition: an offset below which nothing of this node is missing in `positions`, what is on
@@ -82,7 +83,13 @@ class Collector:
         serial = self._serial = self._serial + 1
         on_way = self._on_way[partition]
         on_way[serial] = self._known[partition]
-        cursor = await self._bus.append(stream, value, origin=origin, partial=partial)
+        try:
+            cursor = await self._bus.append(stream, value, origin=origin, partial=partial)
+        except Fenced:
+            # Whoever began last collects. To take the name back would have that one do the same, and so on for ever;
+            # where a lease says whose it is, the lease does.
+            self._replaced = self._may_send is None
+            raise
         # Not in a `finally`: an append that failed may still be on the bus, and has to be looked for.
         del on_way[serial]
         if cursor.offset >= self._known[partition]:
@@ -122,9 +129,12 @@ class Collector:
     async def recover(self) -> None:
         """Find out what the bus has. At the start, and after any append that raised; none may be running.
 
-        Raises BusError, StoreError where that can't be told now; calling it again may help.
+        Raises BusError, StoreError where that can't be told now; calling it again may help. Raises ConfigError where
+        another process collects under the same name since.
         """
         self._check()
+        if self._replaced:
+            raise ConfigError(f"another process collects as node {self.node} now: each needs a name of its own")
         if not self._loaded:
             self.since = await asyncio.to_thread(self._checkpoint.saved_at)
             self._load(await asyncio.to_thread(self._checkpoint.load))

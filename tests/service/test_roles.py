@@ -120,6 +120,49 @@ async def test_a_second_collector_on_a_node_is_refused(platform: Platform) -> No
         await second.said("logsvc collects")
 
 
+async def test_a_second_collector_of_the_same_files_is_refused_under_another_name_too(platform: Platform) -> None:
+    """With a data folder of its own; it would send every line again."""
+    await migrate(platform)
+    first, second = platform.collect("n"), platform.collect("other")
+    (platform.node("other") / "pods").rmdir()
+    (platform.node("other") / "pods").symlink_to(platform.node("n") / "pods")
+    async with first, second:
+        await first.start()
+        assert "collects this node's files already" in await second.refused()
+
+
+async def test_of_two_collectors_of_one_name_the_one_that_began_last_goes_on(platform: Platform) -> None:
+    """The other ends and says so, instead of taking the name back for ever; and nothing is lost or doubled by that."""
+    await migrate(platform)
+    first, second, server = platform.collect("n"), platform.collect("m"), platform.serve("1")
+    second = Role(second.folder, ("collect", "--node", "n", *second.command[4:]), "logsvc collects", second.settings)
+    writings = [Writing(writers=(name,), rate=300) for name in ("a", "b")]
+    async with first, second, server:
+        await server.start()
+        await first.start()
+        with Writer(platform.node("n"), writings[0]) as one, Writer(platform.node("m"), writings[1]) as other:
+            tally = (tail := Tail(lambda: server.logs("demo"))).seen.tally
+
+            async def work() -> dict[str, int]:
+                await until(lambda: tally.next("a") > 500, 60)
+                await second.start()
+                assert await first.ended() == 1
+                assert "another process collects as node n now" in first.stderr
+                await until(lambda: tally.next("b") > 500, 60)
+                second.kill()
+                written = other.finish().written
+                await first.start()
+                written |= (await asyncio.to_thread(one.finish)).written
+                await until(lambda: tally.complete({"a": written["a"]}), 60, "the last lines of one")
+                await stops(first)
+                await second.start()
+                await until(lambda: tally.complete(written), 60, "the last lines of the other")
+                return written
+
+            written = await run_while(work(), tail)
+        tally.check(written)
+
+
 async def test_roles_start_and_collect_while_clickhouse_is_away(kafka: Cluster, tmp_path: Path) -> None:
     """After an epoch has ended, too: whether it is stored can't be told then."""
     async with ClickHouse(tmp_path / "clickhouse") as clickhouse:
