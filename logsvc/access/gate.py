@@ -43,6 +43,7 @@ class Gate:
     def __init__(self, settings: Auth, leases: Leases) -> None:
         """Raises ConfigError for settings that can't be used together."""
         self._leases = leases
+        leases.holds = self.holds
         self._rules = _rules(settings)
         self._every = settings.jwks_seconds
         self._url, jwks = _place(settings.jwks)
@@ -186,7 +187,7 @@ class Gate:
 
     def _changed(self) -> None:
         self._good.clear()
-        self._leases.end(unless=self.holds)
+        self._leases.review()
 
 
 class _File:

@@ -8,6 +8,7 @@ from typing import Final
 
 from logsvc import metrics
 from logsvc.access.grant import Grant
+from logsvc.errors import BadToken
 
 _CLOCKS: Final = 0.5
 """Seconds by which a timer may fire before the wall clock says so."""
@@ -24,14 +25,19 @@ class Leases:
 
     def __init__(self) -> None:
         self._held: dict[asyncio.Timeout, Grant] = {}
+        self.holds: Callable[[Grant], bool] = lambda _: True
+        """Whether nobody has taken a grant away; whoever knows sets this."""
 
     @asynccontextmanager
     async def hold(self, grant: Grant, *, until: float | None = None) -> AsyncIterator[Lease]:
         """Work on a grant: the block is cancelled when that expires or is ended, or at `until` (Unix s).
 
-        Cancelled so, the block ends without an error, and the lease says that it is over.
+        Cancelled so, the block ends without an error, and the lease says that it is over. Raises BadToken where that
+        was before it has begun: since a request was admitted a search may have taken long.
         """
         ends = min((at for at in (grant.expires, until) if at is not None), default=None)
+        if (ends is not None and time.time() >= ends) or not self.holds(grant):
+            raise BadToken("The token or log session has ended.")
         lease = Lease()
         limit = asyncio.timeout(None if ends is None else max(0.0, ends - time.time()))
         try:
@@ -47,9 +53,9 @@ class Leases:
         finally:
             self._held.pop(limit, None)
 
-    def end(self, unless: Callable[[Grant], bool]) -> None:
+    def review(self) -> None:
         """End the leases on grants that no longer hold."""
         now = asyncio.get_running_loop().time()
-        ended = [limit for limit, grant in self._held.items() if not unless(grant) and not limit.expired()]
+        ended = [limit for limit, grant in self._held.items() if not self.holds(grant) and not limit.expired()]
         for limit in ended:
             limit.reschedule(now)

@@ -35,7 +35,10 @@ def guarded(scope: str, handler: Handler, *, also: str | None = None) -> Handler
     async def guard(request: web.Request) -> web.StreamResponse:
         grant = await _admitted(request, scope, also)
         request[GRANT] = grant
-        return await handler(request)
+        try:
+            return await handler(request)
+        except BadToken as error:  # it ended before the answer began
+            _refuse_token(error)
 
     return guard
 
@@ -80,7 +83,7 @@ async def _verified(request: web.Request, access: Access, gate: Gate) -> Grant:
         raise Problem(503, str(error), retry_after=5) from error
     except BadToken as error:
         access.attempts.take(address, 1.0, rate, most)
-        _refuse(str(error), 'Bearer realm="logsvc", error="invalid_token"')
+        _refuse_token(error)
 
 
 def _token(request: web.Request) -> str:
@@ -89,6 +92,10 @@ def _token(request: web.Request) -> str:
     if kind.lower() != "bearer" or not token.strip():
         _refuse("A token is needed, as Authorization: Bearer <token>.", 'Bearer realm="logsvc"')
     return token.strip()
+
+
+def _refuse_token(error: BadToken) -> NoReturn:
+    _refuse(str(error), 'Bearer realm="logsvc", error="invalid_token"')
 
 
 def _refuse(detail: str, challenge: str) -> NoReturn:

@@ -158,14 +158,16 @@ async def _stream(request: web.Request, delivery: Delivery, delivered: Delivered
         response.headers["Content-Encoding"] = encoder.name
     if request.version >= HttpVersion11:
         response.enable_chunked_encoding()
-    await response.prepare(request)
-    if request.method == "HEAD":
-        return response
     try:
         async with hold():
+            await response.prepare(request)
+            if request.method == "HEAD":
+                return response
             await _write(request, response, delivery, encoder, delivered)
         await _close(request, response, delivery, encoder)
     except LogsvcError as error:
+        if not response.prepared:
+            raise
         # The answer has begun, so it can't become an error: a client sees that it is cut, and comes again.
         log.warning("an answer was cut: %s", error)
         if request.transport is not None:

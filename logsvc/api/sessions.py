@@ -76,12 +76,12 @@ async def follow_session(request: web.Request) -> web.StreamResponse:
         grant = _grant(session)
         if access.gate is not None:
             access.gate.check(grant)
+        query = _query(request, session)
+        with access.sessions.following(session):
+            until = access.sessions.end(session)
+            return await answer(request, AppId(session.tenant, session.app), query, _form(request), grant, until)
     except BadToken as error:
         raise Problem(403, str(error)) from error
-    query = _query(request, session)
-    with access.sessions.following(session):
-        until = access.sessions.end(session)
-        return await answer(request, AppId(session.tenant, session.app), query, _form(request), grant, until)
 
 
 def _session(app: AppId, grant: Grant, asked: dict[str, Any]) -> Session:

@@ -50,14 +50,15 @@ async def serve_websocket(
     """
     socket = web.WebSocketResponse(heartbeat=30.0, compress=False, max_msg_size=MAX_MESSAGE)
     socket.headers["Logsvc-Cursor"] = str(delivery.start)
-    await socket.prepare(request)
     follower = _Follower(socket, query, delivery.start, delivered, refilter=refilter)
-    async with hold() as lease, asyncio.TaskGroup() as group:
-        sending = group.create_task(follower.run(delivery, reopen))
-        async for message in socket:  # ends when the socket is closed
-            await follower.take(message, sending)
-            await asyncio.sleep(0)  # others get a turn: thousands of messages may have come at once
-        sending.cancel()
+    async with hold() as lease:
+        await socket.prepare(request)
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(follower.run(delivery, reopen))
+            async for message in socket:  # ends when the socket is closed
+                await follower.take(message, sending)
+                await asyncio.sleep(0)  # others get a turn: thousands of messages may have come at once
+            sending.cancel()
     if lease.over:
         await socket.close(code=OVER, message=b"the token or log session has ended")
     return socket

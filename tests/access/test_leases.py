@@ -8,6 +8,7 @@ import pytest
 from logsvc.access.gate import _LOOK
 from logsvc.access.grant import READ, Grant
 from logsvc.access.leases import Leases
+from logsvc.errors import BadToken
 from tests.support.wait import DEADLINE
 
 
@@ -15,9 +16,7 @@ def grant(name: str, expires: float | None = None) -> Grant:
     return Grant(name, "acme", frozenset({READ}), expires=expires)
 
 
-@pytest.mark.parametrize(
-    ("expires", "until", "ends"), [(100, None, 100), (None, 50, 50), (100, 50, 50), (50, 100, 50), (-1, None, 0)]
-)
+@pytest.mark.parametrize(("expires", "until", "ends"), [(100, None, 100), (None, 50, 50), (100, 50, 50), (50, 100, 50)])
 async def test_it_ends_when_the_grant_does_or_earlier(expires: float | None, until: float | None, ends: float) -> None:
     """The end is set to the second, so nothing is left to a look now and then."""
     leases = Leases()
@@ -28,6 +27,17 @@ async def test_it_ends_when_the_grant_does_or_earlier(expires: float | None, unt
         when = limit.when()
         assert when is not None
         assert loop + ends - 0.01 <= when <= asyncio.get_running_loop().time() + ends + 0.01
+    assert not leases._held
+
+
+@pytest.mark.parametrize(("expires", "until"), [(-1, None), (100, -1), (None, None)])
+async def test_what_has_ended_before_it_began_is_refused(expires: float | None, until: float | None) -> None:
+    leases = Leases()
+    leases.holds = lambda _: expires is not None
+    absolute = [None if seconds is None else time.time() + seconds for seconds in (expires, until)]
+    with pytest.raises(BadToken):
+        async with leases.hold(grant("anna", absolute[0]), until=absolute[1]):
+            pass
     assert not leases._held
 
 
@@ -45,7 +55,8 @@ async def test_one_that_is_taken_away_ends_at_once_and_no_other_does() -> None:
         others = tasks.create_task(other())
         await held.wait()
         async with leases.hold(grant("anna")) as lease:
-            leases.end(unless=lambda grant: grant.subject == "other")
+            leases.holds = lambda grant: grant.subject == "other"
+            leases.review()
             await asyncio.Event().wait()
         assert lease.over
         go_on.set()

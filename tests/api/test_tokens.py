@@ -14,6 +14,7 @@ from logsvc.access.gate import Gate
 from logsvc.access.limits import Limits
 from logsvc.access.static import mint
 from logsvc.api.context import Access
+from logsvc.api.delivery import Delivery
 from logsvc.buckets import Buckets
 from logsvc.config import Auth
 from logsvc.config import Limits as Settings
@@ -149,6 +150,49 @@ async def test_a_tail_ends_when_its_token_is_revoked(site: Guarded) -> None:
         assert len(await Events(theirs).lines(1)) == 1
     async with site.served.client.get(site.served.logs, headers=headers) as response:
         assert response.status == 401
+
+
+async def test_a_token_that_is_revoked_while_its_lines_are_searched_for_opens_nothing(
+    site: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Admission and the tail may lie seconds apart, and a tail that began then would never end."""
+    searching, go_on = asyncio.Semaphore(0), asyncio.Event()
+    opening = Delivery.open
+
+    async def slowly(delivery: Delivery) -> None:
+        searching.release()
+        await go_on.wait()
+        await opening(delivery)
+
+    header, client, logs = site.header(jti="mine"), site.served.client, site.served.logs
+    sessions = f"{site.served.url}/apps/{site.served.name}/log-sessions"
+    async with client.post(sessions, json={"tail": True}, headers=header) as response:
+        session = (await response.json())["logplex_url"]
+    monkeypatch.setattr(Delivery, "open", slowly)
+
+    async def status(url: str, headers: dict[str, str]) -> int:
+        async with client.get(url, headers=headers) as response:
+            return response.status
+
+    async def handshake() -> int:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await client.ws_connect(f"{logs}?tail=1", headers=header)
+        return refused.value.status
+
+    async with asyncio.TaskGroup() as tasks:
+        asked = [status(f"{logs}?tail=1", header), status(session, {}), handshake()]
+        answers = [tasks.create_task(one) for one in asked]
+        for _ in asked:
+            await searching.acquire()
+        replace(site.revoked, b"mine\n")
+
+        async def revoked() -> bool:
+            return await status(f"{site.served.url}/v1/apps", header) == 401
+
+        await until(revoked, what="the file is read again")
+        go_on.set()
+    assert [answer.result() for answer in answers] == [401, 403, 401]
+    assert site.served.context.tails == 0
 
 
 async def test_a_static_token_is_good_until_it_is_taken_out(site: Guarded) -> None:
