@@ -118,6 +118,7 @@ class Gate:
             known is not None
             and (known.tenant == grant.tenant or OPERATE in known.scopes)
             and grant.scopes <= known.scopes
+            and (known.expires is None or (grant.expires is not None and grant.expires <= known.expires))
             and (known.apps is None or (grant.apps is not None and grant.apps <= known.apps))
         )
 

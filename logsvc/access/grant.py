@@ -34,7 +34,7 @@ class Grant:
     id: str = ""
     """What it is revoked by: a JWT's `jti`, a static token's name."""
     root: str = ""
-    """What it stands on: `key:<kid>` or `token:<SHA-256>`. When that goes, the grant goes."""
+    """What it stands on: `key:` or `token:`, and its SHA-256. When that goes, the grant goes."""
 
     def allows(self, app: str) -> bool:
         return self.apps is None or app in self.apps

@@ -6,6 +6,7 @@ public key for the secret of an HMAC, is refused.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
 import jwt
@@ -37,10 +38,14 @@ class Rules:
 
 
 class KeySet:
-    """Public keys by their id."""
+    """Public keys by their id.
+
+    What stands on a key stands on its digest: ids are given anew, and a set with one key needs none.
+    """
 
     def __init__(self, keys: Mapping[str, jwt.PyJWK]) -> None:
         self._keys = dict(keys)
+        self._digests = {kid: _digest(key) for kid, key in self._keys.items()}
 
     @classmethod
     def parse(cls, document: bytes) -> "KeySet":
@@ -54,8 +59,8 @@ class KeySet:
             raise FormatError("the JWK set has no public key for signatures")
         return cls(keys)
 
-    def __contains__(self, kid: str) -> bool:
-        return kid in self._keys
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._digests.values()
 
     def verify(self, token: str, rules: Rules) -> Grant:
         """What a token grants. Raises BadToken, and of that UnknownKey, with a sentence that holds nothing of it."""
@@ -76,7 +81,7 @@ class KeySet:
             raise BadToken("The token is for another service.") from None
         except jwt.PyJWTError:
             raise BadToken("The token is not valid.") from None
-        return _grant(claims, rules, kid)
+        return _grant(claims, rules, self._digests[kid])
 
     def _key(self, token: str) -> tuple[str, jwt.PyJWK]:
         try:
@@ -90,7 +95,11 @@ class KeySet:
         return kid, self._keys[kid]
 
 
-def _grant(claims: Mapping[str, Any], rules: Rules, kid: str) -> Grant:
+def _digest(key: jwt.PyJWK) -> str:
+    return sha256(str(key.Algorithm.to_jwk(key.key)).encode()).hexdigest()
+
+
+def _grant(claims: Mapping[str, Any], rules: Rules, digest: str) -> Grant:
     tenant, apps = claims.get(rules.tenant_claim, ""), claims.get(rules.apps_claim)
     scopes = read_scopes(claims.get(rules.scope_claim, ()))
     if tenant == "" and OPERATE not in scopes:
@@ -103,7 +112,7 @@ def _grant(claims: Mapping[str, Any], rules: Rules, kid: str) -> Grant:
         plan=str(claims.get(rules.plan_claim, "")),
         expires=float(claims["exp"]) + rules.leeway,
         id=str(claims.get("jti", "")),
-        root=f"key:{kid}",
+        root=f"key:{digest}",
     )
 
 

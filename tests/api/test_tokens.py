@@ -195,7 +195,7 @@ async def test_a_token_that_is_revoked_while_its_lines_are_searched_for_opens_no
     assert site.served.context.tails == 0
 
 
-async def test_a_static_token_is_good_until_it_is_taken_out(site: Guarded) -> None:
+async def test_a_static_token_is_good_until_it_is_taken_out_or_is_to_expire_earlier(site: Guarded) -> None:
     token, entry = mint("ci", "local", ["logs:read"], [])
     header = {"Authorization": f"Bearer {token}"}
 
@@ -203,18 +203,19 @@ async def test_a_static_token_is_good_until_it_is_taken_out(site: Guarded) -> No
         async with site.served.client.get(site.served.logs, headers=header) as response:
             return response.status
 
-    assert await status() == 401
-    replace(site.tokens, entry.encode())
-
     async def good() -> bool:
         return await status() == 200
 
-    await until(good, what="the file is read again")
-    async with site.served.client.get(f"{site.served.logs}?tail=1", headers={**header, **NDJSON}) as response:
-        await Lines(response).take(3)
-        replace(site.tokens, b"")
-        async with asyncio.timeout(DEADLINE):
-            assert await Lines(response).next() == b""
+    assert await status() == 401
+    later, earlier = (entry + f"expires = {year}-01-01T00:00:00Z\n" for year in (2999, 2998))
+    for before, after in ((entry, later), (later, earlier), (earlier, "")):
+        replace(site.tokens, before.encode())
+        await until(good, what="the file is read again")
+        async with site.served.client.get(f"{site.served.logs}?tail=1", headers={**header, **NDJSON}) as response:
+            await Lines(response).take(3)
+            replace(site.tokens, after.encode())
+            async with asyncio.timeout(DEADLINE):
+                assert await Lines(response).next() == b""
     assert await status() == 401
 
 
@@ -239,6 +240,17 @@ async def test_keys_rotate_and_a_dropped_key_takes_its_tails_with_it(site: Guard
             assert await Lines(tail).next() == b""
     async with site.served.client.get(site.served.logs, headers=before) as response:
         assert response.status == 401
+
+
+async def test_a_key_that_is_replaced_under_its_id_takes_its_tails_with_it(site: Guarded) -> None:
+    async with site.served.client.get(f"{site.served.logs}?tail=1", headers={**site.header(), **NDJSON}) as tail:
+        await Lines(tail).take(3)
+        site.issuer.replace()
+        site.publish()
+        async with asyncio.timeout(DEADLINE):
+            assert await Lines(tail).next() == b""
+    async with site.get() as response:
+        assert response.status == 200
 
 
 async def test_keys_by_address_are_fetched_again_for_a_key_that_is_new(

@@ -33,6 +33,12 @@ class Issuer:
         self._keys[self.kid] = (algorithm, private)
         return self.kid
 
+    def replace(self) -> None:
+        """Make a new key under the id of the one that it takes the place of."""
+        kid = self.kid
+        self._keys[kid] = self._keys.pop(self.rotate())
+        self.kid = kid
+
     def drop(self, kid: str) -> None:
         del self._keys[kid]
 
