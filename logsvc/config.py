@@ -123,6 +123,8 @@ class Limits(Group):
     """Plan of tokens and namespaces that name none, or none of those in `tails`."""
     tails: dict[str, Annotated[int, Field(ge=0)]] = {"free": 5, "starter": 20, "standard": 100, "pro": 1000}
     """Tails at once; the next one is refused with 429."""
+    answers: dict[str, Annotated[int, Field(ge=0)]] = {"free": 20, "starter": 50, "standard": 100, "pro": 400}
+    """Reads of lines at once that are no tails; the next one is refused with 429."""
     query_seconds: ByPlan = {"free": 5.0, "starter": 10.0, "standard": 20.0}
     """Seconds that one statement in the store may take."""
     read_bytes: dict[str, Count] = {"free": GiB, "starter": 4 * GiB, "standard": 16 * GiB}

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -27,13 +27,14 @@ WAITING: Final = 100
 """Statements of one tenant that may wait for their turn."""
 
 _LATER: Final = 5.0
-"""Seconds after which one who has too many tails may try again."""
+"""Seconds after which one who has too many of something may try again."""
 
 
 class Plan(NamedTuple):
     """What a plan allows; None where there is no limit."""
 
     tails: int | None = None
+    answers: int | None = None
     query_seconds: float | None = None
     read_bytes: int | None = None
     read_rows: int | None = None
@@ -50,6 +51,7 @@ class Limits:
     def __init__(self, settings: Settings | None = None, now: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._tails: Counter[str] = Counter()
+        self._answers: Counter[str] = Counter()
         self._turns: WeakValueDictionary[tuple[str, int], Turns] = WeakValueDictionary()
         self._pushed, self._read = Buckets(now), Buckets(now)
 
@@ -61,6 +63,7 @@ class Limits:
         name = settings.plan_named(grant.plan)
         return Plan(
             settings.tails.get(name),
+            settings.answers.get(name),
             settings.query_seconds.get(name),
             settings.read_bytes.get(name),
             settings.read_rows.get(name),
@@ -70,20 +73,13 @@ class Limits:
             settings.drains.get(name),
         )
 
-    @contextmanager
-    def tail(self, grant: Grant) -> Iterator[None]:
+    def tail(self, grant: Grant) -> AbstractContextManager[None]:
         """Count a tail for as long as it lasts. Raises OverLimit where the tenant has as many as it may."""
-        most = self.plan(grant).tails
-        if most is not None and self._tails[grant.tenant] >= most:
-            metrics.over_limit.labels("tails").inc()
-            raise OverLimit(f"Your plan allows {most} tails at once.", _LATER)
-        self._tails[grant.tenant] += 1
-        try:
-            yield
-        finally:
-            self._tails[grant.tenant] -= 1
-            if not self._tails[grant.tenant]:
-                del self._tails[grant.tenant]
+        return _counted(self._tails, grant.tenant, self.plan(grant).tails, "tails")
+
+    def answer(self, grant: Grant) -> AbstractContextManager[None]:
+        """Count an answer with lines that is no tail, as `tail` does."""
+        return _counted(self._answers, grant.tenant, self.plan(grant).answers, "answers")
 
     def reading(self, grant: Grant) -> "Reading | None":
         """What the statements of one request have to wait for; None where the plan says nothing."""
@@ -111,6 +107,20 @@ class Limits:
         """Count pushed bytes; the seconds for which to take no more."""
         rate = self.plan(grant).push_bytes
         return 0.0 if rate is None else self._pushed.take(grant.tenant, size, rate, rate * BURST)
+
+
+@contextmanager
+def _counted(count: Counter[str], tenant: str, most: int | None, what: str) -> Iterator[None]:
+    if most is not None and count[tenant] >= most:
+        metrics.over_limit.labels(what).inc()
+        raise OverLimit(f"Your plan allows {most} {what} at once.", _LATER)
+    count[tenant] += 1
+    try:
+        yield
+    finally:
+        count[tenant] -= 1
+        if not count[tenant]:
+            del count[tenant]
 
 
 class Turns:

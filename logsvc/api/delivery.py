@@ -4,8 +4,9 @@ HTTP answers and WebSockets differ in how they send frames, not in which.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,6 +17,7 @@ from logsvc.api.problems import bad_parameter
 from logsvc.api.query import Query
 from logsvc.errors import BadCursor, StoreAway
 from logsvc.formats.representations import Representation
+from logsvc.legs import STEP_BYTES
 from logsvc.model import Cursor, Selection
 from logsvc.selection import first
 from logsvc.timeline import Timeline, before
@@ -24,9 +26,16 @@ from logsvc.window import Feed
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 """Seconds between tries of a tail to reach the store; each is twice the one before."""
+SLOW = 5.0
+"""Seconds for a step's frame, after which what was read with it is let go of: a slow reader reads it again later."""
 SEARCH_SECONDS = 20.0
 """About how long the last lines that pass a filter are searched for before an answer begins without more of them:
 clients, and proxies between, don't wait for ever."""
+
+
+def http_chunk(data: bytes) -> bytes:
+    """RFC 9112 §7.1."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 @dataclass(slots=True)
@@ -42,9 +51,9 @@ class Frame:
 
     @property
     def chunk(self) -> bytes:
-        """The data as a chunk of HTTP/1.1 (RFC 9112 §7.1), made once for all clients."""
+        """The data as a chunk of HTTP/1.1, made once for all clients."""
         if not self._chunk:
-            self._chunk = b"%x\r\n%b\r\n" % (len(self.data), self.data)
+            self._chunk = http_chunk(self.data)
         return self._chunk
 
 
@@ -87,7 +96,9 @@ class Delivery:
         self._heartbeat = context.heartbeat * 0.9
         self._resources = AsyncExitStack()
         self._feed: Feed | None = None
-        self._backlog: list[Selection] = []
+        self._backlog: deque[Selection] = deque()
+        """What was read and isn't sent yet, and the place behind it."""
+        self._behind = timeline.start
         self._notices: list[str] = []
         self._unsearched: Cursor | None = None
         """The place in front of which no last lines were looked for."""
@@ -122,16 +133,13 @@ class Delivery:
         self._feed = await self._resources.enter_async_context(self._timeline.watch(at))
 
     def _opening(self) -> Iterator[Frame]:
-        """What was found when it was opened."""
+        """What there is to say first."""
         for text in self._notices:
             yield self._notice(text, self.at)
         if (place := self._unsearched) is not None:
             metrics.notices.labels("search").inc()
             text = f"Lines in front of this place were not searched, it takes long: go on with before={place}"
             yield Frame(self.form.notice(text, place, _now(), place), 0, place)
-        if self._backlog:
-            frame, self._backlog = self._frame(self._backlog, self.at), []
-            yield frame
 
     async def _prepare(self) -> None:
         query, timeline = self._query, self._timeline
@@ -169,9 +177,9 @@ class Delivery:
         newest, done, self._unsearched = await self._timeline.last(num, self._matcher, end, SEARCH_SECONDS)
         if not newest:
             return
-        self.start = before(newest)
+        self.start = self.at = before(newest)
         if done:
-            self._backlog = newest
+            self._backlog, self._behind = deque(newest), end
         else:
             missing = num - sum(len(selection.numbers) for selection in newest)
             self.start = self.at = await self._timeline.place_of_last(missing, self._matcher, self.start)
@@ -205,7 +213,8 @@ class Delivery:
                 left = None if left is None else left - frame.lines
                 if frame.data:
                     pulse.beat()
-                yield frame
+                with self._held():
+                    yield frame
                 if behind:
                     await asyncio.sleep(0)  # a turn for the others: the window gives none, nor does a write
             elif self._feed is None or self._context.stopping.is_set():
@@ -246,7 +255,12 @@ class Delivery:
         return Frame(self.form.notice(text, at, _now()), 0, at)
 
     async def _next(self, at: Cursor, left: int | None) -> Frame:
-        """The next step's frame, made once for all who read the same from the same place."""
+        """The next step's frame, made once for all who read the same from the same place.
+
+        What is more than a frame holds, as pages of the store may be, is kept for the next ones.
+        """
+        if self._backlog:
+            return self._kept()
         key = (self._shape, at)
         if self._feed is not None and left is None:
             shared: Frame | None = self._feed.frames.get(key)
@@ -255,12 +269,33 @@ class Delivery:
         step = await self._timeline.read(at, self._matcher, self._end)
         metrics.reads.labels(step.tier).inc()
         selections = step.selections if left is None else _first(step.selections, left)
-        frame = self._frame(selections, step.at, live=step.tier == "window" and left is None)
         if step.lost is not None:
             return self._notice(step.lost, step.at, "lost")
+        if step.tier == "store" and selections:
+            self._backlog, self._behind = deque(selections), step.at
+            return self._kept()
+        frame = self._frame(selections, step.at, live=step.tier == "window" and left is None)
         if frame.live and self._feed is not None:
             self._feed.remember(key, frame)
         return frame
+
+    def _kept(self) -> Frame:
+        """About STEP_BYTES of the backlog, which isn't empty."""
+        some = [self._backlog.popleft()]
+        size = len(some[0].value)
+        while self._backlog and (size := size + len(self._backlog[0].value)) <= STEP_BYTES:
+            some.append(self._backlog.popleft())
+        return self._frame(some, some[-1].chunk.cursor(some[-1].numbers[-1]) if self._backlog else self._behind)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Keep the backlog while a client takes a frame, but not for one that doesn't: it is read again then."""
+        letting_go = asyncio.get_running_loop().call_later(SLOW, self._backlog.clear) if self._backlog else None
+        try:
+            yield
+        finally:
+            if letting_go is not None:
+                letting_go.cancel()
 
     def _frame(self, selections: list[Selection], at: Cursor, *, live: bool = False) -> Frame:
         lines = sum(len(selection.numbers) for selection in selections)

@@ -15,7 +15,7 @@ from logsvc.access.audit import audit
 from logsvc.access.grant import Grant
 from logsvc.api.compression import Encoder, encoder_for
 from logsvc.api.context import CONTEXT, Context, Delivered, Hold
-from logsvc.api.delivery import Delivery
+from logsvc.api.delivery import Delivery, http_chunk
 from logsvc.api.guard import GRANT, app_of
 from logsvc.api.problems import Problem, no_such_app
 from logsvc.api.query import Query, described, read_query
@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 
 CLOSING: Final = 2.0
 """Seconds for the last bytes of an answer that is ended early."""
+
+STALLED = 300.0
+"""Seconds after which a client that takes nothing of an answer is let go. Not so of a tail: a terminal may be stopped
+for hours, and holds one step meanwhile."""
 
 _Form = type[PlainText | NewlineDelimitedJson | ServerSentEvents]
 _FORMS: dict[str, _Form] = {
@@ -62,7 +66,7 @@ async def answer(
     """What a query asks of an app, for as long as the grant holds, at most until `until` (Unix s)."""
     context = request.app[CONTEXT]
     timeline = limited_timeline(app, context, grant)
-    with _counted(context, form, grant) if query.tail else contextlib.nullcontext():
+    with _counted(context, form, grant) if query.tail else context.access.limits.answer(grant):
         async with _opened(timeline, context, query, form) as delivery:
             # Asked last: an answer that has lines says so by itself.
             await require_app(timeline, context, found=delivery.found)
@@ -70,7 +74,7 @@ async def answer(
             with _audited(app, query, grant, delivered) if query.tail else contextlib.nullcontext():
                 hold = partial(context.access.leases.hold, grant, until=until)
                 if form.name != "websocket":
-                    return await _stream(request, delivery, delivered, hold)
+                    return await _stream(request, delivery, delivered, hold, tail=query.tail)
                 reopen = partial(_opened, timeline, context, form=form)
                 return await serve_websocket(request, query, delivery, delivered, hold, reopen, refilter=until is None)
 
@@ -142,7 +146,9 @@ async def _opened(timeline: Timeline, context: Context, query: Query, form: Repr
         await delivery.close()
 
 
-async def _stream(request: web.Request, delivery: Delivery, delivered: Delivered, hold: Hold) -> web.StreamResponse:
+async def _stream(
+    request: web.Request, delivery: Delivery, delivered: Delivered, hold: Hold, *, tail: bool
+) -> web.StreamResponse:
     form = delivery.form
     response = web.StreamResponse(
         headers={
@@ -163,7 +169,7 @@ async def _stream(request: web.Request, delivery: Delivery, delivered: Delivered
             await response.prepare(request)
             if request.method == "HEAD":
                 return response
-            await _write(request, response, delivery, encoder, delivered)
+            await _write(request, response, delivery, encoder, delivered, None if tail else STALLED)
         await _close(request, response, delivery, encoder)
     except LogsvcError as error:
         if not response.prepared:
@@ -181,26 +187,44 @@ async def _write(
     delivery: Delivery,
     encoder: Encoder | None,
     delivered: Delivered,
+    patience: float | None,
 ) -> None:
-    transport = request.transport if response.chunked and encoder is None else None
-    if transport is not None:
-        request.writer.send_headers()
+    transport = request.transport
+    if transport is None:
+        raise ClientConnectionResetError("the client has gone")
+    request.writer.send_headers()
     try:
         async for frame in delivery.frames():
             if not frame.data:
                 continue
-            if transport is not None:
-                # What `response.write` does for bytes that are no chunk yet takes as long as the kernel's part of it.
-                if transport.is_closing():
-                    raise ClientConnectionResetError("the client has gone")
-                transport.write(frame.chunk)
-                if transport.get_write_buffer_size():
-                    await request.writer.drain()
+            if encoder is not None:
+                data = encoder.encode(frame.data)
+                data = http_chunk(data) if response.chunked else data
             else:
-                await response.write(frame.data if encoder is None else encoder.encode(frame.data))
+                data = frame.chunk if response.chunked else frame.data
+            # What `response.write` does for bytes that are no chunk yet takes as long as the kernel's part of it.
+            if transport.is_closing():
+                raise ClientConnectionResetError("the client has gone")
+            transport.write(data)
+            if transport.get_write_buffer_size():
+                await _drain(request, transport, patience)
             delivered.add(frame.lines, len(frame.data))
     finally:
         delivered.flush()
+
+
+async def _drain(request: web.Request, transport: asyncio.Transport, patience: float | None) -> None:
+    """Wait until most of what was written is taken; abort where nothing of it is for `patience` seconds."""
+    while True:
+        left = transport.get_write_buffer_size()
+        try:
+            async with asyncio.timeout(patience):
+                return await request.writer.drain()
+        except TimeoutError:
+            if transport.get_write_buffer_size() < left:
+                continue
+            transport.abort()
+            raise ClientConnectionResetError("the client takes nothing") from None
 
 
 async def _close(
@@ -209,7 +233,7 @@ async def _close(
     """End the answer; a client that doesn't read is not waited for."""
     closing = delivery.form.end() if delivery.complete else delivery.form.farewell()
     try:
-        async with asyncio.timeout(None if delivery.complete else CLOSING):
+        async with asyncio.timeout(STALLED if delivery.complete else CLOSING):
             await response.write_eof(closing if encoder is None else encoder.encode(closing) + encoder.finish())
     except TimeoutError:
         if request.transport is not None:

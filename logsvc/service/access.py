@@ -48,6 +48,7 @@ def _unlimited(limits: LimitSettings) -> LimitSettings:
         default=limits.default,
         retention=limits.retention,
         tails={},
+        answers={},
         query_seconds={},
         read_bytes={},
         read_rows={},

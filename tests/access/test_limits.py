@@ -19,6 +19,7 @@ def test_a_plan_says_what_may_be_had_and_the_default_what_nobody_said() -> None:
     settings = Settings(
         default="free",
         tails={"free": 1, "pro": 9},
+        answers={"free": 4},
         query_seconds={"free": 2.0},
         read_bytes={"free": 1000},
         read_rows={"free": 70},
@@ -28,23 +29,26 @@ def test_a_plan_says_what_may_be_had_and_the_default_what_nobody_said() -> None:
         drains={"free": 2},
     )
     limits = Limits(settings)
-    assert limits.plan(grant()) == Plan(1, 2.0, 1000, 70, 3, 10, 0, 2)
-    assert limits.plan(grant(plan="pro")) == Plan(9, None, None, None, None, None, 3)
+    assert limits.plan(grant()) == Plan(1, 4, 2.0, 1000, 70, 3, 10, 0, 2)
+    assert limits.plan(grant(plan="pro")) == Plan(9, retention=3)
     assert limits.plan(grant(plan="unknown")) == limits.plan(grant(plan="")) == limits.plan(grant())
     assert Limits().plan(grant()) == Plan()
 
 
-def test_tails_are_counted_by_tenant() -> None:
-    limits = Limits(Settings(tails={"standard": 2, "free": 2}))
-    with limits.tail(grant()), limits.tail(grant()):
-        with pytest.raises(OverLimit) as refused:
-            limits.tail(grant()).__enter__()
+@pytest.mark.parametrize("what", ["tail", "answer"])
+def test_what_is_had_at_once_is_counted_by_tenant(what: str) -> None:
+    limits = Limits(Settings(tails={"free": 2}, answers={"free": 2}))
+    counted = getattr(limits, what)
+    with counted(grant()), counted(grant()):
+        with pytest.raises(OverLimit, match=f"2 {what}s at once") as refused:
+            counted(grant()).__enter__()
         assert refused.value.retry_after > 0
-        with limits.tail(grant("other")):
+        with counted(grant("other")):
             pass
-    with limits.tail(grant()):
+    with counted(grant()):
         pass
     assert not limits._tails
+    assert not limits._answers
 
 
 async def test_reads_of_a_tenant_take_turns_and_others_do_not_wait_for_them() -> None:

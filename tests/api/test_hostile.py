@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import resource
+import socket
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -11,6 +13,7 @@ from urllib.parse import quote
 import pytest
 import zstandard
 
+from logsvc.api.delivery import Delivery
 from logsvc.api.openapi import document
 from logsvc.store.protocol import Store
 from tests.api.guarded import Guarded
@@ -184,6 +187,63 @@ async def test_every_address_of_the_api_refuses_another_tenants_names_cursors_an
     for forged in (f"{payload}.{own.partition('.')[2]}", f"{own.partition('.')[0]}.{signature}"):
         async with client.get(f"{served.url}/v1/log-sessions/{forged}") as response:
             assert response.status == 403
+
+
+async def deaf(served: Served, query: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Ask for lines, and read nothing of them; so little is on the way that it isn't held by the kernel."""
+    host, _, port = served.url.removeprefix("http://").partition(":")
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    writer.write(f"GET /v1/apps/{served.name}/logs?{query} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+    return reader, writer
+
+
+async def test_answers_that_are_never_read_are_held_to_a_step(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their lines are let go of, and read again by a client that goes on."""
+    monkeypatch.setattr("logsvc.api.delivery.SLOW", 0.1)
+    deliveries: list[Delivery] = []
+    opening = Delivery.open
+
+    async def noted(delivery: Delivery) -> None:
+        await opening(delivery)
+        deliveries.append(delivery)
+
+    monkeypatch.setattr(Delivery, "open", noted)
+    for _ in range(40):
+        await served.rig.write(100, text="x" * 1000)
+    tracemalloc.start()
+    try:
+        stuck = [await deaf(served, f"num=5000{tail}") for tail in ("", "&tail=1") * 10]
+        await until(lambda: len(deliveries) == 20 and not any(delivery._backlog for delivery in deliveries))
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 20 * 2_000_000
+    async with asyncio.timeout(DEADLINE):
+        lines = (await stuck[0][0].read()).partition(b"\r\n\r\n")[2].splitlines()
+    assert [line.rpartition(b" ")[2].decode() for line in lines] == served.all()
+    for _, writer in stuck:
+        writer.transport.abort()
+    await until(lambda: served.context.tails == 0)
+
+
+async def test_a_client_that_takes_nothing_is_let_go_but_not_a_tail(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logsvc.api.logs.STALLED", 0.5)
+    for _ in range(40):
+        await served.rig.write(100, text="x" * 1000)
+    answers = served.context.access.limits._answers
+    stuck = [await deaf(served, f"num=5000{tail}") for tail in ("&tail=1", "")]
+    await until(lambda: answers)
+    await until(lambda: not answers)
+    assert served.context.tails == 1
+    for _, writer in stuck:
+        writer.transport.abort()
+    await until(lambda: served.context.tails == 0)
 
 
 async def test_a_tail_that_is_never_read_is_held_to_its_buffer(served: Served) -> None:
