@@ -137,6 +137,8 @@ class Limits(Group):
     429. The embedded engine runs three at once, of all tenants."""
     push_bytes: dict[str, Count] = {"free": MiB // 4, "starter": MiB, "standard": 4 * MiB, "pro": 16 * MiB}
     """Bytes a second of pushed lines; ten seconds' worth may come at once."""
+    posts: dict[str, Annotated[int, Field(ge=0)]] = {"free": 5, "starter": 10, "standard": 20, "pro": 80}
+    """Posts of lines at once; the next one is refused with 429. Each may hold a line of 16 MiB until it is whole."""
     retention: dict[str, Annotated[int, Field(ge=0, le=7)]] = {}
     """Retention class of all lines of a tenant with the plan, collected or pushed (see `store.retention_days`); 0 for a
     plan that isn't here."""

@@ -137,7 +137,9 @@ http_request_seconds = _histogram("http_request_seconds", "Time to answer a requ
 auth_requests = _counter("auth_requests", "Requests that need a token, by what came of it.", "outcome")
 auth_key_fetches = _counter("auth_key_fetches", "Fetches of the key set of tokens.", "outcome")
 over_limit = _counter("over_limit", "Requests refused because a tenant was over a limit of its plan.", "reason")
-leases_ended = _counter("leases_ended", "Tails ended because their token or log session had ended.", "reason")
+leases_ended = _counter(
+    "leases_ended", "Tails, other answers and posts that ended early with their token or log session.", "reason"
+)
 
 
 _followed: dict[Counter, Callable[[], float]] = {}

@@ -40,6 +40,7 @@ class Plan(NamedTuple):
     read_rows: int | None = None
     reads: int | None = None
     push_bytes: int | None = None
+    posts: int | None = None
     retention: int = 0
     drains: int | None = None
     """Of one app."""
@@ -52,6 +53,7 @@ class Limits:
         self._settings = settings
         self._tails: Counter[str] = Counter()
         self._answers: Counter[str] = Counter()
+        self._posts: Counter[str] = Counter()
         self._turns: WeakValueDictionary[tuple[str, int], Turns] = WeakValueDictionary()
         self._pushed, self._read = Buckets(now), Buckets(now)
 
@@ -69,6 +71,7 @@ class Limits:
             settings.read_rows.get(name),
             settings.reads.get(name),
             settings.push_bytes.get(name),
+            settings.posts.get(name),
             settings.retention_of(name),
             settings.drains.get(name),
         )
@@ -80,6 +83,10 @@ class Limits:
     def answer(self, grant: Grant) -> AbstractContextManager[None]:
         """Count an answer with lines that is no tail, as `tail` does."""
         return _counted(self._answers, grant.tenant, self.plan(grant).answers, "answers")
+
+    def post(self, grant: Grant) -> AbstractContextManager[None]:
+        """Count a post of lines, as `tail` does."""
+        return _counted(self._posts, grant.tenant, self.plan(grant).posts, "posts")
 
     def reading(self, grant: Grant) -> "Reading | None":
         """What the statements of one request have to wait for; None where the plan says nothing."""

@@ -10,12 +10,13 @@ from aiohttp import web
 from aiohttp.http_exceptions import TransferEncodingError
 
 from logsvc import metrics
+from logsvc.api.bodies import pieces
 from logsvc.api.context import CONTEXT
 from logsvc.api.decoding import Decoder, decoder_for
 from logsvc.api.guard import GRANT, app_of
 from logsvc.api.problems import Problem, bad_parameter
 from logsvc.api.query import check_names, read_name
-from logsvc.errors import BadLine, BusError, FormatError, StoreAway
+from logsvc.errors import BadLine, BadToken, BusError, FormatError, OverLimit, StoreAway
 from logsvc.formats.pushed import JsonReader, Labels, Pushed, Reader, TextReader
 from logsvc.sources.push import KeyInUse, OtherBody, Post
 
@@ -37,14 +38,22 @@ async def post_logs(request: web.Request) -> web.Response:
     decoder = decoder_for(request.headers.get("Content-Encoding", ""))
     if decoder is None:
         raise Problem(415, "Content-Encoding is gzip, deflate or zstd, or nothing.")
-    grant, limits = request[GRANT], request.app[CONTEXT].access.limits
+    grant, access = request[GRANT], request.app[CONTEXT].access
+    limits = access.limits
     limits.admit_push(grant)
     outcome = "failed"
     try:
-        async with request.app[CONTEXT].push.post(app, key, limits.plan(grant).retention) as post:
-            reader = reader_type(labels, stream, time.time_ns, post.start)
-            count = await _take(post, reader, _pieces(request, decoder), partial(limits.pushed, grant))
-        outcome = "taken"
+        with limits.post(grant):
+            async with (
+                access.leases.hold(grant) as lease,
+                request.app[CONTEXT].push.post(app, key, limits.plan(grant).retention) as post,
+            ):
+                reader = reader_type(labels, stream, time.time_ns, post.start)
+                count = await _take(post, reader, _decoded(request, decoder), partial(limits.pushed, grant))
+        outcome = "refused" if lease.over else "taken"
+    except (BadToken, OverLimit):
+        outcome = "refused"
+        raise
     except BadLine as error:
         outcome = "refused"
         raise Problem(400, f"{error}. Lines before it were taken.", line=error.number) from error
@@ -58,6 +67,8 @@ async def post_logs(request: web.Request) -> web.Response:
         raise Problem(503, f"Lines can't be taken now: {error}", retry_after=2) from error
     finally:
         metrics.push_requests.labels(outcome).inc()
+    if lease.over:
+        raise BadToken("The token has ended. Lines before that were taken.")
     request.app[CONTEXT].known_apps.add(app)
     return web.json_response({"lines": count})
 
@@ -75,10 +86,10 @@ def _read_head(request: web.Request) -> tuple[type[JsonReader | TextReader], Lab
     return reader, Labels(process, dyno), stream.encode()
 
 
-async def _take(post: Post, reader: Reader, pieces: AsyncIterator[bytes], pushed: Callable[[int], float]) -> int:
+async def _take(post: Post, reader: Reader, body: AsyncIterator[bytes], pushed: Callable[[int], float]) -> int:
     """Read, append, wait, read on: the sender is held to the pace of the bus and its plan, and memory to one piece."""
     count, pause = 0, 0.0
-    async for data in pieces:
+    async for data in body:
         if pause:
             await asyncio.sleep(pause)
         metrics.push_bytes.inc(len(data))
@@ -104,10 +115,10 @@ async def _send(post: Post, reader: Reader, pushed: Iterator[Pushed]) -> int:
     return len(lines)
 
 
-async def _pieces(request: web.Request, decoder: Decoder) -> AsyncIterator[bytes]:
+async def _decoded(request: web.Request, decoder: Decoder) -> AsyncIterator[bytes]:
     """The decoded body as it comes in. What came before a cut is kept; a repeated post goes on behind it."""
     try:
-        async for data in request.content.iter_any():
+        async for data in pieces(request):
             for decoded in decoder.feed(data):
                 yield decoded
                 await asyncio.sleep(0)  # others get a turn, however much a few bytes hold

@@ -146,7 +146,7 @@ def _paths() -> dict[str, dict[str, Schema]]:
                     scope=WRITE,
                     query=PUSHING,
                     headers=("Idempotency-Key",),
-                    problems=(404, 409, 415, 422),
+                    problems=(404, 408, 409, 415, 422),
                 ),
                 "requestBody": pushed,
             },
@@ -180,7 +180,7 @@ def _paths() -> dict[str, dict[str, Schema]]:
                     "Open a log session, as at Heroku.",
                     {"201": _answer("Its address.", "application/json")},
                     scope=READ,
-                    problems=(404, 413),
+                    problems=(404, 408, 413),
                 ),
                 "requestBody": session,
             }
@@ -218,7 +218,7 @@ def _drains() -> dict[str, dict[str, Schema]]:
                     "Make a drain.",
                     {"201": _answer("The drain.", "application/json")},
                     scope=DRAINS,
-                    problems=(404, 409, 413, 422),
+                    problems=(404, 408, 409, 413, 422),
                 ),
                 "requestBody": body,
             },
@@ -227,7 +227,7 @@ def _drains() -> dict[str, dict[str, Schema]]:
         "/apps/{app}/log-drains/{drain}": {
             "get": _operation("One drain.", shown, scope=READ, query=_DRAIN_SHOWN, problems=(404,)),
             "put": {
-                **_operation("Another URL, filter or order.", shown, scope=DRAINS, problems=(404, 409, 413, 422)),
+                **_operation("Another URL, filter or order.", shown, scope=DRAINS, problems=(404, 408, 409, 413, 422)),
                 "requestBody": body,
             },
             "delete": _operation("Take a drain away.", shown, scope=DRAINS, problems=(404,)),

@@ -54,5 +54,6 @@ def _unlimited(limits: LimitSettings) -> LimitSettings:
         read_rows={},
         reads={},
         push_bytes={},
+        posts={},
         drains={},
     )

@@ -25,19 +25,20 @@ def test_a_plan_says_what_may_be_had_and_the_default_what_nobody_said() -> None:
         read_rows={"free": 70},
         reads={"free": 3},
         push_bytes={"free": 10},
+        posts={"free": 8},
         retention={"pro": 3},
         drains={"free": 2},
     )
     limits = Limits(settings)
-    assert limits.plan(grant()) == Plan(1, 4, 2.0, 1000, 70, 3, 10, 0, 2)
+    assert limits.plan(grant()) == Plan(1, 4, 2.0, 1000, 70, 3, 10, 8, 0, 2)
     assert limits.plan(grant(plan="pro")) == Plan(9, retention=3)
     assert limits.plan(grant(plan="unknown")) == limits.plan(grant(plan="")) == limits.plan(grant())
     assert Limits().plan(grant()) == Plan()
 
 
-@pytest.mark.parametrize("what", ["tail", "answer"])
+@pytest.mark.parametrize("what", ["tail", "answer", "post"])
 def test_what_is_had_at_once_is_counted_by_tenant(what: str) -> None:
-    limits = Limits(Settings(tails={"free": 2}, answers={"free": 2}))
+    limits = Limits(Settings(tails={"free": 2}, answers={"free": 2}, posts={"free": 2}))
     counted = getattr(limits, what)
     with counted(grant()), counted(grant()):
         with pytest.raises(OverLimit, match=f"2 {what}s at once") as refused:
@@ -49,6 +50,7 @@ def test_what_is_had_at_once_is_counted_by_tenant(what: str) -> None:
         pass
     assert not limits._tails
     assert not limits._answers
+    assert not limits._posts
 
 
 async def test_reads_of_a_tenant_take_turns_and_others_do_not_wait_for_them() -> None:

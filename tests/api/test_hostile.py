@@ -49,6 +49,20 @@ async def test_heads_that_never_end_are_let_go(store: Store, monkeypatch: pytest
                 writer.close()
 
 
+@pytest.mark.parametrize("path", ["v1/apps/{}/logs", "apps/{}/log-sessions", "apps/{}/log-drains"])
+async def test_bodies_that_never_end_are_let_go(served: Served, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logsvc.api.bodies.IDLE", 0.2)
+    monkeypatch.setattr("logsvc.api.bodies.WHOLE", 0.2)
+    await served.rig.write(1)
+    head = f"POST /{path.format(served.name)} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+    reader, writer = await connect(served, f"{head}Content-Length: 9\r\n\r\nline\n".encode())
+    async with asyncio.timeout(DEADLINE):
+        answer = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"application/problem+json" in answer
+
+
 async def test_connections_that_are_opened_and_left_cost_little(served: Served) -> None:
     await served.rig.write(1)
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,32 @@ async def test_a_tail_ends_when_its_token_is_revoked(site: Guarded) -> None:
         assert len(await Events(theirs).lines(1)) == 1
     async with site.served.client.get(site.served.logs, headers=headers) as response:
         assert response.status == 401
+
+
+async def test_a_post_ends_when_its_token_does(site: Guarded) -> None:
+    """Whoever has a stream open when a token is taken away gets not one further line in."""
+    going, header = asyncio.Event(), {**site.header(jti="mine"), "Content-Type": "text/plain"}
+
+    async def taken() -> bool:
+        async with site.get("?num=1") as response:
+            return (await response.text()).endswith("before\n")
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"before\n"
+        await going.wait()
+        yield b"after\n"
+
+    async def post() -> tuple[int, str]:
+        async with site.served.client.post(site.served.logs, data=body(), headers=header) as response:
+            return response.status, (await problem_of(response))["detail"]
+
+    async with asyncio.TaskGroup() as tasks:
+        posting = tasks.create_task(post())
+        await until(taken)
+        replace(site.revoked, b"mine\n")
+        assert await posting == (401, "The token has ended. Lines before that were taken.")
+        going.set()
+    assert await taken()
 
 
 async def test_a_token_that_is_revoked_while_its_lines_are_searched_for_opens_nothing(
