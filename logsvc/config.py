@@ -69,7 +69,8 @@ class Auth(Group):
     issuer: str = ""
     """What a JWT must name as `iss`; empty for any."""
     leeway: Annotated[float, Field(ge=0, le=300)] = 3.0
-    """Seconds that the issuer's clock may differ from this one; a tail ends so long after its token's `exp`."""
+    """Seconds that the issuer's clock may differ from this one. So long after its `exp` a token and its tails end, but
+    no longer than 4 s."""
     tenant_claim: str = "tenant"
     """Claim of a JWT that names the tenant."""
     apps_claim: str = "apps"

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -62,8 +62,13 @@ class Gate:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Auth, leases: Leases) -> AsyncIterator["Gate"]:
-        """A gate that follows its files and keys. Raises ConfigError for a file that can't be used."""
+    async def open(
+        cls, settings: Auth, leases: Leases, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> AsyncIterator["Gate"]:
+        """A gate that follows its files and keys. Raises ConfigError for a file that can't be used.
+
+        `pause` waits for so many seconds until the files are looked at again.
+        """
         gate = cls(settings, leases)
         for file in gate._files:
             try:
@@ -73,7 +78,7 @@ class Gate:
         if gate._url is not None:
             await gate._fetch()
         async with asyncio.TaskGroup() as group:
-            following = [group.create_task(gate._follow_files(), name="files of tokens")]
+            following = [group.create_task(gate._follow_files(pause), name="files of tokens")]
             if gate._url is not None:
                 following.append(group.create_task(gate._follow_keys(), name="keys of tokens"))
             try:
@@ -164,9 +169,9 @@ class Gate:
             await asyncio.sleep(self._every)
             await self._fetch()
 
-    async def _follow_files(self) -> None:
+    async def _follow_files(self, pause: Callable[[float], Awaitable[None]]) -> None:
         while True:
-            await asyncio.sleep(_LOOK)
+            await pause(_LOOK)
             for file in self._files:
                 try:
                     await file.look()

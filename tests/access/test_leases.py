@@ -2,13 +2,19 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
-from logsvc.access.gate import _LOOK
+from logsvc.access.gate import Gate
 from logsvc.access.grant import READ, Grant
+from logsvc.access.jwts import KeySet, Rules
 from logsvc.access.leases import Leases
+from logsvc.access.static import mint
+from logsvc.config import Auth
 from logsvc.errors import BadToken
+from tests.api.guarded import replace
+from tests.support.tokens import AUDIENCE, Issuer
 from tests.support.wait import DEADLINE
 
 
@@ -63,5 +69,40 @@ async def test_one_that_is_taken_away_ends_at_once_and_no_other_does() -> None:
     assert others.result() is False
 
 
-def test_files_are_looked_at_often_enough_for_the_five_seconds_that_are_promised() -> None:
-    assert _LOOK <= 2
+@pytest.mark.parametrize("file", ["revoked", "tokens", "jwks"])
+async def test_what_is_taken_away_in_a_file_ends_within_five_seconds(tmp_path: Path, file: str) -> None:
+    """By a clock that goes on only while nobody looks."""
+    clock = 0.0
+
+    async def pause(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
+        await asyncio.sleep(0)
+
+    issuer, leases = Issuer(), Leases()
+    token, entry = mint("ci", "acme", [READ], [])
+    said = {"revoked": b"", "tokens": entry.encode(), "jwks": issuer.jwks()}
+    for name, data in said.items():
+        (tmp_path / name).write_bytes(data)
+    settings = Auth(
+        jwks=str(tmp_path / "jwks"),
+        audience=AUDIENCE,
+        tokens_file=str(tmp_path / "tokens"),
+        revoked_file=str(tmp_path / "revoked"),
+    )
+    async with Gate.open(settings, leases, pause) as gate:
+        given = await gate.admit(issuer.token(jti="mine") if file == "jwks" else token)
+        async with asyncio.timeout(DEADLINE), leases.hold(given) as lease:
+            begun = clock
+            replace(tmp_path / file, {"revoked": b"ci", "tokens": b"", "jwks": Issuer().jwks()}[file])
+            await asyncio.Event().wait()
+    assert lease.over
+    assert clock - begun <= 5
+
+
+@pytest.mark.parametrize("leeway", [0, 3, 300])
+def test_a_token_ends_within_five_seconds_of_what_it_says_however_much_clocks_may_differ(leeway: float) -> None:
+    issuer, expires = Issuer(), time.time() + 60
+    given = KeySet.parse(issuer.jwks()).verify(issuer.token(exp=expires), Rules(AUDIENCE, leeway=leeway))
+    assert given.expires is not None
+    assert 0 <= given.expires - expires <= 5
