@@ -35,6 +35,13 @@ class Grant:
     """What it is revoked by: a JWT's `jti`, a static token's name."""
     root: str = ""
     """What it stands on: `key:` or `token:`, and its SHA-256. When that goes, the grant goes."""
+    operator: bool = False
+    """Whether the tenant is another one, whom an operator has chosen."""
+
+    @property
+    def payer(self) -> str:
+        """Whose limits are used up: the tenant's, but an operator's own where it was chosen."""
+        return f"operator {self.subject}" if self.operator else self.tenant  # no tenant has a space in its name
 
     def allows(self, app: str) -> bool:
         return self.apps is None or app in self.apps

@@ -1,6 +1,7 @@
 """How much a tenant may have at once and a second, by its plan. Counted in this process; no I/O.
 
-A limit is a share: with four processes behind a balancer each of them allows what its settings say.
+A limit is a share: with four processes behind a balancer each of them allows what its settings say. An operator is
+counted apart from the tenants that it chooses.
 """
 
 import asyncio
@@ -78,56 +79,56 @@ class Limits:
 
     def tail(self, grant: Grant) -> AbstractContextManager[None]:
         """Count a tail for as long as it lasts. Raises OverLimit where the tenant has as many as it may."""
-        return _counted(self._tails, grant.tenant, self.plan(grant).tails, "tails")
+        return _counted(self._tails, grant.payer, self.plan(grant).tails, "tails")
 
     def answer(self, grant: Grant) -> AbstractContextManager[None]:
         """Count an answer with lines that is no tail, as `tail` does."""
-        return _counted(self._answers, grant.tenant, self.plan(grant).answers, "answers")
+        return _counted(self._answers, grant.payer, self.plan(grant).answers, "answers")
 
     def post(self, grant: Grant) -> AbstractContextManager[None]:
         """Count a post of lines, as `tail` does."""
-        return _counted(self._posts, grant.tenant, self.plan(grant).posts, "posts")
+        return _counted(self._posts, grant.payer, self.plan(grant).posts, "posts")
 
     def reading(self, grant: Grant) -> "Reading | None":
         """What the statements of one request have to wait for; None where the plan says nothing."""
         plan = self.plan(grant)
         if plan.reads is None and plan.read_rows is None:
             return None
-        return Reading(self._turns_of(grant.tenant, plan.reads), self._read, grant.tenant, plan.read_rows)
+        return Reading(self._turns_of(grant.payer, plan.reads), self._read, grant.payer, plan.read_rows)
 
-    def _turns_of(self, tenant: str, most: int | None) -> "Turns | None":
+    def _turns_of(self, payer: str, most: int | None) -> "Turns | None":
         if most is None:
             return None
-        turns = self._turns.get((tenant, most))
+        turns = self._turns.get((payer, most))
         if turns is None:
-            turns = self._turns[tenant, most] = Turns(most)
+            turns = self._turns[payer, most] = Turns(most)
         return turns
 
     def admit_push(self, grant: Grant) -> None:
         """Raise OverLimit where the tenant has pushed more than its rate."""
         rate = self.plan(grant).push_bytes
-        if rate is not None and (seconds := self._pushed.wait(grant.tenant, rate, rate * BURST)):
+        if rate is not None and (seconds := self._pushed.wait(grant.payer, rate, rate * BURST)):
             metrics.over_limit.labels("push").inc()
             raise OverLimit(f"Your plan allows {rate} bytes a second of pushed lines.", seconds)
 
     def pushed(self, grant: Grant, size: int) -> float:
         """Count pushed bytes; the seconds for which to take no more."""
         rate = self.plan(grant).push_bytes
-        return 0.0 if rate is None else self._pushed.take(grant.tenant, size, rate, rate * BURST)
+        return 0.0 if rate is None else self._pushed.take(grant.payer, size, rate, rate * BURST)
 
 
 @contextmanager
-def _counted(count: Counter[str], tenant: str, most: int | None, what: str) -> Iterator[None]:
-    if most is not None and count[tenant] >= most:
+def _counted(count: Counter[str], payer: str, most: int | None, what: str) -> Iterator[None]:
+    if most is not None and count[payer] >= most:
         metrics.over_limit.labels(what).inc()
         raise OverLimit(f"Your plan allows {most} {what} at once.", _LATER)
-    count[tenant] += 1
+    count[payer] += 1
     try:
         yield
     finally:
-        count[tenant] -= 1
-        if not count[tenant]:
-            del count[tenant]
+        count[payer] -= 1
+        if not count[payer]:
+            del count[payer]
 
 
 class Turns:
@@ -159,9 +160,9 @@ class Turns:
 class Reading:
     """The statements of one request: each waits for its tenant's turn, and for what its tenant has read too much."""
 
-    def __init__(self, turns: Turns | None, read: Buckets, tenant: str, rate: int | None) -> None:
+    def __init__(self, turns: Turns | None, read: Buckets, payer: str, rate: int | None) -> None:
         """`rate`: rows a second."""
-        self._turns, self._read, self._tenant, self._rate = turns, read, tenant, rate
+        self._turns, self._read, self._payer, self._rate = turns, read, payer, rate
         self._begun = False
 
     @asynccontextmanager
@@ -184,8 +185,8 @@ class Reading:
 
     def _debt(self) -> float:
         """Seconds until what was read is made up for."""
-        return 0.0 if self._rate is None else self._read.wait(self._tenant, self._rate, self._rate * READ_BURST)
+        return 0.0 if self._rate is None else self._read.wait(self._payer, self._rate, self._rate * READ_BURST)
 
     def _count(self, rows: int) -> None:
         if self._rate is not None:
-            self._read.take(self._tenant, rows, self._rate, self._rate * READ_BURST)
+            self._read.take(self._payer, rows, self._rate, self._rate * READ_BURST)

@@ -49,6 +49,8 @@ class Session:
     """What the token stands on (Grant.root)."""
     expires: float | None
     """When the token does, Unix s."""
+    operator: bool = False
+    """As Grant.operator."""
 
 
 class Sessions:

@@ -125,7 +125,7 @@ def _chosen(grant: Grant, request: web.Request) -> Grant:
         route=route.canonical if route is not None else "",
         app=request.match_info.get("app", ""),
     )
-    return replace(grant, tenant=tenant)
+    return replace(grant, tenant=tenant, operator=True)
 
 
 def client_address(request: web.Request, *, forwarded: bool) -> str:

@@ -106,6 +106,7 @@ def _session(app: AppId, grant: Grant, asked: dict[str, Any]) -> Session:
         token=grant.id,
         root=grant.root,
         expires=grant.expires,
+        operator=grant.operator,
     )
 
 
@@ -128,6 +129,7 @@ def _grant(session: Session) -> Grant:
         expires=session.expires,
         id=session.token,
         root=session.root,
+        operator=session.operator,
     )
 
 

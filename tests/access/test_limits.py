@@ -1,6 +1,7 @@
 """Limits by tenant and plan: over one it is refused, and nobody else notices."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,15 @@ def test_what_is_had_at_once_is_counted_by_tenant(what: str) -> None:
     assert not limits._tails
     assert not limits._answers
     assert not limits._posts
+
+
+def test_an_operator_is_counted_apart_from_the_tenant_that_it_has_chosen() -> None:
+    limits = Limits(Settings(tails={"free": 1}, push_bytes={"free": 100}), lambda: 0.0)
+    operator = Grant("ops", "acme", frozenset({READ}), plan="free", operator=True)
+    with limits.tail(grant()), limits.tail(operator), pytest.raises(OverLimit):
+        limits.tail(replace(operator, tenant="other")).__enter__()
+    assert limits.pushed(operator, 1001)
+    assert not limits.pushed(grant(), 1000)
 
 
 async def test_reads_of_a_tenant_take_turns_and_others_do_not_wait_for_them() -> None:

@@ -1,5 +1,6 @@
 """A service that asks for tokens."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +30,12 @@ class Guarded:
 
     def get(self, path: str = "", **claims: Any) -> Any:
         return self.served.client.get(self.served.logs + path, headers=self.header(**claims))
+
+    async def counted(self, name: str, reason: str) -> float:
+        """What a counter of the service shows for a reason."""
+        async with self.served.client.get(f"{self.served.url}/metrics") as response:
+            found = re.search(rf'^logsvc_{name}_total{{reason="{reason}"}} (\S+)$', await response.text(), re.MULTILINE)
+        return float(found[1]) if found is not None else 0.0
 
     def publish(self) -> None:
         replace(self.jwks, self.issuer.jwks())

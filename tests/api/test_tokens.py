@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -12,13 +11,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from logsvc.access.gate import Gate
-from logsvc.access.limits import Limits
 from logsvc.access.static import mint
 from logsvc.api.context import Access
 from logsvc.api.delivery import Delivery
 from logsvc.buckets import Buckets
 from logsvc.config import Auth
-from logsvc.config import Limits as Settings
 from logsvc.errors import ConfigError
 from logsvc.store.protocol import Store
 from tests.api.guarded import Guarded, guarded, replace
@@ -119,6 +116,7 @@ async def test_a_post_under_the_same_name_goes_to_ones_own_tenant(site: Guarded)
 
 
 async def test_a_tail_ends_when_its_token_expires(site: Guarded) -> None:
+    ended = await site.counted("leases_ended", "expired")
     async with (
         site.served.client.get(f"{site.served.logs}?tail=1", headers={**site.header(seconds=LIFE), **SSE}) as sse,
         site.served.client.get(f"{site.served.logs}?tail=1", headers={**site.header(seconds=LIFE), **NDJSON}) as ndjson,
@@ -133,10 +131,11 @@ async def test_a_tail_ends_when_its_token_expires(site: Guarded) -> None:
             pass
         assert (message.type, socket.close_code) == (aiohttp.WSMsgType.CLOSE, 3000)
     await until(lambda: site.served.context.tails == 0)
+    assert await site.counted("leases_ended", "expired") == ended + 3
 
 
 async def test_a_tail_ends_when_its_token_is_revoked(site: Guarded) -> None:
-    other = site.header(jti="others")
+    other, ended = site.header(jti="others"), await site.counted("leases_ended", "revoked")
     headers = {**site.header(jti="mine"), **SSE}
     async with (
         site.served.client.get(f"{site.served.logs}?tail=1", headers=headers) as mine,
@@ -149,6 +148,7 @@ async def test_a_tail_ends_when_its_token_is_revoked(site: Guarded) -> None:
             assert await Events(mine).next() is None
         await site.served.rig.write(1)
         assert len(await Events(theirs).lines(1)) == 1
+    assert await site.counted("leases_ended", "revoked") == ended + 1
     async with site.served.client.get(site.served.logs, headers=headers) as response:
         assert response.status == 401
 
@@ -412,42 +412,3 @@ async def test_pages_of_other_hosts_may_use_a_token(site: Guarded) -> None:
 async def test_settings_that_would_let_others_in_stop_the_start(settings: dict[str, str], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         await Gate.open(Auth(**settings), Access().leases).__aenter__()
-
-
-async def test_over_a_limit_of_the_plan_it_is_429(store: Store, tmp_path: Path) -> None:
-    async with guarded(store, tmp_path) as site:
-        await site.served.rig.write(3)
-        await site.served.rig.store_upto(1)
-        access = site.served.context.access
-        access.limits = Limits(Settings(read_bytes={"standard": 1}))
-        client, logs = site.served.client, site.served.logs
-        async with site.get("?num=1") as response:
-            assert response.status == 429
-            assert "narrow it" in (await problem_of(response))["detail"]
-        access.limits = Limits(Settings(read_rows={"standard": 1}), lambda: 0.0)
-        details = [await refusal(site.get("?num=1")) for _ in range(61)]
-        assert details[0] is None
-        assert "1 rows a second" in (details[-1] or "")
-        access.limits = Limits(Settings(tails={"standard": 1}, push_bytes={"standard": 100}), lambda: 0.0)
-        async with site.get("?tail=1&num=0") as first:
-            assert first.status == 200
-            async with site.get("?tail=1&num=0") as response:
-                assert response.status == 429
-                assert int(response.headers["Retry-After"]) >= 1
-                assert "1 tails" in (await problem_of(response))["detail"]
-        await until(lambda: site.served.context.tails == 0)
-        async with site.get("?tail=1&num=0") as response:
-            assert response.status == 200
-        for status in (200, 429):
-            async with client.post(logs, data="x" * 1040 + "\n", headers=site.header()) as response:
-                assert response.status == status
-
-
-async def refusal(asking: Any) -> str | None:
-    """What a request is refused with for its tenant's limits."""
-    async with asking as response:
-        if response.status == 200:
-            return None
-        assert response.status == 429
-        assert int(response.headers["Retry-After"]) >= 1
-        return str((await problem_of(response))["detail"])
