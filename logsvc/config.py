@@ -126,11 +126,11 @@ class Limits(Group):
     """Tails at once; the next one is refused with 429."""
     answers: dict[str, Annotated[int, Field(ge=0)]] = {"free": 20, "starter": 50, "standard": 100, "pro": 400}
     """Reads of lines at once that are no tails; the next one is refused with 429."""
-    query_seconds: ByPlan = {"free": 5.0, "starter": 10.0, "standard": 20.0}
+    query_seconds: ByPlan = {"free": 5.0, "starter": 10.0, "standard": 20.0, "pro": 20.0}
     """Seconds that one statement in the store may take."""
-    read_bytes: dict[str, Count] = {"free": GiB, "starter": 4 * GiB, "standard": 16 * GiB}
+    read_bytes: dict[str, Count] = {"free": GiB, "starter": 4 * GiB, "standard": 16 * GiB, "pro": 64 * GiB}
     """Bytes that one statement in the store may read, uncompressed."""
-    read_rows: dict[str, Count] = {"free": 1_000_000, "starter": 4_000_000, "standard": 16_000_000}
+    read_rows: dict[str, Count] = {"free": 1_000_000, "starter": 4_000_000, "standard": 16_000_000, "pro": 64_000_000}
     """Rows a second that statements in the store may read, each that they look at; a minute's worth may come at once.
     Who has read more is refused with 429 until it is made up for; an answer that has begun goes on at that pace."""
     reads: dict[str, Count] = {"free": 1, "starter": 2, "standard": 2, "pro": 8}

@@ -37,6 +37,12 @@ def test_a_plan_says_what_may_be_had_and_the_default_what_nobody_said() -> None:
     assert Limits().plan(grant()) == Plan()
 
 
+@pytest.mark.parametrize("plan", ["free", "starter", "standard", "pro"])
+def test_no_plan_is_without_a_limit(plan: str) -> None:
+    """By default a pattern over years, or a client that never reads, costs no plan more than it says."""
+    assert None not in Limits(Settings()).plan(grant(plan=plan))
+
+
 @pytest.mark.parametrize("what", ["tail", "answer", "post"])
 def test_what_is_had_at_once_is_counted_by_tenant(what: str) -> None:
     limits = Limits(Settings(tails={"free": 2}, answers={"free": 2}, posts={"free": 2}))
