@@ -112,7 +112,7 @@ class Sessions(Group):
     """Secrets that addresses are signed with, the same in all processes: the first one signs, all are taken. Without
     any, a process makes one for itself, and takes only its own addresses, until it ends."""
     idle: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
-    """Seconds that an address is good for while nobody is connected with it."""
+    """Seconds in which an address has to be opened. Who comes back with a place is let in until the session ends."""
     most: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3600.0
     """Seconds after which a session ends in any case."""
 

@@ -1,7 +1,7 @@
 """Log sessions: the right to follow one app's log, as an address that needs no token. No I/O; the clock is passed in.
 
 The address holds the session itself, signed: `<payload>.<HMAC-SHA-256>`, both base64url. So any process that has the
-key takes it, and nothing is kept of sessions that nobody follows.
+key takes it, also from a client that another one has sent away, and nothing is kept of any.
 """
 
 import binascii
@@ -9,18 +9,13 @@ import hmac
 import secrets
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Final
 
 import orjson
 
 from logsvc.errors import BadToken
-
-_REMEMBERED: Final = 100_000
-"""Sessions that were followed here and may be gone on with; the oldest is forgotten."""
 
 _REFUSAL: Final = "This log session has ended, or there never was one at this address: open a new one."
 """One answer to all: what is wrong with an address tells whoever guesses too much."""
@@ -56,8 +51,7 @@ class Session:
 class Sessions:
     """Signs and checks; the first of `keys` signs, each of them checks.
 
-    An address is good for `idle` seconds after the session was made, or was last followed in this process, and for
-    `most` seconds in all.
+    An address is good for `idle` seconds after the session was made, for who comes back with a place for `most`.
     """
 
     def __init__(
@@ -69,14 +63,16 @@ class Sessions:
     ) -> None:
         self._keys = list(keys) or [secrets.token_bytes(32)]
         self._idle, self._most, self._now = idle, most, now
-        self._followed: OrderedDict[str, float] = OrderedDict()
 
     def sign(self, session: Session) -> str:
         payload = urlsafe_b64encode(orjson.dumps(astuple(session))).rstrip(b"=")
         return f"{payload.decode()}.{_signature(self._keys[0], payload).decode()}"
 
-    def read(self, text: str) -> Session:
-        """The session of an address. Raises BadToken where it is forged or over."""
+    def read(self, text: str, *, resumed: bool = False) -> Session:
+        """The session of an address; `resumed`: the client says up to where it has lines, so it has followed it before.
+
+        Raises BadToken where it is forged or over.
+        """
         payload, _, signature = text.encode("utf-8", "surrogateescape").partition(b".")
         good = [hmac.compare_digest(_signature(key, payload), signature) for key in self._keys]
         if not any(good):
@@ -86,28 +82,13 @@ class Sessions:
         except (ValueError, TypeError, binascii.Error):
             raise BadToken(_REFUSAL) from None  # signed by a logsvc that writes other fields
         now = self._now()
-        if now > max(session.created, self._followed.get(session.id, 0.0)) + self._idle or now > self.end(session):
+        if now > self.end(session) or (now > session.created + self._idle and not resumed):
             raise BadToken(_REFUSAL)
         return session
 
     def end(self, session: Session) -> float:
         """When nobody may follow it any longer, Unix s."""
         return session.created + self._most
-
-    @contextmanager
-    def following(self, session: Session) -> Iterator[None]:
-        """Count as followed for as long as the block lasts: a client that is cut may come back."""
-        self._touch(session, self.end(session))
-        try:
-            yield
-        finally:
-            self._touch(session, self._now())
-
-    def _touch(self, session: Session, at: float) -> None:
-        self._followed[session.id] = at
-        self._followed.move_to_end(session.id)
-        if len(self._followed) > _REMEMBERED:
-            self._followed.popitem(last=False)
 
 
 def _signature(key: bytes, payload: bytes) -> bytes:

@@ -72,14 +72,13 @@ async def follow_session(request: web.Request) -> web.StreamResponse:
     """A session's lines: text as Heroku sends it, server-sent events for those who accept them; or JSON."""
     access = request.app[CONTEXT].access
     try:
-        session = access.sessions.read(request.match_info["session"])
+        session = access.sessions.read(request.match_info["session"], resumed=_place(request) is not None)
         grant = _grant(session)
         if access.gate is not None:
             access.gate.check(grant)
         query = _query(request, session)
-        with access.sessions.following(session):
-            until = access.sessions.end(session)
-            return await answer(request, AppId(session.tenant, session.app), query, _form(request), grant, until)
+        until = access.sessions.end(session)
+        return await answer(request, AppId(session.tenant, session.app), query, _form(request), grant, until)
     except BadToken as error:
         raise Problem(403, str(error)) from error
 
@@ -137,12 +136,19 @@ def _query(request: web.Request, session: Session) -> Query:
     check_names(request.query, {"format", "after"})
     wanted = Filter(ps=_set(session.ps), process=_set(session.process), source=_set(session.source))
     matcher = read_matcher(wanted)
-    last = request.headers.get("Last-Event-ID")
-    place = last if last is not None else request.query.get("after")
+    place = _place(request)
     if place is None:
         return Query(matcher, session.tail, session.lines, None, None, cursors=False)
-    after = read_cursor("Last-Event-ID" if last is not None else "after", place)
-    return Query(matcher, session.tail, None, after, None, cursors=False, resumed=last is not None)
+    name, _ = place
+    return Query(matcher, session.tail, None, read_cursor(*place), None, cursors=False, resumed=name == "Last-Event-ID")
+
+
+def _place(request: web.Request) -> tuple[str, str] | None:
+    """Where a client goes on: the parameter that says so, and what it says; None for one that begins."""
+    for name, given in (("Last-Event-ID", request.headers), ("after", request.query)):
+        if name in given:
+            return name, given[name]
+    return None
 
 
 def _set(name: str) -> frozenset[str]:

@@ -144,7 +144,11 @@ class PlainText:
 
 
 class HerokuEvents:
-    """Heroku's lines as server-sent events, one each, as its log sessions send them."""
+    """Heroku's lines as server-sent events, one each, as its log sessions send them.
+
+    A heartbeat is an event of its own type, without data, that nobody listens for: the heroku command line passes over
+    an `id` that no `data` follows, and then would come back without a place where no line has come yet.
+    """
 
     name = "heroku"
     content_type = "text/event-stream"
@@ -161,7 +165,7 @@ class HerokuEvents:
         return f"id: {cursor}\ndata: {text.notice(message, cursor, time)}\n\n".encode("latin-1")
 
     def heartbeat(self, cursor: Cursor) -> bytes:
-        return f"id: {cursor}\n\n".encode()
+        return f"event: heartbeat\nid: {cursor}\ndata:\n\n".encode()
 
     def end(self) -> bytes:
         return b""

@@ -161,6 +161,21 @@ async def test_an_address_can_be_neither_made_nor_changed(served: Served) -> Non
             await problem_of(response)
 
 
+async def test_who_comes_back_is_let_in_where_who_begins_is_too_late(served: Served) -> None:
+    await served.rig.write(3)
+    served.context.access.sessions = Sessions(idle=1e-6)
+    address = await opened(served, tail=True)
+    place = str(served.rig.lines[0].cursor)
+    async with served.client.get(address) as response:
+        assert response.status == 403
+    async with served.client.get(address, headers={"Last-Event-ID": place}) as response:
+        assert [(await Lines(response).next())[-2:] for _ in range(2)] == [b"m1", b"m2"]
+    async with served.client.ws_connect(f"{address}?after={place}") as socket:
+        assert [line["message"] for line in (await socket.receive_json(timeout=DEADLINE))["lines"]] == ["m1", "m2"]
+    async with served.client.get(address, headers={"Last-Event-ID": "here"}) as response:
+        assert response.status == 400
+
+
 async def test_it_ends_after_its_time(served: Served) -> None:
     await served.rig.write(1)
     served.context.access.sessions = Sessions(idle=300, most=LIFE)

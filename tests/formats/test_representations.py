@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from logsvc.formats import jsonlines, text
 from logsvc.formats.representations import (
+    HerokuEvents,
     NewlineDelimitedJson,
     PlainText,
     ServerSentEvents,
     WebSocketMessages,
 )
 from logsvc.model import Chunk, Cursor, Selection, Stream, notices_of
-from tests.support.eventstream import EventStream
+from tests.support.eventstream import Event, EventStream
 from tests.support.lines import chunks, selections
 from tests.support.reference import known
 
@@ -96,6 +97,13 @@ def test_a_cut_event_is_never_dispatched(selection: Selection, data: st.DataObje
 def test_a_heartbeat_moves_the_last_event_id_and_dispatches_nothing() -> None:
     parser = EventStream()
     assert parser.feed(ServerSentEvents().heartbeat(AT)) == []
+    assert parser.last_event_id == str(AT)
+
+
+def test_a_heartbeat_of_a_log_session_has_data_but_no_listener() -> None:
+    """For the heroku command line, whose parser forgets an id without data."""
+    parser = EventStream()
+    assert parser.feed(HerokuEvents().heartbeat(AT)) == [Event("heartbeat", "", str(AT))]
     assert parser.last_event_id == str(AT)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -11,6 +12,7 @@ import pytest
 from logsvc.access.static import mint
 from logsvc.store.embedded import EmbeddedStore
 from tests.api.served import serving
+from tests.support import tcp
 from tests.support.heroku import PATIENCE, Heroku, lines_of
 from tests.support.service import Service
 from tests.support.wait import until
@@ -149,6 +151,60 @@ async def test_it_goes_on_with_the_very_next_line_where_a_process_stops(tmp_path
             assert [line.rpartition(": ")[2] for line in shown] == [f"m{number}" for number in range(3, 18)]
     finally:
         await store.close()
+
+
+async def test_it_goes_on_at_the_next_server_though_its_address_is_no_longer_new(tmp_path: Path) -> None:
+    """As a rolling update has it; also where no line has come yet."""
+    settings = {"sessions.keys": orjson.dumps(["k" * 32]).decode(), "sessions.idle": 10, "tail.heartbeat": 0.5}
+    async with Service(tmp_path, settings=settings) as service:
+        await service.start()
+        service.token = "unasked"  # type: ignore[attr-defined]  # what `push` below says
+        await push(service, "worker", 0, 1)
+        async with door(service) as url, aiohttp.ClientSession() as client:
+            heroku = Heroku(url, "unasked", tmp_path / "home")
+            async with (
+                heroku.running("logs", "--tail", "-a", service.app, "-p", "quiet") as quiet,
+                heroku.running("logs", "--tail", "-a", service.app, "-p", "worker") as busy,
+            ):
+                assert sequence("\n".join(await lines_of(busy, 1))) == [0]
+
+                async def both_follow() -> bool:
+                    async with client.get(f"{url}/metrics") as answer:
+                        return 'logsvc_tails{representation="heroku"} 2.0' in await answer.text()
+
+                await until(both_follow, PATIENCE)
+                async with client.post(f"{url}/apps/{service.app}/log-sessions") as answer:
+                    younger = (await answer.json())["logplex_url"]
+
+                async def refused() -> bool:
+                    async with client.get(younger) as answer:
+                        return answer.status == 403
+
+                await until(refused, what="nobody begins with a younger address; there were heartbeats meanwhile")
+                assert await service.stop() == 0
+                await service.start()
+                await push(service, "worker", 1, 4)
+                await push(service, "quiet", 4, 6)
+                assert sequence("\n".join(await lines_of(busy, 3))) == [1, 2, 3]
+                assert sequence("\n".join(await lines_of(quiet, 2))) == [4, 5]
+
+
+@asynccontextmanager
+async def door(service: Service) -> AsyncIterator[str]:
+    """Where clients come in, whichever server is behind it; who comes between two of them waits."""
+
+    async def enter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await until(lambda: tcp.listens(service.port), what="a server")
+        answers, requests = await asyncio.open_connection("127.0.0.1", service.port)
+        asking = asyncio.create_task(tcp.forward(reader, requests))
+        asking.add_done_callback(lambda _: requests.close())
+        try:
+            await tcp.forward(answers, writer)
+        finally:
+            asking.cancel()
+
+    async with tcp.listening(enter) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def test_nobody_reads_its_pipe_any_more(service: Service, heroku: Heroku) -> None:
