@@ -4,7 +4,7 @@ Rules see one line of a chunk at a time, its message only. What a rule matches b
 that would be longer: so a chunk never grows, and what a source knows of its places stays true.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import re2
@@ -26,8 +26,8 @@ class Preset(NamedTuple):
     pattern: str
     needs: bytes = b""
     """A literal without which nothing matches."""
-    check: Callable[[bytes], bool] = lambda _: True
-    """Whether a match is what it looks like."""
+    check: Callable[[bytes], bool] | None = None
+    """Whether a match is what it looks like. Another one may begin within one that is not, and within one that is."""
 
 
 def luhn(number: bytes) -> bool:
@@ -40,17 +40,17 @@ def luhn(number: bytes) -> bool:
 PRESETS: Final[Mapping[str, Preset]] = {
     # JWTs, and tokens that say by how they begin whose they are; anything that is sent as a bearer token.
     "token": Preset(
-        r"\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"
-        r"|\b(?:gh[pousr]_|github_pat_|glpat-|npm_|lsv_|[sr]k_live_|xox[abeoprs]-|HRKU-)[A-Za-z0-9_-]{16,}"
-        r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
-        r"|(?i:\bbearer +)[A-Za-z0-9._~+/-]{16,}=*"
+        r"(?:\b|_)eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"
+        r"|(?:\b|_)(?:gh[pousr]_|github_pat_|glpat-|npm_|lsv_|[sr]k_(?:live|test)_|xox[abeoprs]-|HRKU-)[A-Za-z0-9_-]{16,}"
+        r"|(?:\b|_)(?:AKIA|ASIA)[0-9A-Z]{16}(?:\b|_)"
+        r"|(?i:(?:\b|_)bearer[ \t]+)[A-Za-z0-9._~+/-]{16,}=*"
     ),
     "email": Preset(r"[A-Za-z0-9._%+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,24}\b", needs=b"@"),
     # Visa, Mastercard, Discover of 16 digits, American Express of 15, in groups or not. Longer ones are mostly ids: of
     # random numbers of 19 digits, a tenth has the right check digit.
     "card": Preset(
-        r"\b(?:4\d{3}|5[1-5]\d{2}|2[2-7]\d{2}|6(?:011|5\d{2}))(?:[ -]?\d{4}){3}\b"
-        r"|\b3[47]\d{2}[ -]?\d{6}[ -]?\d{5}\b",
+        r"(?:\b|_)(?:4\d{3}|5[1-5]\d{2}|2[2-7]\d{2}|6(?:011|5\d{2}))(?:[ -]?\d{4}){3}(?:\b|_)"
+        r"|(?:\b|_)3[47]\d{2}[ -]?\d{6}[ -]?\d{5}(?:\b|_)",
         check=luhn,
     ),
 }
@@ -82,12 +82,35 @@ class Rule:
         """The message without what matches."""
         if self._pattern.search(message) is None:
             return message
-        found: bytes = self._pattern.sub(self._replace, message)
+        if self._check is not None:
+            return self._apply_checked(message, self._check)
+        found: bytes = self._pattern.sub(lambda match: self._replacement(match.group()), message)
         return found
 
-    def _replace(self, match: Any) -> bytes:
-        text: bytes = match.group()
-        if not text or not self._check(text):
+    def _apply_checked(self, message: bytes, check: Callable[[bytes], bool]) -> bytes:
+        """Whatever stands in front of what is looked for, and looks like a part of it, must not hide it."""
+        spans: list[tuple[int, int]] = []
+        for match in self._candidates(message):
+            if check(match.group()):
+                begin, end = match.span()
+                if spans and begin < spans[-1][1]:
+                    begin, _ = spans.pop()
+                spans.append((begin, end))
+        parts, done = [], 0
+        for begin, end in spans:
+            parts += [message[done:begin], self._replacement(message[begin:end])]
+            done = end
+        return b"".join([*parts, message[done:]])
+
+    def _candidates(self, message: bytes) -> Iterator[Any]:
+        """Matches in the order in which they begin, also those that begin within another."""
+        match = self._pattern.search(message)
+        while match is not None:
+            yield match
+            match = self._pattern.search(message, match.start() + 1)
+
+    def _replacement(self, text: bytes) -> bytes:
+        if not text:
             return text
         self._count.inc()
         return self._mark if len(self._mark) <= len(text) else b"*" * len(text)

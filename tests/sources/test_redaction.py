@@ -27,7 +27,9 @@ TOKENS = [
     b"sk_live_4eC39HqLyjWDarjtT1zdp7dc",
     b"AKIAIOSFODNN7EXAMPLE",
     b"lsv_9f86d081884c7d659a2feaa0c55ad015",
+    b"sk_test_4eC39HqLyjWDarjtT1zdp7dc",
     b"Bearer mF_9.B5f-4.1JqM-and-so-on==",
+    b"bearer\tmF_9.B5f-4.1JqM-and-so-on==",
 ]
 EMAILS = [b"anna@example.com", b"a.b+c%d@mail.example.co.uk", b"x@y.io"]
 CARDS = [b"4111111111111111", b"4111 1111 1111 1111", b"5500-0000-0000-0004", b"378282246310005", b"3782 822463 10005"]
@@ -56,6 +58,29 @@ def test_presets_find_what_they_are_for(secret: bytes) -> None:
     (kept,) = messages(PRESETS(STREAM, chunk(before + hidden + after)))
     assert hidden not in kept
     assert re.fullmatch(rb"says: (\[(token|email|card)\]|\*+), and goes on", kept)
+
+
+@pytest.mark.parametrize("secret", [*TOKENS, *CARDS])
+def test_a_name_in_front_hides_nothing(secret: bytes) -> None:
+    (kept,) = messages(PRESETS(STREAM, chunk(b"my_" + secret)))
+    assert re.fullmatch(rb"my\[(token|card)\]", kept)
+
+
+groups = st.lists(st.integers(0, 9999).map(lambda n: b"%04d" % n) | st.sampled_from([b"4000", b"4111"]), max_size=6)
+
+
+@given(groups, st.sampled_from([b"4111 1111 1111 1111", b"5500 0000 0000 0004"]), groups, st.sampled_from([b" ", b"-"]))
+def test_digits_around_it_hide_no_card(before: list[bytes], card: bytes, after: list[bytes], between: bytes) -> None:
+    """Every four groups that are a card are gone, whatever the groups beside them happen to be."""
+    given = [*before, *card.split(), *after]
+    gone = set[int]()
+    for number, first in enumerate(given):
+        four = b"".join(given[number : number + 4])
+        if re.match(rb"4|5[1-5]|2[2-7]|6011|65", first) and len(four) == 16 and luhn(four):
+            gone |= set(range(number, number + 4))
+    (kept,) = messages(PRESETS(STREAM, chunk(between.join(given))))
+    assert re.findall(rb"\d+", kept) == [each for number, each in enumerate(given) if number not in gone]
+    assert b"[card]" in kept
 
 
 @pytest.mark.parametrize("text", INNOCENT)
