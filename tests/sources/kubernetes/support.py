@@ -16,6 +16,7 @@ from logsvc.sources.kubernetes.files import FilesSettings, FilesSource
 from logsvc.sources.kubernetes.podlogs import Pod
 from logsvc.sources.kubernetes.quota import Quota
 from logsvc.sources.kubernetes.vanished import Memory
+from logsvc.sources.redaction import Redact
 from tests.support import cri_line
 from tests.support.wait import DEADLINE
 
@@ -226,6 +227,7 @@ class Node:
         self.bus = bus
         self.identity = identity or Everybody()
         self.quota: Quota | None = None
+        self.redact: Redact | None = None
         self.settings = FilesSettings(
             self.root, folder / "collector", "node-1", grace=0.02, poll=0.02, retry=0.001, rescan=0.1
         )
@@ -239,7 +241,9 @@ class Node:
     @asynccontextmanager
     async def collecting(self, *, kill: bool = False, **settings: float) -> AsyncIterator[FilesSource]:
         """A source at work; at the end of the block it is stopped, or killed in the middle of whatever it does."""
-        source = FilesSource(replace(self.settings, **settings), self.bus, self.identity, quota=self.quota)
+        source = FilesSource(
+            replace(self.settings, **settings), self.bus, self.identity, quota=self.quota, redact=self.redact
+        )
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(source.run())
             yield source

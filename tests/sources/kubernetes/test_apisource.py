@@ -16,6 +16,7 @@ from logsvc.sources.collector import Collector
 from logsvc.sources.kubernetes.apiserver import ApiServer, ApiSettings
 from logsvc.sources.kubernetes.apisource import ApiSource
 from logsvc.sources.kubernetes.quota import Quota
+from logsvc.sources.redaction import Redact
 from tests.sources.kubernetes.flakyserver import Log, flaky_server
 from tests.sources.kubernetes.support import MemoryBus, messages, timeless
 from tests.sources.kubernetes.test_pods import LABELS, Cluster
@@ -32,6 +33,7 @@ class Following:
         self.cluster = cluster
         self.bus = MemoryBus()
         self.quota: Quota | None = None
+        self.redact: Redact | None = None
         self._folder = folder
         self._now = datetime.now(UTC).isoformat()
 
@@ -66,7 +68,8 @@ class Following:
             ApiServer.open(ApiSettings(self.cluster.server.url, None, token)) as api,
             self.cluster.watched() as identity,
         ):
-            source = ApiSource(api, identity, Collector(self.bus, "cluster", checkpoint), 1000.0, self.quota)
+            collector = Collector(self.bus, "cluster", checkpoint, redact=self.redact)
+            source = ApiSource(api, identity, collector, 1000.0, self.quota)
             identity.listeners = [source.identities_changed]
             running = asyncio.create_task(source.run())
             try:
