@@ -22,8 +22,6 @@ import { copy, link, save } from "./taking.js";
 import { Toolbar } from "./toolbar.js";
 import { View } from "./view.js";
 
-/** Rows from the end of what is held at which more is loaded. */
-const AHEAD = 150;
 /** ms between two looks at what changes by itself. */
 const TICK = 250;
 
@@ -46,7 +44,8 @@ export class LogPane extends HTMLElement {
   constructor() {
     super();
     const service = new Service(SERVICE, () => (typeof this.#token === "function" ? this.#token() : (this.#token ?? "")));
-    this.log = new Log(service, "", (change, count) => this.#changed(change, count), () => this.#told());
+    const seen = () => /** @type {[number, number]} */ ([this.list.first, this.list.last]);
+    this.log = new Log(service, "", seen, (change, count) => this.#changed(change, count), () => this.#told());
     this.finder = new Finder(this.log, (word) => (this.toolbar.found.textContent = word));
     this.scroller = h("div", { class: "scroller", part: "log", role: "log", tabindex: "0", "aria-live": "off" });
     this.list = new List(this.scroller, () => this.log.lines, (index) => this.rows.make(index), (user) => this.#scrolled(user));
@@ -257,8 +256,7 @@ export class LogPane extends HTMLElement {
       if (list.atEnd && (log.bottom === "live" || log.bottom === "done")) this.#follow();
       else if (log.following && !list.following) this.#stay();
     }
-    if (list.first < AHEAD) void log.older();
-    if (list.last > log.lines.length - AHEAD) void log.newer();
+    log.ahead();
     this.#told();
   }
 

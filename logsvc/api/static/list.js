@@ -24,7 +24,7 @@ export class List {
   #timer = 0;
   /** @type {Map<object, HTMLElement>} */
   #made = new Map();
-  /** The first row in the document, and behind the last. */
+  /** The first row in the document, and behind the last: of them as they were drawn, whatever came or went since. */
   first = 0;
   last = 0;
   following = true;
@@ -67,16 +67,25 @@ export class List {
     else if (change === "prepend") {
       heights.prepend(count);
       this.#anchor += count;
+      this.#moved(count);
     } else if (change === "dropFirst") {
       heights.dropFirst(count);
       this.#anchor -= count;
+      this.#moved(-count);
       if (this.#anchor < 0) this.#anchor = this.#offset = 0;
     } else {
       heights.clear();
       this.#anchor = this.#offset = 0;
+      this.first = this.last = 0;
       this.#forget();
     }
     this.schedule();
+  }
+
+  /** The rows of the document are others now. @param {number} by */
+  #moved(by) {
+    this.first = Math.max(0, this.first + by);
+    this.last = Math.max(0, this.last + by);
   }
 
   /** Make all rows anew: they look different now. */

@@ -11,10 +11,15 @@ import { Cut, Refused } from "./source.js";
 export const MOST_LINES = 20_000;
 export const MOST_TEXT = 16_000_000;
 
-/** Lines of one request; more where one follows the other at once. */
+/** Lines of one request; more where one follows the other at once. Characters of one, and of what is loaded ahead. */
 const PAGE = 1000;
 const LARGE_PAGE = 4000;
 const AT_ONCE = 2000;
+const PAGE_TEXT = 0.2 * MOST_TEXT;
+/** Lines in front of and behind the view that are loaded ahead, unless they have too many characters. */
+const AHEAD = 150;
+/** Lines that whoever follows holds, however long they are. */
+const FEWEST = 100;
 
 /**
  * @typedef {"append" | "prepend" | "dropFirst" | "dropLast" | "clear"} Change
@@ -58,12 +63,14 @@ export class Log {
 
   /**
    * @param {import("./source.js").Service} service @param {string} app
+   * @param {() => [number, number]} seen the first line in view, and behind the last
    * @param {(change: Change, count: number) => void} changed lines were added or dropped
    * @param {() => void} told the state is another
    */
-  constructor(service, app, changed, told) {
+  constructor(service, app, seen, changed, told) {
     this.service = service;
     this.app = app;
+    this.seen = seen;
     this.changed = changed;
     this.told = told;
     this.filter = new URLSearchParams();
@@ -132,26 +139,34 @@ export class Log {
     await this.older();
   }
 
+  /** Load what may come into view next. */
+  ahead() {
+    const [first, last] = this.seen();
+    // Who follows goes down with the newest lines; what is above is for whoever goes there, or to fill the view.
+    if (this.following ? first === 0 : this.#margin(first, -1) === Infinity) void this.older();
+    if (this.#margin(last, 1) === Infinity) void this.newer();
+  }
+
   /** Load what is in front of the first line held. */
   async older() {
     if (!this.lines.length || this.top !== "more") return;
     await this.#tried("top", async (signal) => {
-      const num = this.#size();
       const before = this.lines[0].cursor;
-      const { lines } = await this.#page({ before, num: String(num) }, signal);
+      const { lines, all } = await this.#last({ before }, this.#size(), signal);
       // What was forgotten in the meantime would leave a gap.
       if (this.lines[0].cursor !== before) return;
       if (this.lines[0].unsearched) this.#dropFirst(1);
       this.#prepend(lines);
-      this.top = isAll(lines, num) ? "done" : "more";
+      this.top = all ? "done" : "more";
     });
   }
 
+  /** Lines to ask for, by how long those are that are held. */
   #size() {
     const now = performance.now();
     const size = now - this.#asked < AT_ONCE ? LARGE_PAGE : PAGE;
     this.#asked = now;
-    return size;
+    return Math.max(1, Math.min(size, Math.floor((PAGE_TEXT * this.lines.length) / this.#text) || size));
   }
 
   /** Load what is behind the last line held; at the end of it, follow. */
@@ -160,13 +175,13 @@ export class Log {
     await this.#tried("bottom", async (signal) => {
       const num = this.#size();
       const after = this.#newest;
-      const { lines, last } = await this.#page({ after, num: String(num) }, signal);
+      const { lines, last, whole } = await this.#page({ after, num: String(num) }, signal);
       this.bottom = "more";
       if (this.#newest !== after) return;
       this.#newest = last || after;
       this.#append(lines);
       this.#forgetFirst();
-      if (lines.length < num) this.#atEnd();
+      if (whole && lines.length < num) this.#atEnd();
     });
   }
 
@@ -201,10 +216,10 @@ export class Log {
 
   async #lastPage() {
     await this.#tried("bottom", async (signal) => {
-      const { lines, last, start } = await this.#page({ num: String(FIRST) }, signal);
+      const { lines, last, start, all } = await this.#last({}, FIRST, signal);
       this.#newest = last || start;
       this.#append(lines);
-      this.top = isAll(lines, FIRST) ? "done" : "more";
+      this.top = all ? "done" : "more";
       this.#atEnd();
     });
   }
@@ -241,7 +256,20 @@ export class Log {
   }
 
   /**
-   * Read a complete answer.
+   * The last lines of a place, and whether nothing is in front of them; fewer than asked for where they are long.
+   * @param {Record<string, string>} place @param {number} num @param {AbortSignal} signal
+   */
+  async #last(place, num, signal) {
+    for (let most = num; ; ) {
+      const page = await this.#page({ ...place, num: String(most) }, signal);
+      if (page.whole) return { ...page, all: page.lines.length < most && !page.lines[0]?.unsearched };
+      // An answer begins with the oldest, and what was not read is what stands next to the place.
+      most = Math.max(1, page.lines.length >> 1);
+    }
+  }
+
+  /**
+   * Read an answer: the whole of it, or as much as a page may have.
    * @param {Record<string, string>} place @param {AbortSignal} signal @param {URLSearchParams} [filter]
    */
   async #page(place, signal, filter = this.filter) {
@@ -249,12 +277,17 @@ export class Log {
     /** @type {Line[]} */
     const lines = [];
     let last = "";
+    let text = 0;
     for await (const batch of answer.each) {
-      for (const raw of batch.lines) lines.push(new Line(raw));
+      for (const raw of batch.lines) {
+        lines.push(new Line(raw));
+        text += raw.length;
+      }
       last = batch.id;
+      if (text > PAGE_TEXT && lines.length > 1) break;
     }
     signal.throwIfAborted();
-    return { lines, last, start: answer.start };
+    return { lines, last, start: answer.start, whole: text <= PAGE_TEXT || lines.length === 1 };
   }
 
   // live
@@ -386,19 +419,16 @@ export class Log {
     for (const line of lines) this.#text += line.raw.length;
     this.lines = lines.concat(this.lines);
     this.changed("prepend", lines.length);
-    const excess = this.#excess(false);
-    if (!excess) return;
-    for (const line of this.lines.splice(this.lines.length - excess)) this.#text -= line.raw.length;
-    this.#newest = this.lines[this.lines.length - 1].cursor;
-    this.bottom = "more";
-    this.#stopTail();
-    this.#connect({ state: "paused" });
-    this.changed("dropLast", excess);
+    this.#forgetLast();
   }
 
   #forgetFirst() {
-    const excess = this.#excess();
-    if (!excess) return;
+    const [first] = this.seen();
+    const { length } = this.lines;
+    // Who follows may see lines later than they come; those are the last ones, and these go.
+    const most = this.following ? length - FEWEST : first - this.#margin(first, -1);
+    const excess = Math.min(this.#excess(), most);
+    if (excess <= 0) return;
     this.#dropFirst(excess);
     this.top = "more";
   }
@@ -409,21 +439,45 @@ export class Log {
     this.changed("dropFirst", count);
   }
 
+  #forgetLast() {
+    if (this.following) return;
+    const [, last] = this.seen();
+    const { length } = this.lines;
+    const excess = Math.min(this.#excess(false), length - last - this.#margin(last, 1));
+    if (excess <= 0) return;
+    for (const line of this.lines.splice(length - excess)) this.#text -= line.raw.length;
+    this.#newest = this.lines[length - excess - 1].cursor;
+    this.bottom = "more";
+    this.#stopTail();
+    this.#connect({ state: "paused" });
+    this.changed("dropLast", excess);
+  }
+
   /** How many lines are too many, a good many at once. @param {boolean} [first] counted from the first */
   #excess(first = true) {
     const { lines } = this;
     if (lines.length <= MOST_LINES && this.#text <= MOST_TEXT) return 0;
-    let count = Math.max(0, lines.length - MOST_LINES * 0.8);
+    const most = lines.length - MOST_LINES * 0.8;
     let text = this.#text;
-    for (let each = 0; each < lines.length - 100; each++) {
-      if (each >= count && text <= MOST_TEXT * 0.8) return each;
-      text -= lines[first ? each : lines.length - 1 - each].raw.length;
+    let count = 0;
+    for (; count < lines.length && (count < most || text > MOST_TEXT * 0.8); count++) {
+      text -= lines[first ? count : lines.length - 1 - count].raw.length;
     }
-    return Math.max(0, lines.length - 100);
+    return count;
   }
-}
 
-/** Whether nothing is in front of a page of the last `num` lines. @param {Line[]} lines @param {number} num */
-function isAll(lines, num) {
-  return lines.length < num && !lines[0]?.unsearched;
+  /**
+   * How many lines in front of a row, or from it on, are as much as is loaded ahead; Infinity where there are fewer.
+   * @param {number} row @param {1 | -1} way
+   */
+  #margin(row, way) {
+    let text = 0;
+    let count = 0;
+    for (; count < AHEAD && text < PAGE_TEXT; count++) {
+      const line = this.lines[way > 0 ? row + count : row - 1 - count];
+      if (!line) return Infinity;
+      text += line.raw.length;
+    }
+    return count;
+  }
 }
