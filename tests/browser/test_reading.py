@@ -86,11 +86,78 @@ async def test_a_stack_trace_is_kept_together(pane: Pane) -> None:
     await pane.page.locator("log-pane .row", has_text="box[order]").hover()
     together = pane.page.locator("log-pane .together .msg")
     await until(together.count, what="lines together")
-    assert (await together.all_inner_texts())[-4:] == TRACE
+    assert await together.all_inner_texts() == TRACE
     await pane.page.locator("log-pane .row", has_text="KeyError").click()
     await pane.page.get_by_role("button", name="Copy the trace").click()
     copied = await pane.copied("KeyError")
-    assert [line.partition("]: ")[2] for line in copied.split("\n")][-4:] == TRACE
+    assert [line.partition("]: ")[2] for line in copied.split("\n")] == TRACE
+
+
+PYTHON = [
+    "Traceback (most recent call last):",
+    '  File "shop.py", line 7, in pack',
+    "    box[order]",
+    "    ~~~^^^^^^^",
+    "shop.errors.OutOfStock: no box",
+]
+TRACES = {
+    "python": PYTHON,
+    "python without words": [*PYTHON[:4], "KeyboardInterrupt"],
+    "python chained": [*PYTHON, "", "During handling of the above exception, another exception occurred:", "", *TRACE],
+    "python in colours": [PYTHON[0], *(f"\x1b[31m{text}\x1b[0m" for text in PYTHON[1:])],
+    "java": [
+        'Exception in thread "main" java.lang.IllegalStateException: no box',
+        "\tat shop.Pack.pack(Pack.java:17)",
+        "\tat shop.Main.main(Main.java:3)",
+        "Caused by: java.io.IOException: shelf is empty",
+        "\tat shop.Shelf.take(Shelf.java:9)",
+        "\t... 2 more",
+    ],
+    "node": [
+        "TypeError: box is not a function",
+        "    at pack (/app/shop.js:7:3)",
+        "    at Object.<anonymous> (/app/shop.js:9:1) {",
+        "  code: 'NO_BOX'",
+        "}",
+    ],
+    "go": [
+        "panic: no box [recovered]",
+        "\tpanic: no box",
+        "",
+        "goroutine 1 [running]:",
+        "main.(*Shop).pack(0xc000012345, {0x1, 0x2})",
+        "\t/app/shop.go:7 +0x1d",
+        "main.main()",
+        "\t/app/main.go:5 +0x2a",
+    ],
+    "go of a request": [
+        "2026/11/23 02:00:00 http: panic serving 10.0.0.1:4000: no box",
+        "goroutine 7 [running]:",
+        "net/http.(*conn).serve.func1()",
+        "\t/go/src/net/http/server.go:1947 +0xbe",
+        "created by net/http.(*Server).Serve in goroutine 1",
+        "\t/go/src/net/http/server.go:3454 +0x485",
+    ],
+    "rust": [
+        "thread 'main' panicked at src/main.rs:2:5:",
+        "no box",
+        "stack backtrace:",
+        "   0: rust_begin_unwind",
+        "             at /rustc/90b35a/library/std/src/panicking.rs:665:5",
+        "note: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.",
+    ],
+    "ruby": ["shop.rb:3:in 'pack': no box (RuntimeError)", "\tfrom shop.rb:7:in '<main>'"],
+}
+
+
+async def test_a_trace_is_all_of_its_lines_and_no_other(pane: Pane) -> None:
+    """Of each language, with a line before and behind, and next to another one."""
+    blocks = [["GET /orders 200"], *(each for trace in TRACES.values() for each in (trace, ["packed"])), PYTHON, PYTHON]
+    await pane.push([text for block in blocks for text in block], stream="stderr")
+    await pane.open()
+    await pane.until(f"pane.log.lines.length === {sum(map(len, blocks))}")
+    found = await pane.js("pane.log.lines.map(line => pane.rows.trace(line).map(each => each.fields.message))")
+    assert found == [block for block in blocks for _ in block]
 
 
 async def test_times_and_wrapping_are_chosen_and_kept(pane: Pane) -> None:
