@@ -214,9 +214,9 @@ class Selection(NamedTuple):
 class Filter:
     """Which lines of an app somebody wants. Empty means all.
 
-    Values of one field mean *or*, but those of `grep` and `grep_re` mean *and*, those of `exclude` and `not_…` *none
-    of*. `process`, `dyno` and `source`, with `not_` or without, and `ps` are decided by the stream, once a chunk; the
-    rest by the line. Notices pass always.
+    Values of one field mean *or*, but those of `grep` and `grep_re` mean *and*, those of `exclude`, `exclude_re` and
+    `not_…` *none of*. `process`, `dyno` and `source`, with `not_` or without, and `ps` are decided by the stream, once
+    a chunk; the rest by the line. Notices pass always.
     """
 
     process: frozenset[str] = frozenset()
@@ -236,6 +236,8 @@ class Filter:
     """RE2 patterns that must match somewhere in the message."""
     exclude: tuple[str, ...] = ()
     """Literals that the message must not hold."""
+    exclude_re: tuple[str, ...] = ()
+    """RE2 patterns that must match nowhere in the message."""
     ignore_case: bool = False
     """Literals and patterns fold case, by Unicode's simple folding, as RE2's `(?i)` does."""
     since: int | None = None
@@ -258,7 +260,7 @@ class Filter:
     @property
     def reads_lines(self) -> bool:
         """Whether the line itself must be looked at."""
-        texts = self.grep or self.grep_re or self.exclude
+        texts = self.grep or self.grep_re or self.exclude or self.exclude_re
         return bool(self.stream or self.not_stream or texts or self.since is not None or self.until is not None)
 
 

@@ -48,10 +48,12 @@ class Matcher:
         self._reads_lines = wanted.reads_lines
         fold = wanted.ignore_case
         self._needs = [_literal(text, "grep", fold=fold) for text in wanted.grep]
-        patterns = _compiled(wanted.grep_re, fold=fold)
-        self._patterns = [_test(pattern) for pattern in patterns]
+        named = [("grep_re", text) for text in wanted.grep_re] + [("exclude_re", text) for text in wanted.exclude_re]
+        patterns = _compiled(named, fold=fold)
+        self._patterns = [_test(pattern) for pattern in patterns[: len(wanted.grep_re)]]
         self._hints = [test for test, text in zip(self._patterns, wanted.grep_re, strict=True) if is_free(text)]
         self._bars = [_literal(text, "exclude", fold=fold) for text in wanted.exclude]
+        self._bars += [_test(pattern) for pattern in patterns[len(wanted.grep_re) :]]
         self._weight = sum(pattern.programsize for pattern in patterns)
         self._streams = frozenset(name.encode() for name in wanted.stream)
         self._not_streams = frozenset(name.encode() for name in wanted.not_stream)
@@ -130,22 +132,22 @@ def _literal(text: str, parameter: str, *, fold: bool) -> _Test:
     return lambda data: needle in data
 
 
-def _compiled(texts: Iterable[str], *, fold: bool) -> list[Any]:
-    """The patterns of a filter. Raises BadFilter, also where they would cost too much together."""
+def _compiled(named: Iterable[tuple[str, str]], *, fold: bool) -> list[Any]:
+    """The patterns of a filter, each named by its parameter. Raises BadFilter, also where all cost too much."""
     compiled: list[Any] = []
     repeats = size = classes = 0
-    for text in texts:
-        _check_length(text, "grep_re")
+    for parameter, text in named:
+        _check_length(text, parameter)
         classes += text.count(r"\p") + text.count(r"\P")
         if classes > _CLASSES:
-            raise BadFilter("grep_re", f"too large: more than {_CLASSES} classes of Unicode in all")
+            raise BadFilter(parameter, f"too large: more than {_CLASSES} classes of Unicode in all")
         repeats += sum(max(int(least), int(most or 0)) for least, most in _COUNTED.findall(text))
         if repeats > MAX_REPEATS:
-            raise BadFilter("grep_re", f"repeats more than {MAX_REPEATS} times in all")
-        pattern = _compile(text, "grep_re", fold=fold)
+            raise BadFilter(parameter, f"repeats more than {MAX_REPEATS} times in all")
+        pattern = _compile(text, parameter, fold=fold)
         size += pattern.programsize
         if size > MAX_PROGRAM:
-            raise BadFilter("grep_re", "too large: fewer repetitions or classes of characters")
+            raise BadFilter(parameter, "too large: fewer repetitions or classes of characters")
         compiled.append(pattern)
     return compiled
 

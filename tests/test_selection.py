@@ -37,6 +37,7 @@ filters = st.builds(
     grep=several(TEXTS),
     grep_re=several(PATTERNS),
     exclude=several(TEXTS),
+    exclude_re=several(PATTERNS),
     ignore_case=st.booleans(),
     since=st.none() | instants,
     until=st.none() | instants,
@@ -98,9 +99,10 @@ def test_a_chunk_without_the_text_is_not_read_line_by_line() -> None:
 
 @pytest.mark.parametrize("pattern", ["(", "[", "*", r"\1", "(?=x)", "(?<=x)", r"\p{Nonsense}", "(?P<a>x"])
 def test_a_pattern_that_re2_refuses_is_named(pattern: str) -> None:
-    with pytest.raises(BadFilter, match="RE2") as raised:
-        Matcher(Filter(grep_re=(pattern,)))
-    assert raised.value.parameter == "grep_re"
+    for name in ("grep_re", "exclude_re"):
+        with pytest.raises(BadFilter, match="RE2") as raised:
+            Matcher(Filter(**{name: (pattern,)}))  # type: ignore[arg-type]  # a name of the two
+        assert raised.value.parameter == name
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,9 @@ def test_patterns_that_would_cost_too_much_are_refused(patterns: tuple[str, ...]
     with pytest.raises(BadFilter, match=r"too large|repeats more than 1000 times") as raised:
         Matcher(Filter(grep_re=patterns))
     assert raised.value.parameter == "grep_re"
+    with pytest.raises(BadFilter, match=r"too large|repeats more than 1000 times") as raised:
+        Matcher(Filter(grep_re=patterns[:-1], exclude_re=patterns[-1:]))
+    assert raised.value.parameter == "exclude_re"
 
 
 @pytest.mark.parametrize(
@@ -127,10 +132,10 @@ def test_what_people_search_for_is_not_too_large(pattern: str) -> None:
     assert Matcher(Filter(grep_re=(pattern,))).wanted.grep_re
 
 
-@pytest.mark.parametrize("name", ["grep", "grep_re", "exclude"])
+@pytest.mark.parametrize("name", ["grep", "grep_re", "exclude", "exclude_re"])
 @pytest.mark.parametrize("fold", [False, True])
 def test_a_text_can_be_as_long_as_is_said_and_no_longer(name: str, fold: bool) -> None:
-    Matcher(Filter(**{name: ("x" * MAX_PATTERN,)}, ignore_case=fold))  # type: ignore[arg-type]  # a name of the three
+    Matcher(Filter(**{name: ("x" * MAX_PATTERN,)}, ignore_case=fold))  # type: ignore[arg-type]  # a name of the four
     with pytest.raises(BadFilter, match="longer") as raised:
         Matcher(Filter(**{name: ("x" * (MAX_PATTERN + 1),)}, ignore_case=fold))  # type: ignore[arg-type]  # as above
     assert raised.value.parameter == name

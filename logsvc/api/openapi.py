@@ -36,6 +36,7 @@ FILTER: Final[dict[str, tuple[Schema, str]]] = {
     "grep": (_many(_TEXT), "Literal texts; all of them."),
     "grep_re": (_many(_TEXT), "RE2 patterns; all of them."),
     "exclude": (_many(_TEXT), "Literal texts; none of them."),
+    "exclude_re": (_many(_TEXT), "RE2 patterns; none of them."),
     "ignore_case": (_FLAG, "Texts and patterns fold case."),
     "since": (_MOMENT, "Line time from: RFC 3339, or a length of time ago."),
     "until": (_MOMENT, "Line time up to, excluded. Not with `tail`."),

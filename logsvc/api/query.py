@@ -17,7 +17,7 @@ from logsvc.store.protocol import VOLUME_BY
 DEFAULT_NUM = 100
 
 _COUNTABLE = frozenset({"process", "dyno", "source", "stream"})
-_MANY = _COUNTABLE | {f"not_{name}" for name in _COUNTABLE} | {"grep", "grep_re", "exclude"}
+_MANY = _COUNTABLE | {f"not_{name}" for name in _COUNTABLE} | {"grep", "grep_re", "exclude", "exclude_re"}
 _ONE = frozenset({"tail", "num", "since", "until", "after", "before", "cursor", "ignore_case"})
 FILTER_PARAMETERS = _MANY | {"since", "until", "ignore_case"}
 _STREAMS = frozenset({"stdout", "stderr"})
@@ -83,7 +83,7 @@ def read_matcher(wanted: Filter) -> Matcher:
 
 def read_filter(query: MultiMapping[str], *, now: int) -> Filter:
     """The filter of a query. Raises Problem."""
-    for name in ("grep", "grep_re", "exclude"):
+    for name in ("grep", "grep_re", "exclude", "exclude_re"):
         if "" in query.getall(name, []):
             raise bad_parameter(name, "is empty")
     since, until = _time(query, "since", now), _time(query, "until", now)
@@ -101,6 +101,7 @@ def read_filter(query: MultiMapping[str], *, now: int) -> Filter:
         grep=tuple(query.getall("grep", [])),
         grep_re=tuple(query.getall("grep_re", [])),
         exclude=tuple(query.getall("exclude", [])),
+        exclude_re=tuple(query.getall("exclude_re", [])),
         ignore_case=read_flag(query, "ignore_case"),
         since=since,
         until=until,

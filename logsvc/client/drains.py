@@ -52,7 +52,8 @@ def drains(app: str, *, as_json: bool) -> None:
 @click.option("--grep", multiple=True, metavar="TEXT", help="Only lines that hold this text.")
 @click.option("--grep-re", multiple=True, metavar="PATTERN", help="Only lines that match this RE2 pattern.")
 @click.option("--exclude", multiple=True, metavar="TEXT", help="Only lines that do not hold this text.")
-@click.option("-i", "--ignore-case", is_flag=True, help="Ignore case in --grep, --grep-re and --exclude.")
+@click.option("--exclude-re", multiple=True, metavar="PATTERN", help="Only lines that do not match this RE2 pattern.")
+@click.option("-i", "--ignore-case", is_flag=True, help="Ignore case in texts and patterns.")
 @click.option("--unordered", is_flag=True, help="Send several requests at once, in any order.")
 def add(app: str, url: str, *, unordered: bool, **filters: Any) -> None:
     """Forward an app's lines to a URL from now on.

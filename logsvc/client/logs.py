@@ -63,6 +63,7 @@ class Asked:
     grep: tuple[str, ...]
     grep_re: tuple[str, ...]
     exclude: tuple[str, ...]
+    exclude_re: tuple[str, ...]
     not_process_type: tuple[str, ...]
     not_dyno_name: tuple[str, ...]
     not_source: tuple[str, ...]
@@ -92,7 +93,8 @@ class Asked:
 @click.option("--grep", multiple=True, metavar="TEXT", help="Only lines that hold this text.")
 @click.option("--grep-re", multiple=True, metavar="PATTERN", help="Only lines that match this RE2 pattern.")
 @click.option("--exclude", multiple=True, metavar="TEXT", help="Only lines that do not hold this text.")
-@click.option("-i", "--ignore-case", is_flag=True, help="Ignore case in --grep, --grep-re and --exclude.")
+@click.option("--exclude-re", multiple=True, metavar="PATTERN", help="Only lines that do not match this RE2 pattern.")
+@click.option("-i", "--ignore-case", is_flag=True, help="Ignore case in texts and patterns.")
 @click.option("--json", "json_lines", is_flag=True, help="Print JSON, one object a line.")
 @click.option("--tz", type=ZoneType(), metavar="ZONE", help="Time zone: local, utc, Europe/Berlin, …  [default: utc]")
 @click.option("--no-color", is_flag=True, help="No colours on the terminal, not even those in messages.")
@@ -101,8 +103,8 @@ def logs(**flags: object) -> None:
     """Print the log of an app.
 
     Filters repeat: a line passes that is of one of the processes, dynos, sources and streams named and of none of
-    those that a --not-… names, holds every --grep, matches every --grep-re and holds no --exclude. Times without a
-    zone are of --tz, else local.
+    those that a --not-… names, holds every --grep, matches every --grep-re, holds no --exclude and matches no
+    --exclude-re. Times without a zone are of --tz, else local.
     """
     asked = Asked(**flags)  # type: ignore[arg-type] # click has converted each to its field's type
     query = query_of(asked, time.time_ns())
@@ -154,6 +156,7 @@ def _filters(asked: Asked) -> Parameters:
         "grep": asked.grep,
         "grep_re": asked.grep_re,
         "exclude": asked.exclude,
+        "exclude_re": asked.exclude_re,
     }
     pairs = [(name, value) for name, values in repeated.items() for value in values]
     return [*pairs, ("ignore_case", "1")] if asked.ignore_case else pairs

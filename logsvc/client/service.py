@@ -32,7 +32,7 @@ _FLAGS: Final = {
     name: f"--{name.replace('_', '-')}"
     for name in (
         *("num", "tail", "since", "until", "source", "stream", "not_source", "not_stream"),
-        *("grep", "grep_re", "exclude", "ignore_case"),
+        *("grep", "grep_re", "exclude", "exclude_re", "ignore_case"),
     )
 }
 """What the parameters of the API are called on the command line."""

@@ -19,7 +19,7 @@ from logsvc.model import EVERYTHING, AppId, Cursor, Filter, kept_json
 VERSION: Final = 1
 
 _SETS: Final = ("process", "dyno", "source", "stream", "not_process", "not_dyno", "not_source", "not_stream")
-_TEXTS: Final = ("grep", "grep_re", "exclude")
+_TEXTS: Final = ("grep", "grep_re", "exclude", "exclude_re")
 FILTERS: Final = (*_SETS, *_TEXTS, "ignore_case")
 """The parts of a filter that a drain can have, named as the parameters of the logs API."""
 

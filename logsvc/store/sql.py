@@ -392,9 +392,9 @@ def filter_condition(wanted: Filter) -> tuple[str, dict[str, object]]:
         terms.append("NOT has({not_stream:Array(String)}, toString(stream))")
     terms += _texts("grep", wanted.grep, values, literal=True, fold=wanted.ignore_case)
     terms += _texts("grep_re", wanted.grep_re, values, literal=False, fold=wanted.ignore_case)
-    terms += [
-        f"NOT {term}" for term in _texts("exclude", wanted.exclude, values, literal=True, fold=wanted.ignore_case)
-    ]
+    bars = _texts("exclude", wanted.exclude, values, literal=True, fold=wanted.ignore_case)
+    bars += _texts("exclude_re", wanted.exclude_re, values, literal=False, fold=wanted.ignore_case)
+    terms += [f"NOT {bar}" for bar in bars]
     if terms:
         terms = [f"((source = 'platform' AND process = 'logsvc') OR ({' AND '.join(terms)}))"]
     if wanted.since is not None:

@@ -82,6 +82,7 @@ async def test_filters_come_before_limits(written: Served) -> None:
     assert await written.messages("grep=M1") == []
     assert await written.messages("grep_re=^m1[23]$") == ["m12", "m13"]
     assert await written.messages("grep=m5&exclude=5&exclude=nothing") == []
+    assert await written.messages("grep=m5&exclude_re=[0-4]$&exclude_re=5.&num=3") == ["m5"]
     assert await written.messages("grep=m5&exclude=m50&exclude=m51&exclude=m52&exclude=m53&num=3") == [
         "m57",
         "m58",
@@ -189,6 +190,8 @@ async def test_last_event_id_replaces_num_since_and_after(written: Served) -> No
         ("grep=" + "x" * 1001, "grep"),
         ("exclude=", "exclude"),
         ("grep_re=(", "grep_re"),
+        ("exclude_re=(", "exclude_re"),
+        ("exclude_re=", "exclude_re"),
         ("grep_re=(?=x)", "grep_re"),
         ("grep_re=" + "(a{1000}){1000}", "grep_re"),
         ("ignore_case=2", "ignore_case"),

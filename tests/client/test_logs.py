@@ -149,7 +149,8 @@ def test_ctrl_c_ends_it_with_130_and_no_word() -> None:
 
 
 def test_the_flags_are_what_the_service_is_asked_for() -> None:
-    flags = "-p web -p worker -d web.1 -s app --stream stderr --grep a&b --grep x --grep-re ^y --exclude z -i -n 7"
+    flags = "-p web -p worker -d web.1 -s app --stream stderr --grep a&b --grep x --grep-re ^y -i -n 7"
+    flags += " --exclude z --exclude-re w$"
     barred = "--not-process-type clock --not-dyno web.2 --not-dyno-name web.3 --not-source platform --not-stream stdout"
     with flaky() as server:
         assert (
@@ -174,6 +175,7 @@ def test_the_flags_are_what_the_service_is_asked_for() -> None:
         "grep": ["a&b", "x"],
         "grep_re": ["^y"],
         "exclude": ["z"],
+        "exclude_re": ["w$"],
         "ignore_case": ["1"],
     }
 

@@ -69,6 +69,7 @@ filters = st.builds(
     grep=st.lists(literal, max_size=2).map(tuple),
     grep_re=st.lists(pattern, max_size=2).map(tuple),
     exclude=st.lists(literal, max_size=1).map(tuple),
+    exclude_re=st.lists(pattern, max_size=1).map(tuple),
     ignore_case=st.booleans(),
     since=st.none() | st.integers(0, 5 * SECOND).map(lambda ns: APPENDED * 1_000_000 + ns),
     until=st.none() | st.integers(0, 5 * SECOND).map(lambda ns: APPENDED * 1_000_000 + ns),

@@ -100,4 +100,5 @@ def passes(wanted: Filter, line: Known) -> bool:
         all(holds(re2.escape(text)) for text in wanted.grep)
         and all(holds(pattern) for pattern in wanted.grep_re)
         and not any(holds(re2.escape(text)) for text in wanted.exclude)
+        and not any(holds(pattern) for pattern in wanted.exclude_re)
     )

@@ -14,6 +14,7 @@ const KINDS = {
   grep: "text has",
   exclude: "text has not",
   grep_re: "text matches (RE2)",
+  exclude_re: "text doesn't match (RE2)",
 };
 
 /** @typedef {Record<string, string[] | boolean>} Filter as the API says it */
