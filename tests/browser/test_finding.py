@@ -176,13 +176,86 @@ async def test_a_click_on_a_value_includes_and_excludes(pane: Pane) -> None:
     await pane.page.locator("log-pane .row", has_text="404").click()
     await pane.page.get_by_role("button", name="Hide lines with status 404").click()
     await shows(pane, 3)
-    assert query_of(pane) == {"exclude": ['"status":404']}
+    assert query_of(pane) == {"exclude_re": [r'[{,]\s*"status"\s*:\s*404\s*[,}]']}
     await pane.page.locator("log-pane .row", has_text="500").click()
     await pane.page.get_by_role("button", name="Only lines with status 500").click()
     await shows(pane, 1)
     await pane.page.get_by_role("button", name="Remove the filter: without").click()
     await pane.page.get_by_role("button", name="Remove the filter: has").click()
     await shows(pane, 4)
+
+
+async def test_a_value_is_the_whole_value(pane: Pane) -> None:
+    """And not what begins or ends like it: hiding one line would hide others silently."""
+    objects = [f'{{"status": {status},"path":"/"}}' for status in (404, 4041)]
+    pairs = ["at=info id=1", "user_id=1 id=17", "id=1 at=info", "sid=1 at=info", 'id="1" at=info']
+    await pane.push([*objects, '{"path":"/","status":404}', *pairs])
+    await pane.open()
+    await shows(pane, 8)
+    await pane.page.locator("log-pane .row", has_text="4041").click()
+    await pane.page.get_by_role("button", name="Hide lines with status 4041").click()
+    await shows(pane, 7)
+    await pane.page.get_by_role("button", name='Remove the filter: without "status":4041').click()
+    await shows(pane, 8)
+    await pane.page.locator("log-pane .row", has_text='"status": 404,').click()
+    await pane.page.get_by_role("button", name="Only lines with status 404").click()
+    await shows(pane, 2)
+    assert await pane.page.locator("log-pane mark").all_inner_texts() == ['"status": 404', '"status":404']
+    await pane.page.get_by_role("button", name='Remove the filter: has "status":404').click()
+    await shows(pane, 8)
+    await pane.page.locator("log-pane .row", has_text="at=info id=1").click()
+    await pane.page.get_by_role("button", name="Hide lines with id 1", exact=True).click()
+    await shows(pane, 6)
+    assert [message for message in await pane.messages() if "id=" in message] == [pairs[1], *pairs[3:]]
+    await pane.page.get_by_role("button", name="Remove the filter: without id=1").click()
+    await shows(pane, 8)
+
+
+async def test_a_filter_keeps_the_place_that_is_read(pane: Pane) -> None:
+    """Whoever is far up in the log stays there, also where the line itself is hidden; whoever follows goes on so."""
+    await pane.push([f"at=info id={number} odd={number % 2}" for number in range(5000)])
+    await pane.open()
+    await pane.state("Live")
+    await pane.page.get_by_label("Search the log").fill("=")
+    await pane.page.locator("log-pane .scroller").focus()
+    await pane.page.keyboard.press("f")
+    await pane.state("Live")
+    await pane.page.keyboard.press("Home")
+    await pane.page.locator("log-pane .row", has_text="id=0 ").wait_for()
+    await pane.js("pane.list.show(700)")
+    await pane.page.locator("log-pane .row", has_text="id=701 ").click()
+    await pane.page.get_by_role("button", name="Hide lines with odd 1").click()
+    await pane.page.locator("log-pane .row", has_text="id=702 ").wait_for()
+    assert await pane.page.locator("log-pane .row", has_text="id=701 ").count() == 0
+    await pane.state("Paused")
+    await pane.page.locator("log-pane .scroller").focus()
+    await pane.page.keyboard.press("f")
+    await pane.rest()
+    await pane.page.locator("log-pane .row", has_text="id=702 ").wait_for()
+    numbers = await pane.js("pane.log.lines.map(line => Number(/ id=(\\d+)/.exec(line.raw)[1]))")
+    assert numbers == list(range(numbers[0], numbers[-1] + 1, 2))
+    await pane.page.locator("log-pane .row", has_text="id=702 ").click()
+    await pane.page.get_by_role("button", name="Only lines with odd 0").click()
+    await pane.page.get_by_role("button", name="Hide lines with odd 0").wait_for(state="detached")
+    await pane.page.locator("log-pane .row", has_text="id=702 ").wait_for()
+
+
+async def test_where_no_line_behind_the_place_passes_those_in_front_of_it_are_shown(pane: Pane) -> None:
+    await shop(pane)
+    await pane.open()
+    await pane.page.locator("log-pane .row", has_text="no box for Order 2").click()
+    await pane.page.locator("log-pane .chip", has_text=re.compile("^web ")).click()
+    await shows(pane, 15)
+    await pane.state("Paused")
+
+
+async def test_a_link_to_a_line_that_is_gone_says_so(pane: Pane) -> None:
+    await shop(pane)
+    await pane.open()
+    await shows(pane, 35)
+    cursor = await pane.js("pane.log.lines[3].cursor")
+    await pane.open(f"?at={cursor}&process=worker")
+    await pane.page.locator("log-pane .found", has_text="The line of this link isn't there any more").wait_for()
 
 
 async def test_a_shared_address_shows_the_same(pane: Pane) -> None:

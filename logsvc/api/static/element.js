@@ -52,9 +52,11 @@ export class LogPane extends HTMLElement {
     const palette = new Palette();
     this.rows = new Rows(this.log, this.list, palette, this.#looks, {
       stay: () => this.#stay(),
-      facet: (facet, value, include) =>
-        this.#change((view) => (include ? view.choose(facet, value) : view.hide(facet, value))),
-      text: (text, include) => this.#change((view) => view[include ? "grep" : "exclude"].push(text)),
+      speak: (text) => this.said.speak(text),
+      facet: (facet, value, include, line) =>
+        this.#change((view) => (include ? view.choose(facet, value) : view.hide(facet, value)), line),
+      pattern: (pattern, include, line) =>
+        this.#change((view) => view[include ? "grep_re" : "exclude_re"].push(pattern), line),
       copy: (line, what) => void copy(this.#taken(line, what), this.said),
     });
     this.facets = new Facets(palette, () => this.#view, (change) => this.#change(change));
@@ -172,14 +174,22 @@ export class LogPane extends HTMLElement {
 
   #online = () => this.log.retry();
 
-  /** @param {(view: View) => void} change */
-  #change(change) {
+  /** @param {(view: View) => void} change @param {import("./line.js").Line} [line] that stays in view if it can */
+  #change(change, line = this.#read()) {
     const before = this.#view.filter().toString();
+    const range = this.#view.range;
     change(this.#view);
     this.#view.at = "";
     this.#publish();
     if (this.#view.filter().toString() === before) this.#remark();
-    else this.#open();
+    // Another range may not have that place.
+    else this.#open(this.#view.range === range ? line?.cursor : "");
+  }
+
+  /** The first line in view, where somebody reads that; none while the pane follows. */
+  #read() {
+    const { following, lines } = this.log;
+    return following ? undefined : lines[this.list.view[0]];
   }
 
   #publish() {
@@ -197,16 +207,17 @@ export class LogPane extends HTMLElement {
     this.rows.remark(this.#view);
   }
 
-  #open() {
+  /** @param {string} [place] cursor of a line to be around, where none is linked to */
+  #open(place = "") {
     if (!this.app) return;
     this.log.app = this.app;
     this.scroller.setAttribute("aria-label", `Log of ${this.app}`);
     this.#remark();
     this.facets.draw();
     const { at } = this.#view;
-    this.list.following = !at;
+    this.list.following = !at && !place;
     this.said.clear();
-    void this.log.open(this.#view.filter(), at).then(() => at && this.#goto(at));
+    void this.log.open(this.#view.filter(), at || place).then(() => at && this.#view.at === at && this.#goto(at));
     this.counts.stop();
     this.#uncounted = 4;
   }
@@ -214,7 +225,10 @@ export class LogPane extends HTMLElement {
   /** @param {string} cursor */
   #goto(cursor) {
     const index = this.log.lines.findIndex((line) => line.cursor === cursor);
-    if (index < 0) return;
+    if (index < 0) {
+      this.said.tell("The line of this link isn't there any more.");
+      return;
+    }
     this.log.lines[index].open = true;
     this.#show(index);
   }
@@ -363,7 +377,7 @@ export class LogPane extends HTMLElement {
   }
 
   #escape() {
-    const open = this.log.lines.find((line) => line.open);
+    const open = this.rows.unfolded;
     const root = /** @type {ShadowRoot} */ (this.shadowRoot);
     if (root.activeElement === this.toolbar.search) this.scroller.focus();
     else if (open) this.rows.fold(open);

@@ -1,6 +1,7 @@
 /** Chips: which processes, dynos, sources and streams there are, how many lines each has, and what is chosen. */
 import { plain } from "./ansi.js";
 import { button, counted, h, short } from "./dom.js";
+import { told } from "./fields.js";
 import { FACETS } from "./view.js";
 
 /** Values of a facet that are shown until somebody asks for all, and at most. */
@@ -116,17 +117,20 @@ export class Facets {
     const view = this.view();
     /** @type {HTMLElement[]} */
     const made = [];
-    for (const [name, says] of /** @type {const} */ ([
-      ["grep", "has"],
-      ["grep_re", "matches"],
-      ["exclude", "without"],
+    for (const [name, says, tells] of /** @type {const} */ ([
+      ["grep", "has", ""],
+      ["grep_re", "matches", "has"],
+      ["exclude", "without", ""],
+      ["exclude_re", "does not match", "without"],
     ])) {
       for (const text of view[name]) {
         const remove = () =>
           this.change((changed) => {
             changed[name] = changed[name].filter((each) => each !== text);
           });
-        const label = `${says} ${plain(text.slice(0, 60))}${text.length > 60 ? "…" : ""}`;
+        const field = tells && told(text)?.text;
+        const words = field || text;
+        const label = `${field ? tells : says} ${plain(words.slice(0, 60))}${words.length > 60 ? "…" : ""}`;
         made.push(
           button(h("span", {}, label, " ×"), remove, {
             class: `chip token ${name}`,

@@ -3,7 +3,7 @@
  * and forgets at the far end what would be too much.
  */
 import { asked, FIRST } from "./asking.js";
-import { inFront, Line } from "./line.js";
+import { behind, inFront, Line } from "./line.js";
 import { Pauses } from "./pauses.js";
 import { Cut, Refused } from "./source.js";
 
@@ -136,7 +136,8 @@ export class Log {
     this.#restart();
     this.#newest = inFront(cursor);
     await this.newer();
-    await this.older();
+    // Where no line is behind the place, those in front of it are all that there is to see.
+    await this.older(this.lines[0]?.cursor ?? behind(cursor));
   }
 
   /** Load what may come into view next. */
@@ -147,15 +148,14 @@ export class Log {
     if (this.#margin(last, 1) === Infinity) void this.newer();
   }
 
-  /** Load what is in front of the first line held. */
-  async older() {
-    if (!this.lines.length || this.top !== "more") return;
+  /** Load what is in front of the first line held. @param {string} [before] its cursor, or a place where none is */
+  async older(before = this.lines[0]?.cursor) {
+    if (!before || this.top !== "more") return;
     await this.#tried("top", async (signal) => {
-      const before = this.lines[0].cursor;
       const { lines, all } = await this.#last({ before }, this.#size(), signal);
       // What was forgotten in the meantime would leave a gap.
-      if (this.lines[0].cursor !== before) return;
-      if (this.lines[0].unsearched) this.#dropFirst(1);
+      if ((this.lines[0]?.cursor ?? before) !== before) return;
+      if (this.lines[0]?.unsearched) this.#dropFirst(1);
       this.#prepend(lines);
       this.top = all ? "done" : "more";
     });

@@ -1,4 +1,5 @@
 /** Which parts of a message match. Pure. */
+import { escaped, told } from "./fields.js";
 
 /** A literal is looked for in so many characters. */
 const FAR = 20_000;
@@ -24,10 +25,11 @@ export class Marks {
     const flags = view.case ? "gu" : "giu";
     const literals = [...view.grep, ...(view.q && !view.re ? [view.q] : [])];
     for (const text of literals) {
-      this.#patterns.push({ pattern: new RegExp(text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), flags), far: FAR });
+      this.#patterns.push({ pattern: new RegExp(escaped(text), flags), far: FAR });
     }
     for (const text of [...view.grep_re, ...(view.q && view.re ? [view.q] : [])]) {
-      const pattern = compiled(text, flags);
+      const field = told(text);
+      const pattern = field ? { pattern: new RegExp(field.mark, flags), far: FAR } : compiled(text, flags);
       if (pattern) this.#patterns.push(pattern);
     }
   }

@@ -29,8 +29,8 @@ const ROLLOUT = /\b(?:release\w*|roll(?:out|ed|ing)\w*|deploy\w*|scal(?:ed?|ing)
  * @property {Line | null} current the match that was gone to, or the line of a link
  *
  * @typedef {object} Actions what an unfolded line offers
- * @property {(facet: import("./view.js").Facet, value: string, include: boolean) => void} facet
- * @property {(text: string, include: boolean) => void} text
+ * @property {(facet: import("./view.js").Facet, value: string, include: boolean, line: Line) => void} facet
+ * @property {(pattern: string, include: boolean, line: Line) => void} pattern
  * @property {(line: Line, what: "text" | "json" | "link" | "trace") => void} copy
  * @property {(line: Line) => number} traced how many lines its stack trace has
  * @property {(line: Line) => void} fold
@@ -171,11 +171,11 @@ function details(line, actions) {
   add("time", `${full(time, "utc")} · ${full(time, "local")}`);
   for (const [facet, value] of Object.entries({ process, dyno, source, stream })) {
     const name = /** @type {import("./view.js").Facet} */ (facet);
-    add(facet, value, ...choices(`${facet} ${value}`, (include) => actions.facet(name, value, include)));
+    add(facet, value, ...choices(`${facet} ${value}`, (include) => actions.facet(name, value, include, line)));
   }
   for (const field of fields(message)) {
     const label = cut(`${field.name.slice(0, FIELD.name)} ${field.value}`, FIELD.label);
-    add(field.name, field.value, ...choices(label, (include) => actions.text(field.text, include)));
+    add(field.name, field.value, ...choices(label, (include) => actions.pattern(field.pattern, include, line)));
   }
   add("cursor", cursor);
   const trace = actions.traced(line);

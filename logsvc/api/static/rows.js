@@ -19,8 +19,9 @@ export class Rows {
    * @param {import("./colours.js").Palette} palette @param {import("./looks.js").Looks} looks
    * @param {object} commands
    * @param {() => void} commands.stay
+   * @param {(text: string) => void} commands.speak
    * @param {import("./row.js").Actions["facet"]} commands.facet
-   * @param {import("./row.js").Actions["text"]} commands.text
+   * @param {import("./row.js").Actions["pattern"]} commands.pattern
    * @param {import("./row.js").Actions["copy"]} commands.copy
    */
   constructor(log, list, palette, looks, commands) {
@@ -87,10 +88,16 @@ export class Rows {
     this.list.element(lines[index])?.focus({ preventScroll: true });
   }
 
+  /** The line that Esc folds: the one chosen, else the first. */
+  get unfolded() {
+    return this.#focused?.open ? this.#focused : this.log.lines.find((line) => line.open);
+  }
+
   /** Fold or unfold. @param {Line | null | undefined} [line] without one that which was chosen */
   fold(line = this.#focused) {
     if (!line) return;
     line.open = !line.open;
+    this.commands.speak(line.open ? "Unfolded" : "Folded");
     this.commands.stay();
     this.#focused = line;
     this.list.remake(line);

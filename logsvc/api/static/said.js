@@ -114,6 +114,12 @@ export class Said {
     this.commands.show(next);
   }
 
+  /** Say something where matches are said, and aloud. @param {string} text */
+  tell(text) {
+    this.toolbar.found.textContent = text;
+    this.speak(text);
+  }
+
   // screen readers
 
   /** @param {string} text */

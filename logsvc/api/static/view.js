@@ -5,7 +5,7 @@ import { isCursor } from "./line.js";
 
 /** @type {readonly Facet[]} */
 export const FACETS = ["process", "dyno", "source", "stream"];
-const TEXTS = /** @type {const} */ (["grep", "grep_re", "exclude"]);
+const TEXTS = /** @type {const} */ (["grep", "grep_re", "exclude", "exclude_re"]);
 /** The parameter that leaves out a value. @param {Facet} facet */
 const not = (facet) => `not_${facet}`;
 const OWN = [...FACETS, ...FACETS.map(not), ...TEXTS, "since", "until", "q", "re", "case", "only", "at"];
@@ -21,6 +21,8 @@ export class View {
   grep_re = [];
   /** @type {string[]} */
   exclude = [];
+  /** @type {string[]} */
+  exclude_re = [];
   /** RFC 3339, or a length of time ago. */
   since = "";
   until = "";
@@ -89,6 +91,11 @@ export class View {
   /** Whether lines are left out. */
   get filtered() {
     return this.filter().size > 0;
+  }
+
+  /** From when to when, as one text. */
+  get range() {
+    return `${this.since} ${this.until}`;
   }
 
   /** The same lines, and a place among them. @param {string} at cursor of a line */
