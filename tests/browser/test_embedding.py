@@ -3,12 +3,14 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import orjson
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import BrowserContext, Page
+from playwright.async_api import BrowserContext, Page, Route
 
 from tests.browser.panes import Pane
+from tests.browser.test_people import AXE
 from tests.support import until
 from tests.support.service import Service
 from tests.support.tokens import AUDIENCE, Issuer
@@ -130,6 +132,58 @@ async def test_a_dashboard_gives_it_its_looks(embedded: tuple[Dashboard, Pane]) 
     assert await pane.js("pane.list.rows.firstElementChild.offsetHeight") == 30
     assert await pane.js("pane.offsetHeight") == 400
     assert await pane.js("getComputedStyle(pane.toolbar.element).paddingTop") == "33px"
+
+
+async def test_colours_follow_the_page_and_not_the_system(embedded: tuple[Dashboard, Pane]) -> None:
+    dashboard, pane = embedded
+    await pane.push(["a line"])
+    await pane.page.emulate_media(color_scheme="light")
+    for scheme, paper, ink in (("dark", "rgb(20, 23, 28)", "223"), ("light", "rgb(255, 255, 255)", "27")):
+        dashboard.style = f":root {{ color-scheme: {scheme} }}"
+        await dashboard.open(pane.page)
+        await pane.page.locator("log-pane .row").wait_for()
+        assert await pane.js("getComputedStyle(pane).backgroundColor") == paper
+        colour = await pane.js("getComputedStyle(pane.list.rows.querySelector('.msg')).color")
+        assert colour.startswith(f"rgb({ink}, ")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "theme"),
+    [
+        ("light", "--log-bg: #101418; --log-fg: #e6edf3"),
+        ("light", "--log-bg: oklch(0.2 0.03 250); --log-fg: oklch(0.9 0.02 250)"),
+        ("dark", "--log-bg: #fffaf0; --log-fg: #222222"),
+    ],
+)
+async def test_a_theme_of_its_own_can_be_read(embedded: tuple[Dashboard, Pane], scheme: str, theme: str) -> None:
+    """Also where it is dark in a light page: crashes, rollouts, notices, and colours that messages bring."""
+    dashboard, pane = embedded
+    dashboard.style = f":root {{ color-scheme: {scheme} }} log-pane {{ {theme} }}"
+    line = {"source": "platform", "process": "web", "dyno": "web.1", "stream": "stderr", "time": "2026-11-23T02:00:00Z"}
+    told = (
+        "State changed from up to crashed",
+        "Starting process",
+        "\x1b[38;5;20mblue\x1b[0m \x1b[32mgreen\x1b[0m a line",
+    )
+    lines: list[dict[str, str]] = [{**line, "message": message} for message in told]
+    lines += [{"notice": "7 bytes of a line were lost"}]
+    data = [orjson.dumps({**each, "cursor": f"1.1.1.{number}"}).decode() for number, each in enumerate(lines)]
+    body = "".join(f"id: 1.1.1.{number}\ndata: {text}\n\n" for number, text in enumerate(data))
+
+    async def answer(route: Route) -> None:
+        allowed = {"Access-Control-Allow-Origin": dashboard.origin}
+        await route.fulfill(content_type="text/event-stream", body=body, headers=allowed)
+
+    await pane.page.route("**/v1/apps/*/logs?*", answer, times=1)
+    await dashboard.open(pane.page, "?q=line")
+    await pane.page.locator("log-pane .row.notice").wait_for()
+    await pane.page.locator("log-pane .row.fault").click()
+    await pane.page.locator("log-pane mark").first.wait_for()
+    await pane.page.evaluate(AXE.read_text())
+    found = await pane.page.evaluate("axe.run(document, {runOnly: ['color-contrast']})")
+    assert found["passes"]
+    assert [node["any"][0]["message"] for rule in found["violations"] for node in rule["nodes"]] == []
+    pane.complaints.clear()  # axe tries styles that the page's policy forbids
 
 
 async def test_a_dashboard_keeps_the_view_itself(embedded: tuple[Dashboard, Pane]) -> None:

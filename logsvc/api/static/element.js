@@ -127,6 +127,7 @@ export class LogPane extends HTMLElement {
     addEventListener("popstate", this.#popped);
     addEventListener("online", this.#online);
     this.list.observer.observe(this.scroller);
+    this.#light();
     this.#open();
   }
 
@@ -304,7 +305,16 @@ export class LogPane extends HTMLElement {
     if (this.#ready) this.pane.dataset.state = this.said.show(this.#view.filtered);
   }
 
+  /** Have the colours that can be read on the background: the page's, or what it gives the pane. */
+  #light() {
+    const parts = getComputedStyle(this).outlineColor.match(/[\d.]+(?:e-?\d+)?/g) ?? [];
+    const [r, g, b, alpha = 1] = parts.map(Number);
+    const scheme = 0.2126 * r + 0.7152 * g + 0.0722 * b < 0.18 ? "dark" : "light";
+    for (const { style } of [this.pane, this.#dialog]) style.colorScheme = alpha > 0.5 ? scheme : "inherit";
+  }
+
   #tick() {
+    this.#light();
     this.said.tick();
     if (this.#uncounted && (this.log.lines.length || this.log.connection.state === "live")) {
       this.#uncounted = this.log.lines.length ? 0 : this.#uncounted - 1;
