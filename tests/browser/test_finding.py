@@ -142,6 +142,22 @@ async def test_a_search_goes_on_where_the_service_stopped_for_a_while(pane: Pane
     assert await pane.page.locator("log-pane .found").inner_text() == ""
 
 
+@pytest.mark.parametrize("query", ["q=needle", "q=n.*e.*dle&re=1"])
+async def test_a_match_far_behind_in_a_line_is_not_skipped(pane: Pane, query: str) -> None:
+    """The browser looks at the begin of a long line only; then the service is asked, also for the line before it."""
+    far = "x" * 30_000
+    await pane.push(["needle 0", *["hay"] * 3, f"{far} needle 1", "hay", f"{far} hay", "needle 2", "hay"])
+    await pane.open(f"?{query}")
+    await pane.page.locator("log-pane .scroller").focus()
+    await pane.page.keyboard.press("Home")
+    current = "[...pane.list.rows.children].findIndex(row => row.matches('.current'))"
+    for key, index in (("n", 0), ("n", 4), ("n", 7), ("p", 4), ("p", 0)):
+        await pane.page.keyboard.press(key)
+        await pane.until(f"{current} === {index}")
+    await pane.page.keyboard.press("p")
+    await pane.page.locator("log-pane .found", has_text="no earlier match").wait_for()
+
+
 async def test_a_search_that_fails_says_why(pane: Pane) -> None:
     await shop(pane)
     await pane.open("?q=%5B&re=1")

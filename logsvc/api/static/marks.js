@@ -38,6 +38,11 @@ export class Marks {
     return this.#patterns.length > 0;
   }
 
+  /** Whether all of a text is looked at, so that what isn't found isn't there. @param {string} text */
+  reach(text) {
+    return this.#patterns.every(({ far }) => text.length <= far);
+  }
+
   /** @param {string} text @returns {[number, number][]} from and to, in order, none in another */
   ranges(text) {
     /** @type {[number, number][]} */
@@ -73,9 +78,12 @@ function compiled(text, flags) {
   }
 }
 
-/** Whether a message matches the search of a view. @param {import("./view.js").View} view */
+/**
+ * What tells whether a message matches the search of a view: undefined where only the service knows.
+ * @param {import("./view.js").View} view @returns {((text: string) => boolean | undefined) | null} null: never known
+ */
 export function searcher(view) {
   const alone = Object.assign(Object.create(Object.getPrototypeOf(view)), view, { grep: [], grep_re: [] });
   const marks = new Marks(alone);
-  return marks.any ? (/** @type {string} */ text) => marks.ranges(text).length > 0 : null;
+  return marks.any ? (text) => marks.ranges(text).length > 0 || (marks.reach(text) ? false : undefined) : null;
 }

@@ -46,7 +46,7 @@ export class Unshared extends Error {
 const SILENCE = 45_000;
 
 /** ms of work after which the browser gets a turn, so that no task is a long one. */
-const TURN = 8;
+export const TURN = 8;
 
 export class Service {
   #answered = false;
