@@ -49,6 +49,26 @@ async def test_what_hides_becomes_visible(pane: Pane) -> None:
     ]
 
 
+async def test_a_joiner_that_joins_nothing_becomes_visible(pane: Pane) -> None:
+    """Whatever script it stands in; between emoji and in letters that are written with it, it stays."""
+    spoofed = ["п\u200d\u200c\u200d\u200dл", "日\u200d本", "é\ufe0f", "👩\u200dx", "👩\u200d\u200d💻"]
+    unseen = ["\U0001d173x", "\U0001bca0x", "\ufff0x"]
+    written = ["👩🏽\u200d💻", "🏳\ufe0f\u200d🌈", "می\u200cخ", "क्\u200dष"]
+    await pane.push([*spoofed, *unseen, *written])
+    await pane.open()
+    assert await pane.shown() == [
+        "п⟨U+200D⟩⟨U+200C⟩⟨U+200D⟩⟨U+200D⟩л",
+        "日⟨U+200D⟩本",
+        "é⟨U+FE0F⟩",
+        "👩⟨U+200D⟩x",
+        "👩⟨U+200D⟩⟨U+200D⟩💻",
+        "⟨U+1D173⟩x",
+        "⟨U+1BCA0⟩x",
+        "⟨U+FFF0⟩x",
+        *written,
+    ]
+
+
 async def test_what_hides_in_a_field_becomes_visible(pane: Pane) -> None:
     """JSON may spell it out, so that it hides only once it is read."""
     await pane.push([r'{"user":"abc\u202egnp.exe","pass\u200bword":"\u001b[31mred","long":"' + "y" * 3000 + '"}'])

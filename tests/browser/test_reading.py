@@ -33,6 +33,19 @@ async def test_colours_of_a_message_are_shown(pane: Pane) -> None:
     assert await message.locator(".a-bg").inner_text() == "paper"
 
 
+async def test_colours_are_understood_with_colons_too(pane: Pane) -> None:
+    """As ISO 8613-6 has them: with an empty colour space, and without."""
+    await pane.push(["\x1b[38:2::255:0:0ma\x1b[0m \x1b[38:2:255:0:0mb\x1b[0m \x1b[38:5:1mc\x1b[0;4:3md\x1b[4:0me"])
+    await pane.open()
+    message = pane.page.locator("log-pane .msg")
+    assert await message.inner_text() == "a b cde"
+    colours = await message.locator(".a-fg").evaluate_all("runs => runs.map(run => run.style.getPropertyValue('--fg'))")
+    assert colours == ["#ff0000", "#ff0000"]
+    assert await message.locator(".a-1").inner_text() == "c"
+    assert await message.locator(".a-underline").inner_text() == "d"
+    assert await message.locator(".a-italic").count() == 0
+
+
 async def test_processes_have_the_colours_of_the_command_line(pane: Pane) -> None:
     """Each message is written in the colour that `paas logs` gives its process."""
     palette = Palette()

@@ -21,10 +21,12 @@
 // The same sequences as logsvc/formats/terminal.py.
 const SEQUENCE =
   // eslint-disable-next-line no-control-regex
-  /\x1b\[([0-9;:]*)m|(?:\x1b[P\]X^_]|[\x90\x9d\x98\x9e\x9f])[^\x07\x18\x1a\x1b\x80-\x9f]*(?:\x07|\x1b\\|\x9c)|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|\x1b[ -/]*[0-~]?|([\x00-\x08\x0a-\x1f\x7f-\x9f]|[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb]|\udb40[\udc00-\udfff])/g;
+  /\x1b\[([0-9;:]*)m|(?:\x1b[P\]X^_]|[\x90\x9d\x98\x9e\x9f])[^\x07\x18\x1a\x1b\x80-\x9f]*(?:\x07|\x1b\\|\x9c)|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|\x1b[ -/]*[0-~]?|([\x00-\x08\x0a-\x1f\x7f-\x9f]|[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb]|\ud82f[\udca0-\udca3]|\ud834[\udd73-\udd7a]|\udb40[\udc00-\udfff])/g;
 
-/** Joins emoji and letters of some scripts, and chooses how an emoji looks: harmless behind what isn't ASCII. */
-const JOINING = /[\u200c\u200d\ufe0e\ufe0f]/;
+/** Behind letters of these scripts, and between emoji, joiners are how one writes; anywhere else they hide. */
+const SCRIPTS =
+  /[\p{scx=Arab}\p{scx=Syrc}\p{scx=Mong}\p{scx=Deva}\p{scx=Beng}\p{scx=Guru}\p{scx=Gujr}\p{scx=Orya}\p{scx=Taml}\p{scx=Telu}\p{scx=Knda}\p{scx=Mlym}\p{scx=Sinh}\p{scx=Mymr}\p{scx=Khmr}]$/u;
+const EMOJI = /\p{ExtPict}(?:\ufe0f|\p{EMod})?$/u;
 
 /** @param {string} message @param {number} most runs at most; the last one has the rest without its colours */
 export function runs(message, most = Infinity) {
@@ -49,7 +51,7 @@ export function runs(message, most = Infinity) {
       if (next !== style) flush();
       style = next;
     } else if (match[2] !== undefined) {
-      if (JOINING.test(match[2]) && message.charCodeAt(match.index - 1) > 0xff) text += match[2];
+      if (joins(message, match.index)) text += match[2];
       else if (full) text += symbol(match[2]);
       else {
         flush();
@@ -60,6 +62,15 @@ export function runs(message, most = Infinity) {
   text += message.slice(at);
   flush();
   return made;
+}
+
+/** Whether what has no width belongs where it stands. @param {string} message @param {number} at */
+function joins(message, at) {
+  const before = message.slice(Math.max(0, at - 4), at);
+  const joiner = message[at];
+  if (joiner === "\u200c") return SCRIPTS.test(before);
+  if (joiner === "\u200d") return SCRIPTS.test(before) || (EMOJI.test(before) && /^\p{ExtPict}/u.test(message.slice(at + 1, at + 3)));
+  return (joiner === "\ufe0e" || joiner === "\ufe0f") && /\p{ExtPict}$/u.test(before);
 }
 
 /** A text without its colours, and nothing hidden in it. @param {string} text */
@@ -83,11 +94,13 @@ function symbol(character) {
 
 /** @param {Style} style @param {string} parameters of one SGR @returns {Style} */
 export function styled(style, parameters) {
-  const codes = parameters.split(/[;:]/).map(Number);
+  const groups = parameters.split(";");
+  const codes = groups.map(Number);
   let next = style;
   for (let at = 0; at < codes.length; at++) {
     const code = codes[at];
-    if (code === 38 || code === 48) {
+    if (groups[at].includes(":")) next = { ...next, ...grouped(groups[at].split(":").map(Number)) };
+    else if (code === 38 || code === 48) {
       const [colour, used] = extended(codes, at + 1);
       at += used;
       if (colour !== undefined) next = { ...next, [code === 38 ? "fg" : "bg"]: colour };
@@ -96,6 +109,14 @@ export function styled(style, parameters) {
     }
   }
   return next;
+}
+
+/** A code with its parts behind colons: `4:3`, `38:5:n`, `38:2:r:g:b`, `38:2:space:r:g:b`. @param {number[]} parts @returns {Style} */
+function grouped([code, kind, ...rest]) {
+  if (code === 4) return { underline: kind !== 0 };
+  if (code !== 38 && code !== 48) return {};
+  const colour = kind === 5 ? indexed(rest[0]) : kind === 2 ? hex(...(rest.length > 3 ? rest.slice(1, 4) : rest)) : undefined;
+  return colour === undefined ? {} : { [code === 38 ? "fg" : "bg"]: colour };
 }
 
 /** @param {number} code @returns {Style} */
