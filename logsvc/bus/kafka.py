@@ -23,6 +23,7 @@ from logsvc.bus.kafka_group import KafkaGroup, store_group
 from logsvc.bus.kafka_live import KafkaLive
 from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
 from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_KEY, MAX_ORIGIN, Decoded, headers
+from logsvc.bus.kafka_rules import require
 from logsvc.bus.kafka_sender import KafkaSender
 from logsvc.bus.kafka_writer import KafkaWriter, Topic
 from logsvc.bus.progress import progress
@@ -131,8 +132,8 @@ class KafkaBus:
         have sent. Without one nobody takes over from this process. `recorded` gives the watermarks of an epoch that
         the store has: with it `watermark` outlives brokers that are away. `clock` gives seconds. `gather`: seconds for
         which live readers let records come together, where nobody waits for each of them. Raises ConfigError
-        where there is no such epoch, BusError where Kafka can't be used; WrongTopic, which cancels the block, as soon
-        as the topic is not the one that `logsvc migrate` made.
+        where there is no such epoch, or Kafka is not set as it must be; BusError where it can't be used; WrongTopic,
+        which cancels the block, as soon as the topic is not the one that `logsvc migrate` made.
         """
         async with (
             Epochs.open(settings) if epochs is None else nullcontext(epochs) as registry,
@@ -141,9 +142,11 @@ class KafkaBus:
             background() as tasks,
         ):
             writer = writer or secrets.token_hex(8)
-            bus = cls(settings, registry, registry.get(epoch), writer, tasks, queries, clock, recorded, gather)
+            used = registry.get(epoch)
+            bus = cls(settings, registry, used, writer, tasks, queries, clock, recorded, gather)
             try:
                 await bus._check_same()
+                await require(settings, queries, used)
                 watcher = watching.create_task(bus._watch())
                 try:
                     yield bus

@@ -1,14 +1,22 @@
 """What `logsvc check` says of Kafka: whether brokers, topics and their settings are as they must be."""
 
-from collections.abc import Callable, Iterator
 from typing import Final
 
 from logsvc.bus.dead_letters import dead_settings, dead_topic
 from logsvc.bus.epochs import Epoch, Epochs, control_topic
-from logsvc.bus.kafka_admin import MAX_BATCH, KafkaAdmin
+from logsvc.bus.kafka_admin import KafkaAdmin
 from logsvc.bus.kafka_client import why_unreachable
 from logsvc.bus.kafka_group import store_group
-from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
+from logsvc.bus.kafka_queries import EARLIEST, LATEST, Hidden, KafkaQueries
+from logsvc.bus.kafka_rules import (
+    at_least,
+    brokers_known,
+    cluster_findings,
+    common_rules,
+    epoch_rules,
+    of_rules,
+    replication,
+)
 from logsvc.bus.kafka_tables import drains_settings, drains_topic
 from logsvc.config import Kafka
 from logsvc.errors import BusError, ConfigError
@@ -33,6 +41,7 @@ async def check(settings: Kafka) -> list[Finding]:
             KafkaQueries.open(settings) as queries,
             Epochs.open(settings) as epochs,
         ):
+            findings += await _cluster(settings, queries)
             findings += await _topic(settings, admin, control_topic(settings.prefix), None)
             findings += await _rights(settings, queries, control_topic(settings.prefix), {"READ", "WRITE"})
             findings += await _drains(settings, admin, queries)
@@ -59,6 +68,15 @@ async def _reachable(settings: Kafka) -> str:
     except ConfigError as error:
         return str(error)
     return "" if why is None else why.text
+
+
+async def _cluster(settings: Kafka, queries: KafkaQueries) -> list[Finding]:
+    """The brokers, and the topics that Kafka makes for itself."""
+    known = await brokers_known(queries)
+    try:
+        return [known, *await cluster_findings(settings, queries)]
+    except Hidden as error:
+        return [known, Finding("topics of Kafka itself", True, f"not looked at: {error}")]
 
 
 async def _names(settings: Kafka, queries: KafkaQueries) -> Finding:
@@ -95,7 +113,7 @@ async def _dead(settings: Kafka, admin: KafkaAdmin, queries: KafkaQueries) -> li
         return [Finding(f"{name} exists", False, "no such topic", "the topic", _MIGRATE)]
     config, wanted = await admin.config(name), dead_settings(settings)
     findings = [
-        _at_least(f"{name} {setting}", int(config[setting]), int(wanted[setting]), f"Set {setting} of {name} so.")
+        at_least(f"{name} {setting}", int(config[setting]), int(wanted[setting]), f"Set {setting} of {name} so.")
         for setting in ("max.message.bytes", "min.insync.replicas")
     ]
     findings.append(_is(f"{name} cleanup.policy", config["cleanup.policy"], "delete", "Set it so."))
@@ -114,9 +132,8 @@ async def _drains(settings: Kafka, admin: KafkaAdmin, queries: KafkaQueries) -> 
         return [Finding(f"{name} exists", False, "no such topic", "the topic", _MIGRATE)]
     config, wanted = await admin.config(name), drains_settings(settings)
     findings = [_is(f"{name} {setting}", config[setting], wanted[setting], "Set it so.") for setting in _AS_MADE]
-    for setting, rule, meaning in _rules(settings, min(len(partition["replicas"]) for partition in partitions)):
-        found = config.get(setting, "")
-        findings.append(_is(f"{name} {setting}", meaning if rule(found) else found, meaning, "Set it so."))
+    replicas = min(len(partition["replicas"]) for partition in partitions)
+    findings += of_rules(name, config, common_rules(settings, replicas))
     return [*findings, *await _rights(settings, queries, name, {"READ", "WRITE"})]
 
 
@@ -133,48 +150,16 @@ async def _topic(settings: Kafka, admin: KafkaAdmin, name: str, epoch: Epoch | N
     findings.append(
         _is(f"{name} partitions", str(len(partitions)), str(wanted), "Never add partitions by hand: " + _MIGRATE)
     )
-    least = 1 if settings.development else max(2, settings.replication)
     findings += [
-        _at_least(f"{name} replicas", replicas, least, "Reassign its partitions, or set kafka.development."),
-        _at_least(f"{name} replicas in sync", in_sync, min(replicas, settings.min_insync), "See why brokers lag."),
+        replication(settings, name, replicas),
+        at_least(f"{name} replicas in sync", in_sync, min(replicas, settings.min_insync), "See why brokers lag."),
     ]
-    rules = _rules(settings, replicas) if epoch is None else [*_rules(settings, replicas), *_epoch_rules(settings)]
-    for setting, rule, meaning in rules:
-        found = config.get(setting, "")
-        advice = f"Set {setting} of {name} to {meaning}."
-        findings.append(Finding(f"{name} {setting}", rule(found), found, meaning, "" if rule(found) else advice))
+    rules = [*common_rules(settings, replicas), *(epoch_rules(settings) if epoch is not None else ())]
+    findings += of_rules(name, config, rules)
     if epoch is None:
         findings.append(_is(f"{name} cleanup.policy", config["cleanup.policy"], "compact", "Set it so."))
     return findings
 
 
-_Rule = tuple[str, Callable[[str], bool], str]
-
-
-def _rules(settings: Kafka, replicas: int) -> Iterator[_Rule]:
-    least = 1 if settings.development else 2
-    # As many as there are replicas: then one broker that is down stops everything.
-    most = max(least, replicas - 1)
-    yield "min.insync.replicas", lambda found: least <= int(found or 0) <= most, f"{least} to {most}"
-    yield "unclean.leader.election.enable", lambda found: found == "false", "false"
-
-
-def _epoch_rules(settings: Kafka) -> Iterator[_Rule]:
-    hours = settings.retention_hours
-    yield "message.timestamp.type", lambda found: found == "LogAppendTime", "LogAppendTime"
-    yield "cleanup.policy", lambda found: found == "delete", "delete"
-    yield "max.message.bytes", lambda found: int(found or 0) >= MAX_BATCH, f"{MAX_BATCH} or more"
-    yield (
-        "retention.ms",
-        lambda found: int(found or 0) < 0 or int(found or 0) >= hours * 3_600_000,
-        f"{hours * 3_600_000} or more, or -1",
-    )
-    yield "retention.bytes", lambda found: found == "-1", "-1"
-
-
 def _is(name: str, found: str, wanted: str, advice: str) -> Finding:
     return Finding(name, found == wanted, found, wanted, "" if found == wanted else advice)
-
-
-def _at_least(name: str, found: int, least: int, advice: str) -> Finding:
-    return Finding(name, found >= least, str(found), f"{least} or more", "" if found >= least else advice)

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     ConcurrentTransactions,
     GroupAuthorizationFailedError,
     GroupLoadInProgressError,
@@ -18,10 +19,12 @@ from aiokafka.errors import (
     LeaderNotAvailableError,
     NodeNotReadyError,
     OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
     UnknownMemberIdError,
     for_code,
 )
+from aiokafka.protocol.admin import ApiVersionRequest, DescribeConfigsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
@@ -33,7 +36,7 @@ from aiokafka.structs import TopicPartition
 from logsvc.bus.kafka_by_id import fetch_by_id
 from logsvc.bus.kafka_client import connection, never_lost, unreachable
 from logsvc.bus.kafka_records import Decoded, decode
-from logsvc.bus.kafka_topic import topic_id, topic_partitions, topic_rights
+from logsvc.bus.kafka_topic import topic_id, topic_replicas, topic_rights
 from logsvc.config import Kafka
 from logsvc.errors import BusAway, BusError
 
@@ -48,7 +51,15 @@ _TRANSACTION_MS: Final = 60_000
 _LEAST_FETCH: Final = 64 * 1024
 _MOST_FETCH: Final = 1024 * 1024
 
+_TOPIC: Final = 2
+_BROKER: Final = 4
+"""Kinds of what has settings."""
+
 T = TypeVar("T")
+
+
+class Hidden(BusError):
+    """The user may not look at it."""
 
 
 class KafkaQueries:
@@ -124,9 +135,36 @@ class KafkaQueries:
         records = _Records(partition, buffer, offset)
         return [record for record in records if record.offset >= offset], records.next
 
-    async def partitions(self, topic: str) -> int:
-        """How many a topic has; 0 where there is no such topic. Raises BusError."""
-        return await self._asked(lambda: topic_partitions(self.client, topic))
+    async def replicas(self, topic: str) -> list[int]:
+        """How many brokers each partition of a topic has; none where there is no such topic. Raises BusError."""
+        return await self._asked(lambda: topic_replicas(self.client, topic))
+
+    async def topic_config(self, topic: str) -> dict[str, str]:
+        """The settings in force for a topic. Raises Hidden, BusError."""
+        return await self._asked(lambda: self._config(_TOPIC, topic))
+
+    async def broker_config(self) -> dict[str, str]:
+        """The settings of one broker. Raises Hidden, BusError."""
+        return await self._asked(lambda: self._config(_BROKER))
+
+    async def _config(self, kind: int, name: str = "") -> dict[str, str]:
+        node = self.client.get_random_node()
+        answer = await self.client.send(node, DescribeConfigsRequest([(kind, name or str(node), None)]))
+        ((code, _, _, _, entries),) = answer.resources
+        if code in {TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedError.errno}:
+            whose = name if kind == _TOPIC else "the cluster"
+            raise Hidden(f"this user lacks the right to DESCRIBE_CONFIGS of {whose}")
+        _check(code)
+        return {entry[0]: entry[1] for entry in entries}
+
+    async def versions(self) -> dict[int, int]:
+        """The newest version that a broker knows of each kind of request, by API key. Raises BusError."""
+        return await self._asked(self._versions)
+
+    async def _versions(self) -> dict[int, int]:
+        answer = await self.client.send(self.client.get_random_node(), ApiVersionRequest())
+        _check(answer.error_code)
+        return {key: newest for key, _, newest in answer.api_versions}
 
     async def _fetch(self, topic: str, partition: int, offset: int, size: int, topic_id: str | None = None) -> bytes:
         request = FetchRequest(0, 0, size, 0, [(topic, [(partition, offset, size)])])

@@ -79,7 +79,7 @@ class KafkaTables:
     @asynccontextmanager
     async def open(cls, settings: Kafka, name: str, queries: KafkaQueries) -> AsyncIterator["KafkaTables"]:
         """Use a topic for the block. Raises ConfigError before `migrate`, BusError."""
-        partitions = await queries.partitions(name)
+        partitions = len(await queries.replicas(name))
         if not partitions:
             raise ConfigError(f"there is no topic {name} yet: run logsvc migrate")
         async with background() as tasks:

@@ -92,15 +92,15 @@ async def topic_id(client: AIOKafkaClient, topic: str) -> str:
     return str(found)
 
 
-async def topic_partitions(client: AIOKafkaClient, topic: str) -> int:
-    """How many partitions a topic has; 0 where there is no such topic. Raises aiokafka's errors."""
+async def topic_replicas(client: AIOKafkaClient, topic: str) -> list[int]:
+    """How many brokers each partition has; none where there is no such topic. Raises aiokafka's errors."""
     answer = await client.send(client.get_random_node(), _Request(topic))
     ((code, _, _, _, partitions, *_),) = answer.topics
     if code == UnknownTopicOrPartitionError.errno:
-        return 0
+        return []
     if code:
         raise for_code(code)
-    return len(partitions)
+    return [len(replicas) for _, _, _, _, replicas, *_ in partitions]
 
 
 RIGHTS: Final = {"READ": 3, "WRITE": 4, "DESCRIBE_CONFIGS": 10, "ALTER_CONFIGS": 11}

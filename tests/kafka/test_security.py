@@ -111,8 +111,16 @@ class Denied(NamedTuple):
 TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
 """This and the following: kafka/clients/…/common/resource, common/acl."""
 LITERAL = 3
-ALL, READ, WRITE = 2, 3, 4
+ALL, READ, WRITE, DESCRIBE_CONFIGS = 2, 3, 4, 10
 DENY, ALLOW = 2, 3
+
+
+async def allow_all_but(secured: Cluster, kind: int, name: str, right: int) -> None:
+    async with KafkaQueries.open(secured.settings()) as queries:
+        for operation, permission in ((ALL, ALLOW), (right, DENY)):
+            request = CreateAclsRequest(kind, name, LITERAL, f"User:{USER}", "*", operation, permission)
+            answer = await queries.client.send(queries.client.get_random_node(), request)
+            assert [code for code, _ in answer.creation_responses] == [0]
 
 
 @pytest.mark.parametrize(
@@ -133,11 +141,7 @@ async def test_a_right_that_is_missing_is_named(secured: Cluster, certificates: 
     kafka = settings(secured, certificates, "sasl_ssl")
     await migrate(kafka, PARTITIONS)
     name = denied.name.format(prefix=kafka.prefix)
-    async with KafkaQueries.open(secured.settings()) as queries:
-        for right, permission in ((ALL, ALLOW), (denied.right, DENY)):
-            request = CreateAclsRequest(denied.kind, name, LITERAL, f"User:{USER}", "*", right, permission)
-            answer = await queries.client.send(queries.client.get_random_node(), request)
-            assert [code for code, _ in answer.creation_responses] == [0]
+    await allow_all_but(secured, denied.kind, name, denied.right)
 
     async def bad() -> list[Finding]:
         return [finding for finding in await check(kafka) if not finding.ok]
@@ -146,6 +150,27 @@ async def test_a_right_that_is_missing_is_named(secured: Cluster, certificates: 
     (finding,) = await bad()
     assert finding.name == denied.finding.format(prefix=kafka.prefix)
     assert finding.todo == denied.advice.format(prefix=kafka.prefix)
+
+
+async def test_settings_that_may_not_be_looked_at_are_told_of_and_hold_nobody_up(
+    secured: Cluster, certificates: Certificates, caplog: pytest.LogCaptureFixture
+):
+    kafka = settings(secured, certificates, "sasl_ssl")
+    await migrate(kafka, PARTITIONS)
+    topic = f"{kafka.prefix}.1"
+    await allow_all_but(secured, TOPIC, topic, DESCRIBE_CONFIGS)
+
+    async def warned() -> bool:
+        caplog.clear()
+        async with KafkaBus.open(kafka) as bus:
+            await bus.append(stream(), b"1\n")
+        return bool(caplog.messages)
+
+    await until(warned, what="the ACL holds")
+    (said,) = caplog.messages
+    assert said.startswith(
+        f"this user lacks the right to DESCRIBE_CONFIGS of {topic}, so whether Kafka is set as it must"
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from logsvc.bus.kafka import KafkaBus
+from logsvc.bus.kafka_admin import KafkaAdmin
 from logsvc.config import ClickHouse as ClickHouseSettings
 from logsvc.store.server import ServerStore
 from tests.chaos.readers import Tail, history, run_while
@@ -106,6 +107,17 @@ async def test_before_the_first_migration_every_role_says_what_to_do(platform: P
     for role in (platform.collect("n"), platform.serve("1"), platform.store("1")):
         async with role:
             assert "run logsvc migrate" in (await role.refused()).replace("`", "")
+
+
+async def test_no_role_begins_on_a_topic_that_is_set_otherwise(platform: Platform) -> None:
+    await migrate(platform)
+    topic = f"{platform.bus.prefix}.1"
+    async with KafkaAdmin.open(platform.bus) as admin:
+        await admin.set_config(topic, {"message.timestamp.type": "CreateTime"})
+    for role in (platform.collect("n"), platform.serve("1"), platform.store("1"), platform.drain("1")):
+        async with role:
+            said = await role.refused(others_say=True)
+            assert f"{topic} message.timestamp.type is CreateTime and must be LogAppendTime" in said
 
 
 async def test_a_second_collector_on_a_node_is_refused(platform: Platform) -> None:
