@@ -1,4 +1,4 @@
-"""A wire to a broker on which requests to write get stuck, and arrive when their sender may be dead."""
+"""A wire to a broker on which requests to write get stuck, and arrive when their sender may be dead; or a slow one."""
 
 import asyncio
 import struct
@@ -20,6 +20,8 @@ class Wire:
         self.refused = 0
         """How many of them the broker answered with an error."""
         self.answered = 0
+        self.delay = 0.0
+        """Seconds by which each answer is late; those of a connection one after the other."""
         self._target = target
         self._least = 0
         self._free = asyncio.Event()
@@ -57,6 +59,7 @@ class Wire:
 
     async def _answer(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: set[bytes]) -> None:
         while frame := await _frame(answers):
+            await asyncio.sleep(self.delay)
             if frame[:4] in kept:
                 kept.discard(frame[:4])
                 self.answered += 1
