@@ -158,6 +158,7 @@ class Series:
 
     def restore(self) -> list[LogFile]:
         """Go to the places that the collector knows, as after a crash; the files that were read, at least in part."""
+        untold = [loss for loss in self.losses if self._is_untold(loss)]
         self.losses.clear()
         for file in list(self.files):
             if not file.finished:
@@ -167,10 +168,17 @@ class Series:
         read = self._collector.positions.keys() | self._unsent()
         # By their names, but those that were read before others are older whatever the clock said.
         self.files.sort(key=lambda file: (file.name.restart, file.id not in read))
+        found = {loss.origin.file for loss in self.losses}
+        self.losses[:0] = [loss for loss in untold if loss.origin.file not in found]
         if not self._placed_before:
             self._placed_before = True
             self._look_for_gap()
         return [file for file in self.files if file.id in read]
+
+    def _is_untold(self, loss: Loss) -> bool:
+        """Whether the bus has no notice of what was lost of a file, which nobody will find again."""
+        known = self._collector.positions.get(loss.origin.file)
+        return loss.origin.check == CLOSED and (known is None or known.check != CLOSED)
 
     def identify(self, file: LogFile, *, final: bool = False) -> bool:
         """Learn which bytes `file` holds and go to their place; whether its first line is there already.
