@@ -37,3 +37,23 @@ async def apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         await asyncio.gather(task, return_exceptions=True)
         raise
     return task.result()
+
+
+async def any_of(*questions: Coroutine[Any, Any, bool]) -> bool:
+    """Whether one of them is answered by yes, as soon as one is. Raises what one of them has raised where none is."""
+    asked = [asyncio.ensure_future(question) for question in questions]
+    raised: Exception | None = None
+    try:
+        for answer in asyncio.as_completed(asked):
+            try:
+                if await answer:
+                    return True
+            except Exception as error:  # noqa: BLE001 - raised below, where no other answer says yes
+                raised = error
+    finally:
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    if raised is not None:
+        raise raised
+    return False

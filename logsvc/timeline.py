@@ -23,6 +23,7 @@ from logsvc.router import Router
 from logsvc.selection import Matcher
 from logsvc.store.protocol import VOLUME_BY, Bucket, StoreReader
 from logsvc.stretches import Stretches
+from logsvc.tasks import any_of
 from logsvc.together import Together
 from logsvc.window import Feed
 
@@ -265,15 +266,17 @@ class Timeline:
         return leg.router is not None and await leg.router.cold(leg.partition)
 
     async def exists(self) -> bool:
-        """Whether the app has any line."""
+        """Whether the app has any line. Raises StoreAway, BusError where only the one that is away can tell."""
         if self._purged is not None:
             return bool((await self.last(1, Matcher(EVERYTHING), await self.end())).selections)
         leg = self._all()[-1]
         window = leg.window()
         if window is not None and len(window.feeds.get(self.app, ())):
             return True
-        if await self._store.exists(self.app):
-            return True
+        return await any_of(self._store.exists(self.app), self._is_unstored())
+
+    async def _is_unstored(self) -> bool:
+        """Whether the app has a line that isn't stored yet."""
         newest = Newest(1)
         for leg in reversed(self._all()):
             await leg.backwards(newest, Matcher(EVERYTHING), await leg.stored(), await leg.end())

@@ -1,5 +1,6 @@
 """The watermark is the larger of what the bus and the store say, and one of them may be away."""
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
@@ -46,3 +47,9 @@ async def test_where_neither_can_be_had(
 ):
     with pytest.raises(raised):
         await progress(told(committed), told(recorded))
+
+
+async def test_nobody_waits_for_a_store_that_does_not_answer():
+    silent: asyncio.Future[Mapping[int, int]] = asyncio.get_running_loop().create_future()
+    assert await progress(told({7: 10}), silent) == {7: 10}
+    assert silent.cancelled()
