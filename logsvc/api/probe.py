@@ -38,7 +38,7 @@ async def listening(host: str, port: int, problem: Callable[[], str | None]) -> 
 
     Raises ConfigError where the address can't be had.
     """
-    app = web.Application()
+    app = web.Application(middlewares=[_answer_problems])
     app.router.add_get("/healthz", get_health)
     app.router.add_get("/readyz", _get_ready(problem))
     app.router.add_get("/metrics", get_metrics)
@@ -53,6 +53,17 @@ async def listening(host: str, port: int, problem: Callable[[], str | None]) -> 
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+@web.middleware
+async def _answer_problems(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        allowed = {name: value for name, value in error.headers.items() if name == "Allow"}
+        return Problem(error.status, error.reason, headers=allowed).response()
 
 
 def _get_ready(problem: Callable[[], str | None]) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -33,6 +33,8 @@ async def listening(context: Context, host: str, port: int, grace: float) -> Asy
     await runner.setup()
     try:
         loop = asyncio.get_running_loop()
+        assert runner.server is not None, "the runner is set up"
+        runner.server.request_handler = _expecting(runner.server.request_handler)
         sock = await _bind(host, port)
         server = await loop.create_server(lambda: _Connection(runner.server, loop), sock=sock, backlog=_BACKLOG)
         try:
@@ -42,6 +44,20 @@ async def listening(context: Context, host: str, port: int, grace: float) -> Asy
             server.close()
     finally:
         await runner.cleanup()
+
+
+def _expecting(
+    handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """The application, which looks at Expect before anything of ours does."""
+
+    async def expecting(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPExpectationFailed:
+            return Problem(417, "Expect may be 100-continue and nothing else.").response()
+
+    return expecting
 
 
 class _Connection(web.RequestHandler):

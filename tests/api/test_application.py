@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 
 from logsvc.api.context import Context
+from logsvc.api.probe import listening as probed
 from logsvc.api.server import listening
 from logsvc.errors import ConfigError, StoreError
 from logsvc.store.protocol import Store
@@ -134,6 +135,22 @@ async def test_what_is_not_http_is_a_problem_document_too(
     assert b"application/problem+json" in head
     assert b'"status":400' in body
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/apps", "/nowhere"])
+async def test_what_a_client_may_not_expect_is_a_problem_document_too(served: Served, path: str) -> None:
+    async with served.client.get(served.url + path, headers={"Expect": "miracles"}) as response:
+        assert response.status == 417
+        await problem_of(response)
+
+
+async def test_the_port_of_probes_answers_with_problem_documents_too(served: Served) -> None:
+    async with probed("127.0.0.1", 0, lambda: None) as port:
+        for method, path, status in (("GET", "/nowhere", 404), ("POST", "/healthz", 405)):
+            async with served.client.request(method, f"http://127.0.0.1:{port}{path}") as response:
+                assert response.status == status
+                assert ("Allow" in response.headers) == (status == 405)
+                await problem_of(response)
 
 
 async def test_a_chunked_body_that_is_garbled_is_refused(served: Served) -> None:
