@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE = 16 * 1024
 """Most bytes a client may send in one message."""
 
+HEARTBEAT = 30.0
+"""Seconds between two pings; a client that doesn't answer one within half of that is let go."""
 
 OVER: Final = 3000
 """Close code of IANA's registry, "Unauthorized": the token or log session has ended."""
@@ -48,7 +50,7 @@ async def serve_websocket(
     Where the client asks for something else, `reopen` goes on with that; `refilter`: it may ask for other lines.
     Deflate is off: each client would cost a window of memory and CPU of its own, where frames are shared.
     """
-    socket = web.WebSocketResponse(heartbeat=30.0, compress=False, max_msg_size=MAX_MESSAGE)
+    socket = web.WebSocketResponse(heartbeat=HEARTBEAT, compress=False, max_msg_size=MAX_MESSAGE)
     socket.headers["Logsvc-Cursor"] = str(delivery.start)
     follower = _Follower(socket, query, delivery.start, delivered, refilter=refilter)
     async with hold() as lease:

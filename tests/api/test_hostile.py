@@ -2,16 +2,19 @@
 
 import asyncio
 import gzip
+import re
 import resource
 import socket
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import product
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 import zstandard
+from yarl import URL
 
 from logsvc.api.delivery import Delivery
 from logsvc.api.openapi import document
@@ -126,28 +129,84 @@ def parameters() -> Iterator[tuple[str, str, str]]:
     for path, operations in document()["paths"].items():
         for method in operations.keys() - {"parameters"}:
             for parameter in operations[method].get("parameters", ()):
-                if parameter["in"] == "query" and parameter["name"] != "tail":
+                if parameter["in"] == "query":
                     yield method, path, parameter["name"]
+
+
+async def is_harmless(asking: Any, what: tuple[str, ...]) -> None:
+    """Neither a header nor an event of the answer is the client's."""
+    async with asking as response:
+        assert response.status in {200, 201, 400, 403, 404, 409, 422}, (response.status, *what)
+        assert "X-Evil" not in response.headers, what
+        assert not re.search(r"[\r\n]data: evil", await response.text()), what
 
 
 async def test_line_breaks_in_parameters_reach_no_header_and_no_event(served: Served) -> None:
     await served.rig.write(1)
     session = (await opened(served)).rpartition("/")[2]
     every = list(parameters())
-    assert len(every) > 35
+    assert len(every) > 40
     for injection in INJECTIONS:
         for method, path, name in every:
             url = served.url + path.format(app=served.name, session=session, drain="none")
             body = {"data": "line\n"} if method == "post" else {}
             asked = served.client.request(method, url, params={name: f"x{injection}"}, headers=SSE, **body)
-            async with asked as response:
-                assert response.status in {200, 400, 404}, (url, name)
-                assert "X-Evil" not in response.headers
-                assert "data: evil" not in await response.text()
-        path = f"{served.url}/v1/apps/{quote('demo' + injection, safe='')}/logs"
-        async with served.client.get(path) as response:
-            assert response.status == 400
-            assert "X-Evil" not in response.headers
+            await is_harmless(asked, (url, name))
+
+
+async def test_line_breaks_in_paths_reach_no_header_and_no_event(served: Served) -> None:
+    await served.rig.write(1)
+    asked = 0
+    for path, operations in document()["paths"].items():
+        for part in re.findall(r"{(\w+)}", path):
+            for method, injection in product(operations.keys() - {"parameters"}, INJECTIONS):
+                parts = {"app": served.name, "session": "none", "drain": "none", part: quote(f"x{injection}", safe="")}
+                url = URL(served.url + path.format(**parts), encoded=True)
+                await is_harmless(served.client.request(method, url, headers=SSE), (method, path, part))
+                asked += 1
+    assert asked > 100
+
+
+async def test_line_breaks_in_bodies_reach_no_header_and_no_event(served: Served) -> None:
+    await served.rig.write(1)
+    base = f"{served.url}/apps/{served.name}"
+    async with served.client.post(f"{base}/log-drains", json={"url": "https://logs.example.com/"}) as response:
+        drain = (await response.json())["id"]
+    for injection in INJECTIONS:
+        evil = f"x{injection}"
+        url = f"https://logs.example.com/{evil}"
+        drains = [
+            {"url": url},
+            {"url": url, "filter": {"process": [evil]}},
+            {"url": url, "ordered": evil},
+            {evil: evil},
+        ]
+        asks = [(method, path, body) for method, path in DRAINED for body in drains]
+        asks += [("post", "/log-sessions", {name: evil}) for name in ("dyno", "type", "source", "lines", "tail")]
+        for method, path, body in asks:
+            await is_harmless(served.client.request(method, base + path.format(drain), json=body), (path, str(body)))
+    await is_harmless(served.client.get(f"{base}/log-drains"), ("all drains",))
+
+
+DRAINED = (("post", "/log-drains"), ("put", "/log-drains/{}"))
+HEADERS = ("Last-Event-ID", "Idempotency-Key", "Logsvc-Tenant", "Accept", "Accept-Encoding", "Authorization", "Origin")
+HEADERS += ("Content-Type", "Content-Encoding", "Expect", "Host", "X-Forwarded-For")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_line_breaks_in_headers_reach_no_header_and_no_event(served: Served, method: str) -> None:
+    """As they can stand in one: folded, bare, coded."""
+    await served.rig.write(1)
+    values = ("\r\n X-Evil: 1", "\rX-Evil: 1", "%0d%0aX-Evil: 1", "\x00X-Evil: 1", "\u2028data: evil", "\x85data: evil")
+    for name, value in product(HEADERS, values):
+        head = f"{method} /v1/apps/{served.name}/logs HTTP/1.1\r\nConnection: close\r\nContent-Length: 0\r\n"
+        more = "" if name == "Host" else "Host: localhost\r\n"
+        reader, writer = await connect(served, f"{head}{more}{name}: x{value}\r\n\r\n".encode())
+        async with asyncio.timeout(DEADLINE):
+            answer = await reader.read()
+        writer.close()
+        assert re.match(rb"HTTP/1\.[01] (200|4\d\d) ", answer), (name, value, answer)
+        assert not re.search(rb"[\r\n](X-Evil|data: evil)", answer), (name, value)
 
 
 async def test_returns_in_lines_make_no_event_of_their_own(served: Served) -> None:

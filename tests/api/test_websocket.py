@@ -170,6 +170,23 @@ async def test_frames_that_no_client_sends_close_it_and_disturb_nobody(
     await until(lambda: served.context.tails == 0)
 
 
+async def test_who_does_not_answer_a_ping_is_let_go(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logsvc.api.websocket.HEARTBEAT", 0.2)
+    url = f"{served.logs}?tail=1&num=0"
+    async with served.client.ws_connect(url) as other, served.client.ws_connect(url, autoping=False) as socket:
+        listening = asyncio.create_task(messages(other, 1))  # only who listens answers
+        assert (await socket.receive(timeout=DEADLINE)).type is aiohttp.WSMsgType.PING
+        await until(lambda: served.context.tails == 1)
+        await served.rig.write(1)
+        assert await listening == served.all()[-1:]
+
+
+async def test_deflate_is_not_agreed_to(served: Served) -> None:
+    async with served.client.ws_connect(f"{served.logs}?tail=1", compress=15) as socket:
+        assert not socket.compress
+        assert await messages(socket, 1) == served.all()
+
+
 async def test_the_lines_of_a_session_stay_those_it_was_opened_for(served: Served) -> None:
     address = await opened(served, dyno="web", tail=True)
     async with served.client.ws_connect(address) as socket:
