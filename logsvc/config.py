@@ -50,7 +50,8 @@ class Http(Group):
     grace: Seconds = 5.0
     """Seconds that answers have to end when the service stops."""
     public_url: str = ""
-    """How clients reach the service, as `https://logs.example.com`; empty for the address that each of them used."""
+    """How clients reach the service, as `https://logs.example.com`: what addresses of log sessions begin with. Empty
+    for the address that each of them used, as its Host and this socket have it, which behind a proxy is another."""
     origins: list[str] = []
     """Sites whose pages may read answers in a browser (CORS), as `https://dashboard.example.com`."""
     forwarded: bool = False

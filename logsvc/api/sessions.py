@@ -5,6 +5,7 @@ POST /apps/{app}/log-sessions    → 201 with `logplex_url`
 GET  <logplex_url>               lines, for whoever has the address
 """
 
+import re
 import time
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -32,6 +33,8 @@ from logsvc.formats.representations import (
 from logsvc.model import AppId, Filter
 
 _MOST_LINES: Final = 999_999_999
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
+_MOST_PORT: Final = 65535
 
 
 async def get_app(request: web.Request) -> web.Response:
@@ -54,7 +57,7 @@ async def post_session(request: web.Request) -> web.Response:
     session = _session(timeline.app, request[GRANT], asked)
     await require_app(timeline, context)
     access = context.access
-    base = access.public_url or str(request.url.origin())
+    base = access.public_url or _asked_at(request)
     created = datetime.fromtimestamp(session.created, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return web.json_response(
         {
@@ -81,6 +84,14 @@ async def follow_session(request: web.Request) -> web.StreamResponse:
         return await answer(request, AppId(session.tenant, session.app), query, _form(request), grant, until)
     except BadToken as error:
         raise Problem(403, str(error)) from error
+
+
+def _asked_at(request: web.Request) -> str:
+    """The address that the client has used. Raises Problem where its Host is none: it would be in what is signed."""
+    found = _HOST.fullmatch(request.host)
+    if found is None or int(found["port"] or 0) > _MOST_PORT:
+        raise Problem(400, "Host: name a host, and a port where there is one.", parameter="Host")
+    return f"{request.scheme}://{request.host}"
 
 
 def _session(app: AppId, grant: Grant, asked: dict[str, Any]) -> Session:

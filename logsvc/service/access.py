@@ -1,5 +1,6 @@
 """Who may do what, as the settings say."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -11,6 +12,8 @@ from logsvc.config import Limits as LimitSettings
 from logsvc.config import Settings
 from logsvc.errors import ConfigError
 from logsvc.service.lifecycle import LOOPBACK
+
+log = logging.getLogger(__name__)
 
 
 def require_tokens(settings: Settings) -> None:
@@ -27,6 +30,11 @@ def require_tokens(settings: Settings) -> None:
 async def access_of(settings: Settings) -> AsyncIterator[Access]:
     """Raises ConfigError for settings or files that can't be used."""
     auth, http = settings.auth, settings.http
+    if http.host not in LOOPBACK and not http.public_url:
+        log.warning(
+            "http.public_url is not set: addresses of log sessions begin with http and the Host that a client names. "
+            "Set it to how clients reach the service, as https://logs.example.com"
+        )
     keys = [key.get_secret_value().encode() for key in settings.sessions.keys]
     access = Access(
         sessions=Sessions(keys, settings.sessions.idle, settings.sessions.most),

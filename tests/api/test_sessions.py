@@ -261,6 +261,37 @@ async def test_its_address_is_the_one_that_clients_reach(served: Served) -> None
         assert (await response.json())["logplex_url"].startswith("https://logs.example.com/v1/log-sessions/")
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("logs.example.com", 201),
+        ("[2001:db8::7]:8080", 201),
+        ("a:99999", 400),
+        ("a:b", 400),
+        ("", 400),
+        ("h\xff", 400),
+        ("a/b", 400),
+        ("user@a", 400),
+        ("a b", 400),
+    ],
+)
+async def test_without_one_it_is_what_the_client_used_if_that_can_be_a_host(
+    site: Guarded, host: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = site.served
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rpartition(":")[2]))
+    lines = [f"POST /apps/{served.name}/log-sessions HTTP/1.1", f"Host: {host}", "Content-Length: 0"]
+    lines += [f"Authorization: {site.header()['Authorization']}", "Connection: close", "", ""]
+    writer.write("\r\n".join(lines).encode("latin-1"))
+    async with asyncio.timeout(DEADLINE):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.split()[1] == str(status).encode(), body
+    if status == 201:
+        assert orjson.loads(body)["logplex_url"].startswith(f"http://{host}/v1/log-sessions/")
+    assert "Traceback" not in caplog.text
+
+
 async def test_a_websocket_by_session_ends_with_it(served: Served) -> None:
     await served.rig.write(1)
     served.context.access.sessions = Sessions(most=LIFE)
