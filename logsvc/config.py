@@ -110,8 +110,8 @@ class Sessions(Group):
     """Log sessions: addresses that need no token."""
 
     keys: list[Annotated[SecretStr, Field(min_length=32)]] = []
-    """Secrets that addresses are signed with, the same in all processes: the first one signs, all are taken. Without
-    any, a process makes one for itself, and takes only its own addresses, until it ends."""
+    """Secrets that addresses are encrypted and signed with, the same in all processes: the first one signs, all are
+    taken. Without any, a process makes one for itself, and takes only its own addresses, until it ends."""
     idle: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
     """Seconds in which an address has to be opened. Who comes back with a place is let in until the session ends."""
     most: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3600.0

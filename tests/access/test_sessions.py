@@ -1,6 +1,9 @@
 """Signed addresses: nobody makes or changes one, each holds for its time, and keys change."""
 
 import base64
+import re
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -64,19 +67,35 @@ def test_keys_rotate() -> None:
         Sessions().read(Sessions().sign(SESSION))
 
 
+def test_an_address_shows_nothing_of_what_it_is_for() -> None:
+    """It gets into histories, and into logs of proxies."""
+    shown = replace(SESSION, subject="anna@example.com", root="token:sha256:9f86d081884c7d65")
+    address = Sessions([NEW], now=lambda: 1000.0).sign(shown)
+    plain = base64.urlsafe_b64decode(address + "=" * (-len(address) % 4))
+    for word in (b"acme", b"shop", b"anna", b"9f86d0", b"token", b"pro"):
+        assert word not in plain
+    assert re.fullmatch("[A-Za-z0-9_-]+", address), "one segment of a path, as it is"
+
+
 @given(st.data())
-def test_an_address_that_was_changed_anywhere_is_refused(data: st.DataObject) -> None:
+def test_an_address_that_was_changed_anywhere_opens_nothing_else(data: st.DataObject) -> None:
+    """Base64 may have bits at its end that mean nothing."""
     sessions = Sessions([NEW], now=lambda: 1000.0)
     address = sessions.sign(SESSION)
     at = data.draw(st.integers(0, len(address) - 1))
     other = data.draw(st.characters(codec="utf-8").filter(lambda c: c != address[at]))
-    with pytest.raises(BadToken):
-        sessions.read(address[:at] + other + address[at + 1 :])
+    changed = address[:at] + other + address[at + 1 :]
+    if at < len(address) - 1:
+        with pytest.raises(BadToken):
+            sessions.read(changed)
+    else:
+        with suppress(BadToken):
+            assert sessions.read(changed) == SESSION
 
 
 @given(st.text())
 def test_whatever_was_not_signed_is_refused(text: str) -> None:
     sessions = Sessions([NEW], now=lambda: 1000.0)
-    for address in (text, f"{text}.", f".{text}", base64.urlsafe_b64encode(text.encode()).decode() + "."):
+    for address in (text, f"gAAAAA{text}", f"{text}=", base64.urlsafe_b64encode(text.encode()).decode()):
         with pytest.raises(BadToken):
             sessions.read(address)

@@ -153,9 +153,9 @@ async def test_pages_may_have_json_and_a_websocket_too(served: Served) -> None:
 async def test_an_address_can_be_neither_made_nor_changed(served: Served) -> None:
     await served.rig.write(1)
     address = await opened(served)
-    other = Sessions().sign(served.context.access.sessions.read(address.rpartition("/")[2]))
-    payload, _, signature = address.rpartition("/")[2].partition(".")
-    for forged in (other, payload, f"{payload}.", f"{payload}.{signature[:-1]}", f".{signature}", "x", "%00"):
+    given = address.rpartition("/")[2]
+    other = Sessions().sign(served.context.access.sessions.read(given))
+    for forged in (other, given[:-2], given[1:], f"x{given[1:]}", f"{given}.x", "x", "%00"):
         async with served.client.get(f"{served.url}/v1/log-sessions/{forged}") as response:
             assert response.status == 403
             await problem_of(response)
@@ -239,7 +239,7 @@ async def test_nothing_that_opens_a_log_is_in_the_services_own(site: Guarded, ca
         assert response.status == 200
     await until(lambda: site.served.context.tails == 0)
     assert "tail subject=" in caplog.text
-    for secret in (*address.rpartition("/")[2].split("."), tail.rpartition(".")[2], header["Authorization"][7:]):
+    for secret in (address.rpartition("/")[2][:100], tail.rpartition("/")[2][-100:], header["Authorization"][7:]):
         assert secret not in caplog.text
     assert "swordfish" not in caplog.text
 

@@ -40,7 +40,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
         await push(service, "cron", 6, 12)
         yield service
         assert token not in (tmp_path / "stderr").read_text()
-        assert "/v1/log-sessions/ey" not in (tmp_path / "stderr").read_text()
+        assert "/v1/log-sessions/gA" not in (tmp_path / "stderr").read_text()
 
 
 @pytest.fixture
