@@ -6,12 +6,15 @@ It tells what the service does and what went wrong with it, never what is in the
 import logging
 import sys
 from datetime import UTC, datetime
+from traceback import format_tb
 from typing import Final, Literal, TextIO
 
 import orjson
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
+_CAUSES: Final = 5
+"""Errors of a chain that are told of."""
 _MINUTE: Final = 60.0
 
 
@@ -49,6 +52,17 @@ class Repeated(logging.Filter):
             return False
         self._passed[message] = record.created
         return True
+
+
+def placed(error: BaseException) -> str:
+    """Where an error was raised, and what led to it, by kind. Not their texts, which may quote a line or an address."""
+    made: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(made) < _CAUSES:
+        frames = "".join(format_tb(cause.__traceback__)).rstrip()
+        made.append(f"{type(cause).__qualname__}\n{frames}")
+        cause = cause.__cause__ or cause.__context__
+    return "\ndue to ".join(made)
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -23,6 +23,7 @@ from logsvc.api.problems import Problem
 from logsvc.api.removal import delete_logs
 from logsvc.api.sessions import follow_session, get_app, post_session
 from logsvc.errors import BusError, OverLimit, StoreAway, StoreError, TooCostly
+from logsvc.logs import placed
 
 log = logging.getLogger(__name__)
 
@@ -87,15 +88,16 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         return Problem(429, f"This is more than may be read at once: {error}.", retry_after=1).response()
     except (BusError, StoreAway) as error:
         return Problem(503, str(error), retry_after=1).response()
-    except StoreError:
-        log.exception("the store refused a query")
+    except StoreError as error:
+        log.error("a query failed: %s", error)  # noqa: TRY400 - what it was raised from may quote lines
         return Problem(500, "The store refused the query.").response()
     except ConnectionResetError:
         if request.transport is not None and not request.transport.is_closing():
             raise
         return web.Response(status=499)  # for the metrics, in which nginx's number is known: the client has gone
-    except Exception:
-        log.exception("%s %s failed", request.method, pattern_of(request))  # a path may be a signed address
+    except Exception as error:  # noqa: BLE001 - nobody else answers the client
+        # A path may be a signed address, the text of an error a line.
+        log.error("%s %s failed: %s", request.method, pattern_of(request), placed(error))  # noqa: TRY400 - see above
         return Problem(500, "Something went wrong here; it is in the service's log.").response()
 
 
