@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
+from secrets import token_hex
 from typing import Final
 
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
@@ -71,11 +72,16 @@ async def answer(
             # Asked last: an answer that has lines says so by itself.
             await require_app(timeline, context, found=delivery.found)
             delivered = Delivered(form.name)
-            with _audited(app, query, grant, delivered) if query.tail else contextlib.nullcontext():
+            audited = _audited(app, query, grant, delivered) if query.tail else contextlib.nullcontext(_unchanged)
+            with audited as changed:
                 hold = partial(context.access.leases.hold, grant, until=until)
                 if form.name != "websocket":
                     return await _stream(request, delivery, delivered, hold, tail=query.tail)
-                reopen = partial(_opened, timeline, context, form=form)
+
+                def reopen(asked: Query) -> AbstractAsyncContextManager[Delivery]:
+                    changed(asked)
+                    return _opened(timeline, context, asked, form)
+
                 return await serve_websocket(request, query, delivery, delivered, hold, reopen, refilter=until is None)
 
 
@@ -86,23 +92,33 @@ def _counted(context: Context, form: Representation, grant: Grant) -> Iterator[N
         yield
 
 
+def _unchanged(_: Query) -> None:
+    """Only tails are changed."""
+
+
 @contextmanager
-def _audited(app: AppId, query: Query, grant: Grant, delivered: Delivered) -> Iterator[None]:
-    """Write down who watched what."""
+def _audited(app: AppId, query: Query, grant: Grant, delivered: Delivered) -> Iterator[Callable[[Query], None]]:
+    """Write down who watches what: as it begins, for a process may be killed, as it ends, and what it is changed to.
+
+    Gives what is to be told of a change.
+    """
     begun = time.monotonic()
+    wanted = query.matcher.wanted
+    watching = {"tail": token_hex(4), "subject": grant.subject, "tenant": app.tenant, "app": app.app}
+
+    def changed(asked: Query) -> None:
+        nonlocal wanted
+        if asked.matcher.wanted != wanted:
+            wanted = asked.matcher.wanted
+            audit("tail changed", **watching, filters=described(wanted))
+
+    audit("tail begun", **watching, filters=described(wanted))
     try:
-        yield
+        yield changed
     finally:
         delivered.flush()
-        audit(
-            "tail",
-            subject=grant.subject,
-            tenant=app.tenant,
-            app=app.app,
-            filters=described(query.matcher.wanted),
-            lines=delivered.all_lines,
-            seconds=round(time.monotonic() - begun, 1),
-        )
+        seconds = round(time.monotonic() - begun, 1)
+        audit("tail", **watching, filters=described(wanted), lines=delivered.all_lines, seconds=seconds)
 
 
 def timeline_of(request: web.Request, context: Context) -> Timeline:
