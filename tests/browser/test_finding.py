@@ -347,5 +347,51 @@ async def test_a_range_between_two_times_is_of_the_readers_clock(browser: Browse
     await context.close()
 
 
+async def test_times_of_the_plot_and_of_a_range_are_of_the_zone_that_is_chosen(browser: Browser, pane: Pane) -> None:
+    context = await browser.new_context(timezone_id="America/New_York", locale="en-GB")
+    there = Pane(await context.new_page(), pane.url, pane.app)
+    times = [f"2020-01-15T{hour:02}:00:00Z" for hour in range(24)]
+    await there.push([{"message": time, "time": time} for time in times])
+    await there.open("?since=2020-01-15T02:00:00Z&until=2020-01-15T06:00:00Z")
+    first, title = there.page.locator("log-pane .ends span").first, there.page.locator("log-pane .plot title").first
+    await first.filter(has_text="2020-01-14 21:00:00 -05:00").wait_for()
+    assert (await title.text_content() or "").startswith("2020-01-14 21:00:00.000 -05:00: 1 stdout")
+    assert await there.page.get_by_label("From").input_value() == "2020-01-14T21:00"
+    await there.page.get_by_label("How times are shown").select_option("utc")
+    await first.filter(has_text="2020-01-15 02:00:00 UTC").wait_for()
+    assert (await title.text_content() or "").startswith("2020-01-15 02:00:00.000 UTC: 1 stdout")
+    assert await there.page.get_by_label("From").input_value() == "2020-01-15T02:00"
+    await there.page.get_by_label("From").fill("2020-01-15T04:00:00")
+    await until(lambda: _holds(there, times[4:6]), what="the lines of the range")
+    assert there.complaints == []
+    await context.close()
+
+
+async def test_a_range_that_could_not_be_counted_is_counted_later(pane: Pane) -> None:
+    """As where the service is busy, or the page was opened where nobody saw it."""
+    await shop(pane)
+    await pane.page.clock.install()
+    await pane.page.add_init_script("Object.defineProperty(document, 'hidden', {get: () => window.unseen ?? true})")
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=503, json={"detail": "Busy."})
+
+    refused: list[str] = []
+    pane.page.on("response", lambda answer: refused.append(answer.url) if answer.status == 503 else None)
+    await pane.page.route("**/v1/apps/*/volume?*", refuse, times=2)
+    await pane.open("?since=1h&until=2030-01-01T00:00:00Z")
+    await pane.state("Range")
+    await pane.page.clock.run_for(20_000)
+    assert not refused
+    await pane.page.evaluate("(window.unseen = false, document.dispatchEvent(new Event('visibilitychange')), 0)")
+    await until(lambda: refused, what="the first try")
+
+    async def counted_later() -> bool:
+        await pane.page.clock.run_for(5000)
+        return await pane.page.locator("log-pane .chip", has_text="web 15").count() == 1
+
+    await until(counted_later, what="the chips")
+
+
 async def _holds(pane: Pane, messages: list[str]) -> bool:
     return await pane.js("pane.log !== undefined") and await pane.messages() == messages

@@ -11,8 +11,6 @@ export class Counts {
   #timer = 0;
   /** @type {AbortController} */
   #asking = new AbortController();
-  /** Lines that pass the filter, in the range of the plot. */
-  total = 0;
 
   /**
    * @param {import("./source.js").Service} service @param {() => string} app @param {() => import("./view.js").View} view
@@ -33,18 +31,22 @@ export class Counts {
     this.#asking.abort();
   }
 
-  /** Ask now, and again while the log is live. */
+  /** Ask now, or once somebody can see the answer; and again while the log is live, or until there is an answer. */
   async refresh() {
     this.stop();
     const { signal } = (this.#asking = new AbortController());
-    if (!document.hidden) {
-      try {
-        await this.#ask(signal);
-      } catch {
-        // The lines say what is wrong with the service; the next look may do.
-      }
+    if (document.hidden) {
+      document.addEventListener("visibilitychange", () => void this.refresh(), { once: true, signal });
+      return;
     }
-    if (!signal.aborted && !this.view().until) this.#timer = window.setTimeout(() => void this.refresh(), AGAIN);
+    let final = this.view().until !== "";
+    try {
+      await this.#ask(signal);
+    } catch {
+      // The lines say what is wrong with the service; the next look may do.
+      final = false;
+    }
+    if (!signal.aborted && !final) this.#timer = window.setTimeout(() => void this.refresh(), AGAIN);
   }
 
   /** @param {AbortSignal} signal */
@@ -68,6 +70,5 @@ export class Counts {
     if (signal.aborted) return;
     this.plot.show(bars.buckets, step, from, to);
     this.facets.show(chips.buckets);
-    this.total = bars.buckets.reduce((/** @type {number} */ sum, /** @type {{lines: number}} */ { lines }) => sum + lines, 0);
   }
 }

@@ -60,7 +60,9 @@ export class LogPane extends HTMLElement {
       copy: (line, what) => void copy(this.#taken(line, what), this.said),
     });
     this.facets = new Facets(palette, () => this.#view, (change) => this.#change(change));
-    this.plot = new Plot((since, until) => this.#change((view) => Object.assign(view, { since, until })));
+    const zoom = (/** @type {string} */ since, /** @type {string} */ until) =>
+      this.#change((view) => Object.assign(view, { since, until }));
+    this.plot = new Plot(() => this.#looks.time, zoom);
     this.counts = new Counts(service, () => this.app, () => this.#view, this.plot, this.facets, () => this.#oldest());
     this.toolbar = new Toolbar(() => this.#view, this.#commands());
     this.said = new Said(this.log, this.list, this.toolbar, {
@@ -335,7 +337,7 @@ export class LogPane extends HTMLElement {
       wrap: () => this.#wrap(),
       timeForm: (/** @type {import("./times.js").TimeForm} */ form) => this.#times(form),
       save: (/** @type {"text" | "json"} */ form) =>
-        void save(this.log, this.#view.filter(), form, this.toolbar, () => this.counts.total),
+        void save(this.log, this.#view.filter(), form, this.toolbar),
       help: () => this.#dialog.showModal(),
       full: () => void (document.fullscreenElement ? document.exitFullscreen() : this.requestFullscreen()),
     };
@@ -409,6 +411,7 @@ export class LogPane extends HTMLElement {
   #relook() {
     this.#looks.keep();
     this.toolbar.show(this.#looks);
+    this.plot.draw();
     this.#wrapped();
     this.list.refresh();
     this.list.resized();

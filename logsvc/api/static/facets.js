@@ -70,8 +70,7 @@ export class Facets {
   #group(facet) {
     const tally = this.#tally(facet);
     const named = this.#named(facet);
-    // One value is no choice.
-    if (tally.size < 2 && !named.length) return [];
+    if (!tally.size) return [];
     const values = [...tally].filter(
       ([value], number) => number < (this.#all.has(facet) ? MOST : FEW) || named.includes(value),
     );

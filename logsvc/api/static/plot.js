@@ -16,11 +16,16 @@ export class Plot {
   /** The range in Unix ms. */
   #from = 0;
   #to = 1;
+  /** @type {Map<number, {stdout: number, stderr: number}>} by Unix ms */
+  #bars = new Map();
+  /** s of a bar. */
+  #step = 1;
   /** Where a drag began, in px. */
   #begun = NaN;
 
-  /** @param {(since: string, until: string) => void} zoom */
-  constructor(zoom) {
+  /** @param {() => import("./times.js").TimeForm} form of times @param {(since: string, until: string) => void} zoom */
+  constructor(form, zoom) {
+    this.form = form;
     this.zoom = zoom;
     const looks = { role: "img", "aria-label": "Lines over time", preserveAspectRatio: "none" };
     this.svg = /** @type {SVGSVGElement} */ (svg("svg", looks));
@@ -50,11 +55,16 @@ export class Plot {
       bar[stream === "stderr" ? "stderr" : "stdout"] += lines;
       bars.set(at, bar);
     }
-    this.#draw(bars, step);
+    this.#bars = bars;
+    this.#step = step;
+    this.draw();
   }
 
-  /** @param {Map<number, {stdout: number, stderr: number}>} bars @param {number} step */
-  #draw(bars, step) {
+  draw() {
+    const bars = this.#bars;
+    const step = this.#step;
+    if (!bars.size && !this.svg.firstChild) return;
+    const time = (/** @type {number} */ at) => full(rfc3339(at), this.form());
     const span = this.#to - this.#from;
     const most = Math.max(1, ...[...bars.values()].map((bar) => bar.stdout + bar.stderr));
     const sum = { stdout: 0, stderr: 0 };
@@ -67,7 +77,7 @@ export class Plot {
       const more = (bar.stderr / most) * HEIGHT;
       sum.stdout += bar.stdout;
       sum.stderr += bar.stderr;
-      const title = `${full(rfc3339(at), "local")}: ${counted(bar.stdout)} stdout, ${counted(bar.stderr)} stderr`;
+      const title = `${time(at)}: ${counted(bar.stdout)} stdout, ${counted(bar.stderr)} stderr`;
       const place = { x: x.toFixed(2), width: width.toFixed(2) };
       shapes.push(
         svg(
@@ -82,8 +92,10 @@ export class Plot {
     this.svg.replaceChildren(...shapes);
     const words = `${counted(sum.stdout + sum.stderr)} lines, ${counted(sum.stderr)} of them stderr`;
     this.svg.setAttribute("aria-label", `Lines over time: ${words}, at most ${counted(most)} in ${step} s`);
-    this.most.textContent = words;
-    this.ends.replaceChildren(...[this.#from, this.#to].map((at) => h("span", {}, full(rfc3339(at), "local").slice(0, 19))));
+    this.most.textContent = `${words} · highest bar ${counted(most)}`;
+    // Without fractions of a second.
+    const ends = [this.#from, this.#to].map((at) => time(at).replace(/\.\d+/, ""));
+    this.ends.replaceChildren(...ends.map((end) => h("span", {}, end)));
   }
 
   /** @param {PointerEvent} event @returns {number} px in the plot */

@@ -26,12 +26,15 @@ export async function copy(text, said) {
 
 /**
  * @param {import("./log.js").Log} log @param {URLSearchParams} filter @param {"text" | "json"} form
- * @param {import("./toolbar.js").Toolbar} toolbar where it says how far it is @param {() => number} total lines, as far as it is known
+ * @param {import("./toolbar.js").Toolbar} toolbar where it says how far it is
  */
-export async function save({ service, app }, filter, form, toolbar, total) {
+export async function save({ service, app }, filter, form, toolbar) {
   const stop = new AbortController();
-  const told = (/** @type {number} */ lines) => toolbar.progress(saved(lines, total()), () => stop.abort());
+  let total = 0;
+  const told = (/** @type {number} */ lines) => toolbar.progress(saved(lines, total), () => stop.abort());
   told(0);
+  // How many there are is worth knowing, and nothing to wait for.
+  all(service, app, filter, stop.signal).then((lines) => (total = lines), () => {});
   try {
     const blob = await download(service, app, filter, form, stop.signal, told);
     offer(blob, `${app}.${form === "json" ? "ndjson" : "log"}`);
@@ -39,4 +42,16 @@ export async function save({ service, app }, filter, form, toolbar, total) {
   } catch (error) {
     toolbar.progress(stop.signal.aborted ? "" : `The download failed. ${failure(error)}`, null);
   }
+  stop.abort();
+}
+
+/**
+ * How many lines pass a filter, from the first one kept.
+ * @param {import("./source.js").Service} service @param {string} app @param {URLSearchParams} filter
+ * @param {AbortSignal} signal @returns {Promise<number>}
+ */
+async function all(service, app, filter, signal) {
+  const query = new URLSearchParams([...filter, ["step", "7000w"], ["by", "stream"]]);
+  const { buckets } = await service.volume(app, query, signal);
+  return buckets.reduce((/** @type {number} */ sum, /** @type {{lines: number}} */ { lines }) => sum + lines, 0);
 }

@@ -81,8 +81,14 @@ export function rfc3339(ms) {
   return new Date(ms).toISOString();
 }
 
-/** Unix ms as a field for local time has it. @param {number} ms */
-export function localField(ms) {
+/** Unix ms as a field for a time has it. @param {number} ms @param {TimeForm} form */
+export function asField(ms, form) {
+  if (form === "utc") return rfc3339(ms).slice(0, 19);
   const date = new Date(ms);
-  return `${day(date)}T${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
+  return `${day(date)}T${clock(date).slice(0, 8)}`;
+}
+
+/** Unix ms of what such a field has. @param {string} text @param {TimeForm} form */
+export function ofField(text, form) {
+  return Date.parse(form === "utc" ? `${text}Z` : text);
 }

@@ -1,6 +1,6 @@
 /** The controls above the lines: search, range, looks, download. */
 import { button, counted, h } from "./dom.js";
-import { instant, localField, rfc3339 } from "./times.js";
+import { asField, instant, ofField, rfc3339 } from "./times.js";
 
 const RANGES = { "": "All times", "5m": "5 min", "15m": "15 min", "1h": "1 hour", "6h": "6 hours", "1d": "1 day", "7d": "7 days" };
 const FORMS = { local: "Local time", utc: "UTC", relative: "Time ago" };
@@ -24,6 +24,8 @@ const TYPED = 300;
 
 export class Toolbar {
   #typing = 0;
+  /** @type {import("./times.js").TimeForm} */
+  #form = "local";
 
   /** @param {() => View} view @param {Commands} commands */
   constructor(view, commands) {
@@ -49,7 +51,8 @@ export class Toolbar {
     this.wrap = button("Wrap", commands.wrap, { title: "Wrap long lines (w)" });
     this.since = h("input", { type: "datetime-local", step: "1", "aria-label": "From" });
     this.until = h("input", { type: "datetime-local", step: "1", "aria-label": "Up to" });
-    this.between = h("span", { class: "between", hidden: true }, this.since, " to ", this.until);
+    this.zone = h("span");
+    this.between = h("span", { class: "between", hidden: true }, this.since, " to ", this.until, this.zone);
     this.more = button("⋯", () => this.#unfold(), { class: "unfold", title: "More controls", "aria-label": "More controls" });
     this.more.setAttribute("aria-expanded", "false");
     this.saving = h("span", { class: "saving", hidden: true });
@@ -130,8 +133,8 @@ export class Toolbar {
     if (value === "between") {
       const now = Date.now();
       this.between.hidden = false;
-      this.since.value = localField(now - 3_600_000);
-      this.until.value = localField(now);
+      this.since.value = asField(now - 3_600_000, this.#form);
+      this.until.value = asField(now, this.#form);
       this.since.focus();
       return;
     }
@@ -142,7 +145,7 @@ export class Toolbar {
   }
 
   #betweened() {
-    const time = (/** @type {HTMLInputElement} */ field) => (field.value ? rfc3339(Date.parse(field.value)) : "");
+    const time = (/** @type {HTMLInputElement} */ field) => (field.value ? rfc3339(ofField(field.value, this.#form)) : "");
     const [since, until] = [time(this.since), time(this.until)];
     const mixed = since !== "" && until !== "" && since > until;
     this.until.setCustomValidity(mixed ? "The end is before the beginning." : "");
@@ -156,7 +159,7 @@ export class Toolbar {
     });
   }
 
-  /** Show what the view is. @param {{time: string, wrap: boolean}} looks */
+  /** Show what the view is. @param {import("./looks.js").Looks} looks */
   show(looks) {
     const view = this.view();
     const root = /** @type {ShadowRoot} */ (this.element.getRootNode());
@@ -166,15 +169,16 @@ export class Toolbar {
     }
     // What is set shows, also where it is folded away.
     this.more.classList.toggle("set", view.re || view.case || view.only || view.since !== "" || view.until !== "");
-    this.forms.value = looks.time;
+    this.forms.value = this.#form = looks.time;
+    this.zone.textContent = looks.time === "utc" ? "UTC" : "local time";
     this.wrap.setAttribute("aria-pressed", String(looks.wrap));
     const listed = view.until === "" && view.since in RANGES;
     this.ranges.value = listed ? view.since : "between";
     this.between.hidden = listed;
     if (!listed && root.activeElement !== this.since && root.activeElement !== this.until) {
       const now = Date.now();
-      this.since.value = view.since ? field(instant(view.since, now)) : "";
-      this.until.value = view.until ? field(instant(view.until, now)) : "";
+      this.since.value = field(instant(view.since, now), looks.time);
+      this.until.value = field(instant(view.until, now), looks.time);
     }
   }
 
@@ -190,9 +194,9 @@ export class Toolbar {
   }
 }
 
-/** @param {number} ms */
-function field(ms) {
-  return Number.isNaN(ms) ? "" : localField(ms);
+/** @param {number} ms NaN for none @param {import("./times.js").TimeForm} form */
+function field(ms, form) {
+  return Number.isNaN(ms) ? "" : asField(ms, form);
 }
 
 /** @param {string} label @param {Record<string, string>} options */
