@@ -32,7 +32,9 @@ REGISTRIES = [
         ("deb", "debian", "org"),
     ]
 ]
-FEW_VALUES = {"source", "operation", "tier", "reason", "representation", "outcome", "method", "route", "rule", "status"}
+FEW_VALUES = {
+    *("source", "operation", "tier", "reason", "representation", "outcome", "method", "route", "rule", "status", "role"),
+}
 METRICS = {name: metric for name, metric in vars(metrics).items() if isinstance(metric, MetricWrapperBase)}
 
 

@@ -105,14 +105,15 @@ async def stop(consumer: AIOKafkaConsumer) -> None:
 
 async def _abandon(consumer: AIOKafkaConsumer) -> None:
     """End what a `stop` that was cancelled leaves: heartbeats would have it remain a member."""
-    coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001 - as `stop` would, all of it
+    # All as `stop` would.
+    coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001 - as above
     if isinstance(coordinator, GroupCoordinator):
-        await coordinator._stop_heartbeat_task()  # noqa: SLF001
-        await coordinator._stop_commit_offsets_refresh_task()  # noqa: SLF001
+        await coordinator._stop_heartbeat_task()  # noqa: SLF001 - as above
+        await coordinator._stop_commit_offsets_refresh_task()  # noqa: SLF001 - as above
     if fetcher is not None:  # it has begun
         with suppress(asyncio.CancelledError):
             await fetcher.close()
-    await consumer._client.close()  # noqa: SLF001
+    await consumer._client.close()  # noqa: SLF001 - as above
 
 
 def _ssl_context(settings: Kafka) -> ssl.SSLContext:

@@ -59,7 +59,7 @@ class Wire:
 
     async def _answer(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: set[bytes]) -> None:
         while frame := await _frame(answers):
-            await asyncio.sleep(self.delay)
+            await asyncio.sleep(self.delay)  # how slow the broker is
             if frame[:4] in kept:
                 kept.discard(frame[:4])
                 self.answered += 1
