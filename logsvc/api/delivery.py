@@ -26,7 +26,7 @@ from logsvc.window import Feed
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 """Seconds between tries of a tail to reach the store; each is twice the one before."""
-SLOW = 5.0
+SLOW = 10.0
 """Seconds for a step's frame, after which what was read with it is let go of: a slow reader reads it again later."""
 SEARCH_SECONDS = 20.0
 """About how long the last lines that pass a filter are searched for before an answer begins without more of them:

@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ import zstandard
 from yarl import URL
 
 from logsvc.api.delivery import Delivery
+from logsvc.api.logs import _drain
 from logsvc.api.openapi import document
 from logsvc.store.protocol import Store
 from tests.api.guarded import Guarded
@@ -289,12 +291,12 @@ async def test_answers_that_are_never_read_are_held_to_a_step(served: Served, mo
         await served.rig.write(100, text="x" * 1000)
     tracemalloc.start()
     try:
-        stuck = [await deaf(served, f"num=5000{tail}") for tail in ("", "&tail=1") * 10]
-        await until(lambda: len(deliveries) == 20 and not any(delivery._backlog for delivery in deliveries))
+        stuck = [await deaf(served, f"num=5000{tail}") for tail in ("", "&tail=1") * 5]
+        await until(lambda: len(deliveries) == 10 and not any(delivery._backlog for delivery in deliveries))
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert held < 20 * 2_000_000
+    assert held < 10 * 2_000_000
     async with asyncio.timeout(DEADLINE):
         lines = (await stuck[0][0].read()).partition(b"\r\n\r\n")[2].splitlines()
     assert [line.rpartition(b" ")[2].decode() for line in lines] == served.all()
@@ -317,6 +319,32 @@ async def test_a_client_that_takes_nothing_is_let_go_but_not_a_tail(
     for _, writer in stuck:
         writer.transport.abort()
     await until(lambda: served.context.tails == 0)
+
+
+async def test_a_client_that_takes_a_little_now_and_then_is_waited_for() -> None:
+    """Many times as long as one that takes nothing."""
+
+    class Slow:
+        """A connection of which a byte is taken whenever somebody looks, and which is let go of by nobody."""
+
+        left = 40
+        taken = asyncio.Event()
+
+        def get_write_buffer_size(self) -> int:
+            self.left -= 1
+            if not self.left:
+                self.taken.set()
+            return self.left
+
+        async def drain(self) -> None:
+            await self.taken.wait()
+
+    slow = Slow()
+    request: Any = SimpleNamespace(writer=slow)
+    transport: Any = slow
+    async with asyncio.timeout(DEADLINE):
+        await _drain(request, transport, patience=0.01)
+    assert slow.left <= 0
 
 
 async def test_a_tail_that_is_never_read_is_held_to_its_buffer(served: Served) -> None:
