@@ -132,8 +132,9 @@ def check(config: Path | None) -> None:
     "--data", type=_FOLDER, help="Data folder of a `logsvc dev` that doesn't run; else on Kafka and ClickHouse."
 )
 @click.option("--wait", default=60.0, show_default=True, help="Most seconds to wait for what is being stored.")
+@click.option("--drains", is_flag=True, help="Remove its drains, too: for an app that was deleted.")
 @click.pass_obj
-def purge(config: Path | None, tenant: str, app: str, data: Path | None, wait: float) -> None:
+def purge(config: Path | None, tenant: str, app: str, data: Path | None, wait: float, drains: bool) -> None:
     """Remove for good what an app has written until now. It can't be undone.
 
     A `logsvc dev` that runs is asked by `DELETE /v1/apps/{app}/logs`; so may be a `logsvc serve`.
@@ -147,7 +148,11 @@ def purge(config: Path | None, tenant: str, app: str, data: Path | None, wait: f
             raise click.UsageError(f"{name!r} is not a name: letters, digits, `.`, `_` and `-`")
     settings = _start(config, {"data.dir": data})
     of = AppId(tenant, app)
-    for sentence in uvloop.run(admin.purge(settings, of, wait) if data is None else admin.purge_folder(settings, of)):
+    if data is None:
+        done = admin.purge(settings, of, wait, drains=drains)
+    else:
+        done = admin.purge_folder(settings, of, drains=drains)
+    for sentence in uvloop.run(done):
         click.echo(sentence)
 
 

@@ -20,6 +20,8 @@ from logsvc.model import AppId, Chunk, Stream
 
 KEPT_BYTES: Final = 1024 * 1024 * 1024
 """The oldest go when the topic is larger than this."""
+KEPT_DAYS: Final = 30
+"""Longer than anybody takes to look, and not for ever: what the law has removed may be among them."""
 
 
 def dead_topic(prefix: str) -> str:
@@ -30,7 +32,7 @@ def dead_settings(settings: Kafka) -> dict[str, str]:
     """What the topic is set to when it is made; it has one partition."""
     return {
         "cleanup.policy": "delete",
-        "retention.ms": "-1",
+        "retention.ms": str(KEPT_DAYS * 86_400_000),
         "retention.bytes": str(KEPT_BYTES),
         "max.message.bytes": str(MAX_RECORD + 64 * 1024),
         "min.insync.replicas": str(min(settings.min_insync, settings.replication)),

@@ -117,7 +117,8 @@ async def _dead(settings: Kafka, admin: KafkaAdmin, queries: KafkaQueries) -> li
         for setting in ("max.message.bytes", "min.insync.replicas")
     ]
     findings.append(_is(f"{name} cleanup.policy", config["cleanup.policy"], "delete", "Set it so."))
-    findings.append(_is(f"{name} retention.ms", config["retention.ms"], "-1", "Set it so: who looks may come late."))
+    todo = "Set it so: who looks may come late, and what was removed for good must not stay for ever."
+    findings.append(_is(f"{name} retention.ms", config["retention.ms"], wanted["retention.ms"], todo))
     findings += await _rights(settings, queries, name, {"WRITE"})
     starts, ends = await queries.offsets(name, [0], EARLIEST), await queries.offsets(name, [0], LATEST)
     advice = f"ClickHouse refused them: see the header `reason` of each (kcat -C -t {name} -e -f '%h\\n')."

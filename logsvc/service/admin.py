@@ -4,17 +4,22 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
+from typing import Final
 
 import orjson
 
+from logsvc.access.audit import audit
 from logsvc.bus import kafka_admin, kafka_copy
 from logsvc.bus.controls import revoked_key
-from logsvc.bus.dead_letters import count_aside, dead_topic
+from logsvc.bus.dead_letters import KEPT_DAYS, count_aside, dead_topic
 from logsvc.bus.epochs import Epochs
 from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.kafka_check import check as check_kafka
 from logsvc.bus.local import LocalBus, LocalSettings
 from logsvc.config import Settings
+from logsvc.drains.kafka_registry import KafkaRegistry
+from logsvc.drains.local import LocalDrains
+from logsvc.drains.registry import Registry
 from logsvc.errors import ConfigError
 from logsvc.findings import Finding
 from logsvc.model import AppId
@@ -24,6 +29,9 @@ from logsvc.service.purging import LocalPurges, erased, passed_on_servers, remov
 from logsvc.store.checks import check as check_store
 from logsvc.store.embedded import EmbeddedStore
 from logsvc.store.server import ServerStore
+
+_OPERATOR: Final = "logsvc purge"
+"""In the audit log. Who has called it is for the log of the machine to say."""
 
 
 async def migrate(settings: Settings) -> list[str]:
@@ -60,10 +68,11 @@ def _sessions(settings: Settings) -> Finding:
     return Finding("sessions.keys", count > 0, str(count) if count else "none", "one or more", todo)
 
 
-async def purge(settings: Settings, app: AppId, seconds: float) -> list[str]:
+async def purge(settings: Settings, app: AppId, seconds: float, *, drains: bool = False) -> list[str]:
     """Remove for good what an app has written until now, on Kafka and ClickHouse; what was done, in sentences.
 
-    Waits at most so many seconds for what is being stored. Safe to run again. Raises ConfigError, BusError, StoreError.
+    `drains`: remove its drains as well. Waits at most so many seconds for what is being stored. Safe to run again.
+    Raises ConfigError, BusError, StoreError.
     """
     store = await ServerStore.open(settings.clickhouse)
     try:
@@ -71,19 +80,25 @@ async def purge(settings: Settings, app: AppId, seconds: float) -> list[str]:
             opened = KafkaBus.open(settings.kafka, epochs.current.number, epochs=epochs, recorded=store.watermarks)
             async with opened as bus:
                 made = await remove_everywhere(epochs, bus, app)
+            _written_down(made)
+            gone = []
+            if drains:
+                async with KafkaRegistry.open(settings.kafka, epochs) as registry:
+                    gone = await _without_drains(registry, app)
             done = await erased(made, store, partial(passed_on_servers, epochs, store), seconds)
     finally:
         await store.close()
-    aside = await count_aside(settings.kafka, app)
+    aside, topic = await count_aside(settings.kafka, app), dead_topic(settings.kafka.prefix)
     hours = settings.kafka.retention_hours
     return [
         *_purged(made, "ClickHouse", done=done),
         f"Kafka: its records stay until they are {hours} hours old (kafka.retention_hours); nobody reads them any more",
-        *([f"Kafka: {aside} chunks of it are on {dead_topic(settings.kafka.prefix)}; delete them there"] * (aside > 0)),
+        *([f"Kafka: {aside} chunks of it are on {topic} until they are {KEPT_DAYS} days old"] * (aside > 0)),
+        *gone,
     ]
 
 
-async def purge_folder(settings: Settings, app: AppId) -> list[str]:
+async def purge_folder(settings: Settings, app: AppId, *, drains: bool = False) -> list[str]:
     """The same in the data folder of a `logsvc dev` that doesn't run. Raises ConfigError where it does."""
     data = settings.data.dir
     bus_settings = LocalSettings(**settings.bus.model_dump(exclude={"partitions"}))
@@ -92,13 +107,31 @@ async def purge_folder(settings: Settings, app: AppId) -> list[str]:
         try:
             removing = LocalPurges(bus, data / "purges")
             made = await removing.remove(app)
+            _written_down(made)
+            gone = []
+            if drains:
+                async with LocalDrains.open(data) as registry:
+                    gone = await _without_drains(registry, app)
             done = await erased(made, store, removing.passed, 0)
         finally:
             await store.close()
     kept = (
         "the journal: what isn't stored yet stays in its files until logsvc dev has run again; nobody reads it any more"
     )
-    return [*_purged(made, "the store", done=True), *([] if done else [kept])]
+    return [*_purged(made, "the store", done=True), *([] if done else [kept]), *gone]
+
+
+async def _without_drains(registry: Registry, app: AppId) -> list[str]:
+    """Remove an app's drains; the number, in a sentence. How far they were is forgotten by who delivers them."""
+    names = [drain.id for drain in registry.drains.values() if drain.app_id == app]
+    for name in names:
+        await registry.remove(name)
+        audit("drain removed", subject=_OPERATOR, tenant=app.tenant, app=app.app, drain=name)
+    return [f"drains: {len(names)} are removed"]
+
+
+def _written_down(made: Purge) -> None:
+    audit("purge", subject=_OPERATOR, tenant=made.app.tenant, app=made.app.app, before=str(made.before))
 
 
 def _purged(made: Purge, where: str, *, done: bool) -> list[str]:

@@ -72,15 +72,40 @@ async def test_a_service_that_does_not_run_too(tmp_path: Path) -> None:
         status, said = await run(command)
         assert status == 1
         assert "in use by process" in said
+        await add_drain(service.url, service.app)
+        await add_drain(service.url, "neighbour")
         await service.stop()
         status, said = await run(command)
         assert status == 0, said
         assert "its log begins at" in said
+        assert f'logsvc.audit: purge subject="logsvc purge" tenant="local" app="{service.app}"' in said
         await service.start()
+        assert await drains(service.url, service.app) == 1
+        await service.stop()
+        status, said = await run([*command, "--drains"])
+        assert status == 0, said
+        assert "drains: 1 are removed" in said
+        await service.start()
+        assert await drains(service.url, service.app) == 0
+        assert await drains(service.url, "neighbour") == 1
         assert await lines(service.logs) == []
         await post(service.logs, "newer", 3)
         assert len(await lines(service.logs)) == 3
     assert (await run([LOGSVC, "purge", "--app", "../x"]))[0] == 2
+
+
+async def add_drain(url: str, app: str) -> None:
+    address = f"{url}/apps/{app}/log-drains"
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(address, json={"url": "https://example.com/in"}) as answer,
+    ):
+        assert answer.status == 201, await answer.text()
+
+
+async def drains(url: str, app: str) -> int:
+    async with aiohttp.ClientSession() as client, client.get(f"{url}/apps/{app}/log-drains") as answer:
+        return len(await answer.json())
 
 
 async def run(command: list[str]) -> tuple[int | None, str]:
@@ -123,10 +148,19 @@ async def test_what_is_only_on_kafka_does_not_come_back_into_the_store(platform:
         await until(lambda: stored(platform, "neighbour", 20), what="and so is what others wrote")
         for server in (one, other):
             assert ["newer" in line for line in await lines(server.logs("demo"))] == [True] * 3
-        again = await asyncio.to_thread(platform.run, "purge", "--app", "demo")
+        for app in ("demo", "neighbour"):
+            await add_drain(one.url, app)
+        again = await asyncio.to_thread(platform.run, "purge", "--app", "demo", "--drains")
         assert "later" not in again
+        assert "drains: 1 are removed" in again
+        await until(lambda: without_drains(other.url, "demo"), what="the server has heard of it")
+        assert await drains(other.url, "neighbour") == 1
         assert await rows(platform, "demo") == 0
         assert await rows(platform, "neighbour") == 20
+
+
+async def without_drains(url: str, app: str) -> bool:
+    return await drains(url, app) == 0
 
 
 async def stored(platform: Platform, app: str, count: int) -> bool:
