@@ -8,6 +8,7 @@ import orjson
 from aiohttp import web
 
 from logsvc.access.grant import DRAINS, NAME, OPERATE, READ, WRITE
+from logsvc.api.guard import TENANT_HEADER
 from logsvc.drains.model import FILTERS as DRAIN_FILTERS
 
 Schema = dict[str, Any]
@@ -99,11 +100,17 @@ def _answer(text: str, *kinds: str) -> Schema:
     return {"description": text, "content": {kind: {"schema": {}} for kind in kinds}}
 
 
+def _lines(text: str) -> Schema:
+    """Of an answer with lines, which says where it begins."""
+    return {**_answer(text, *_LINES), "headers": {"Logsvc-Cursor": {"schema": _CURSOR}}}
+
+
 def _operation(
     summary: str,
     answers: Schema,
     *,
     scope: str | None = None,
+    also: str | None = None,
     query: dict[str, tuple[Schema, str]] | None = None,
     headers: tuple[str, ...] = (),
     problems: tuple[int, ...] = (),
@@ -112,7 +119,8 @@ def _operation(
         {"name": name, "in": "query", "schema": schema, "description": text}
         for name, (schema, text) in (query or {}).items()
     ]
-    parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in headers]
+    tenant = (TENANT_HEADER,) if scope else ()
+    parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in (*headers, *tenant)]
     refused = (400, 401, 403, 429, 503) if scope else ()
     return {
         "summary": summary,
@@ -121,7 +129,7 @@ def _operation(
             **answers,
             **{str(status): {"$ref": "#/components/responses/Problem"} for status in sorted({*problems, *refused})},
         },
-        "security": [{"token": [scope]}] if scope else [],
+        "security": [{"token": [one]} for one in (scope, also) if one],
     }
 
 
@@ -134,7 +142,7 @@ def _paths() -> dict[str, dict[str, Schema]]:
         "/v1/apps/{app}/logs": {
             "get": _operation(
                 "Lines, past and present; by WebSocket where the request asks to upgrade.",
-                {"200": _answer("Lines in the representation that Accept prefers.", *_LINES)},
+                {"200": _lines("Lines in the representation that Accept prefers.")},
                 scope=READ,
                 query=READING,
                 headers=("Last-Event-ID",),
@@ -190,7 +198,7 @@ def _paths() -> dict[str, dict[str, Schema]]:
         "/v1/log-sessions/{session}": {
             "get": _operation(
                 "Follow a log session; its address is the right to do so.",
-                {"200": _answer("Lines.", *_LINES)},
+                {"200": _lines("Lines.")},
                 query=FOLLOWING,
                 headers=("Last-Event-ID",),
                 problems=(400, 403, 404, 406, 429, 503),
@@ -213,7 +221,9 @@ def _drains() -> dict[str, dict[str, Schema]]:
     }
     return {
         "/apps/{app}/log-drains": {
-            "get": _operation("The drains of an app.", all_shown, scope=READ, query=_DRAIN_SHOWN, problems=(404,)),
+            "get": _operation(
+                "The drains of an app.", all_shown, scope=READ, also=DRAINS, query=_DRAIN_SHOWN, problems=(404,)
+            ),
             "post": {
                 **_operation(
                     "Make a drain.",
@@ -226,7 +236,7 @@ def _drains() -> dict[str, dict[str, Schema]]:
             "delete": _operation("Take all drains of an app away.", all_shown, scope=DRAINS, problems=(404,)),
         },
         "/apps/{app}/log-drains/{drain}": {
-            "get": _operation("One drain.", shown, scope=READ, query=_DRAIN_SHOWN, problems=(404,)),
+            "get": _operation("One drain.", shown, scope=READ, also=DRAINS, query=_DRAIN_SHOWN, problems=(404,)),
             "put": {
                 **_operation("Another URL, filter or order.", shown, scope=DRAINS, problems=(404, 408, 409, 413, 422)),
                 "requestBody": body,
@@ -271,6 +281,7 @@ def document() -> Schema:
             "responses": {
                 "Problem": {
                     "description": "RFC 9457",
+                    "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds; 429, 503."}},
                     "content": {"application/problem+json": {"schema": problem}},
                 }
             },
@@ -314,7 +325,7 @@ def _page(made: Schema) -> str:
                 continue
             parts.append(f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation['summary'])}")
             scopes = [scope for entry in operation["security"] for scope in entry["token"]]
-            parts.append(f"<p>Scope: {escape(', '.join(scopes))}" if scopes else "<p>No token.")
+            parts.append(f"<p>Scope: {escape(' or '.join(scopes))}" if scopes else "<p>No token.")
             rows = [
                 f"<dt><code>{escape(one['name'])}</code><dd>{escape(one.get('description', one['in']))}"
                 for one in operation["parameters"]

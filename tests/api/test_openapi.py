@@ -17,6 +17,8 @@ from logsvc.api.openapi import FILTER, READING, document
 from logsvc.api.query import _MANY as MANY
 from logsvc.api.query import _ONE as ONE
 from logsvc.api.query import FILTER_PARAMETERS
+from logsvc.store.protocol import Store
+from tests.api.guarded import guarded
 from tests.api.served import Served
 from tests.support.service import Service
 
@@ -46,16 +48,58 @@ def test_its_parameters_are_those_that_are_read() -> None:
     assert repeated == MANY
 
 
-def test_its_scopes_are_those_that_there_are() -> None:
-    named = {
-        scope
-        for operations in document()["paths"].values()
-        for operation in operations.values()
-        if isinstance(operation, dict)
-        for entry in operation["security"]
-        for scope in entry["token"]
+Operation = tuple[str, str, dict[str, Any]]
+
+
+def guarded_operations() -> list[Operation]:
+    """Method, path and description of what takes a token."""
+    return [
+        (method, path, operation)
+        for path, operations in document()["paths"].items()
+        for method, operation in operations.items()
+        if method != "parameters" and operation["security"]
+    ]
+
+
+async def test_its_scopes_are_those_that_are_asked_for(store: Store, tmp_path: Path) -> None:
+    """Each address takes a token of each scope that the document names for it, and of no other."""
+    wanted, found = set(), set()
+    async with guarded(store, tmp_path) as site:
+        for method, path, operation in guarded_operations():
+            wanted |= {(method, path, scope) for entry in operation["security"] for scope in entry["token"]}
+            url = site.served.url + path.format(app="nothing", drain="none")
+            for scope in SCOPES:
+                header = site.header(scope=scope)
+                async with site.served.client.request(method, url, headers=header) as response:
+                    if response.status != 403:
+                        found.add((method, path, scope))
+    assert found == wanted
+
+
+async def test_each_address_takes_the_parameters_that_it_is_described_with(served: Served) -> None:
+    """And says of all others that there is no such parameter. Only opening a log session passes over them."""
+    await served.rig.write(1)
+    drains = f"{served.url}/apps/{served.name}/log-drains"
+    async with served.client.post(drains, json={"url": "https://example.com/in"}) as response:
+        drain = (await response.json())["id"]
+    async with served.client.post(f"{served.url}/apps/{served.name}/log-sessions") as response:
+        session = (await response.json())["logplex_url"].rpartition("/")[2]
+    following = "/v1/log-sessions/{session}"
+    operations = [one for one in guarded_operations() if one[1] != "/apps/{app}/log-sessions"]
+    operations.append(("get", following, document()["paths"][following]["get"]))
+    described = {
+        (method, path): {one["name"] for one in operation["parameters"] if one["in"] == "query"}
+        for method, path, operation in operations
     }
-    assert named <= SCOPES
+    names = {"nonsense"}.union(*described.values())
+    for (method, path), taken in described.items():
+        url = served.url + path.format(app=served.name, drain=drain, session=session)
+        found = set()
+        for name in names:
+            async with served.client.request(method, url, params={name: "?"}) as response:
+                if "there is no such parameter" not in await response.text():
+                    found.add(name)
+        assert found == taken, f"{method} {path}"
 
 
 async def test_it_is_served_for_programs_and_people(served: Served) -> None:
