@@ -8,6 +8,7 @@ import orjson
 from aiohttp import web
 
 from logsvc.access.grant import DRAINS, NAME, OPERATE, READ, WRITE
+from logsvc.api import answers
 from logsvc.api.guard import TENANT_HEADER
 from logsvc.drains.model import FILTERS as DRAIN_FILTERS
 
@@ -100,6 +101,10 @@ def _answer(text: str, *kinds: str) -> Schema:
     return {"description": text, "content": {kind: {"schema": {}} for kind in kinds}}
 
 
+def _json(text: str, schema: Schema) -> Schema:
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
 def _lines(text: str) -> Schema:
     """Of an answer with lines, which says where it begins."""
     return {**_answer(text, *_LINES), "headers": {"Logsvc-Cursor": {"schema": _CURSOR}}}
@@ -107,7 +112,7 @@ def _lines(text: str) -> Schema:
 
 def _operation(
     summary: str,
-    answers: Schema,
+    answered: Schema,
     *,
     scope: str | None = None,
     also: str | None = None,
@@ -126,7 +131,7 @@ def _operation(
         "summary": summary,
         "parameters": parameters,
         "responses": {
-            **answers,
+            **answered,
             **{str(status): {"$ref": "#/components/responses/Problem"} for status in sorted({*problems, *refused})},
         },
         "security": [{"token": [one]} for one in (scope, also) if one],
@@ -135,10 +140,12 @@ def _operation(
 
 def _paths() -> dict[str, dict[str, Schema]]:
     plain = {"200": _answer("ok", "text/plain")}
+    app = _answer("The app.", "text/html")
+    app["content"] |= _json("The app.", answers.APP)["content"]
     session = {"required": False, "content": {"application/json": {"schema": _SESSION}}}
     pushed = {"required": True, "content": {key: {"schema": {}} for key in ("application/x-ndjson", "text/plain")}}
     return {
-        "/v1/apps": {"get": _operation("The apps.", {"200": _answer("By name.", "application/json")}, scope=READ)},
+        "/v1/apps": {"get": _operation("The apps.", {"200": _json("By name.", answers.APPS)}, scope=READ)},
         "/v1/apps/{app}/logs": {
             "get": _operation(
                 "Lines, past and present; by WebSocket where the request asks to upgrade.",
@@ -151,7 +158,7 @@ def _paths() -> dict[str, dict[str, Schema]]:
             "post": {
                 **_operation(
                     "Take lines; the answer comes when they are durable.",
-                    {"200": _answer("How many were new.", "application/json")},
+                    {"200": _json("How many were new.", answers.PUSHED)},
                     scope=WRITE,
                     query=PUSHING,
                     headers=("Idempotency-Key",),
@@ -161,7 +168,7 @@ def _paths() -> dict[str, dict[str, Schema]]:
             },
             "delete": _operation(
                 "Remove for good what the app has written until now; for operators.",
-                {"202": _answer("Where the log begins from now on.", "application/json")},
+                {"202": _json("Where the log begins from now on.", answers.REMOVED)},
                 scope=OPERATE,
                 problems=(404,),
             ),
@@ -169,7 +176,7 @@ def _paths() -> dict[str, dict[str, Schema]]:
         "/v1/apps/{app}/volume": {
             "get": _operation(
                 "How many lines were written.",
-                {"200": _answer("Buckets in the order of time.", "application/json")},
+                {"200": _json("Buckets in the order of time.", answers.VOLUME)},
                 scope=READ,
                 query=VOLUME,
                 problems=(404,),
@@ -178,7 +185,7 @@ def _paths() -> dict[str, dict[str, Schema]]:
         "/apps/{app}": {
             "get": _operation(
                 "Of an app what Heroku's clients ask; a page for browsers.",
-                {"200": _answer("The app.", "application/json", "text/html")},
+                {"200": app},
                 scope=READ,
                 problems=(404,),
             )
@@ -187,7 +194,7 @@ def _paths() -> dict[str, dict[str, Schema]]:
             "post": {
                 **_operation(
                     "Open a log session, as at Heroku.",
-                    {"201": _answer("Its address.", "application/json")},
+                    {"201": _json("Its address.", answers.SESSION)},
                     scope=READ,
                     problems=(404, 408, 413),
                 ),
@@ -212,12 +219,13 @@ def _paths() -> dict[str, dict[str, Schema]]:
 
 def _drains() -> dict[str, dict[str, Schema]]:
     body = {"required": True, "content": {"application/json": {"schema": _DRAIN}}}
-    shown = {"200": _answer("The drain.", "application/json")}
-    all_shown = {"200": _answer("The drains.", "application/json")}
+    drain = answers.drain(_DRAIN_FILTER)
+    shown = {"200": _json("The drain.", drain)}
+    all_shown = {"200": _json("The drains.", _many(drain))}
     actions = {
         "pause": ("Have a drain rest.", shown, ()),
         "resume": ("Have it go on where it was.", shown, ()),
-        "test": ("Send one marked line.", {"200": _answer("What the other side says.", "application/json")}, (409,)),
+        "test": ("Send one marked line.", {"200": _json("What the other side says.", answers.TRIAL)}, (409,)),
     }
     return {
         "/apps/{app}/log-drains": {
@@ -227,7 +235,7 @@ def _drains() -> dict[str, dict[str, Schema]]:
             "post": {
                 **_operation(
                     "Make a drain.",
-                    {"201": _answer("The drain.", "application/json")},
+                    {"201": _json("The drain.", drain)},
                     scope=DRAINS,
                     problems=(404, 408, 409, 413, 422),
                 ),
@@ -245,9 +253,9 @@ def _drains() -> dict[str, dict[str, Schema]]:
         },
         **{
             f"/apps/{{app}}/log-drains/{{drain}}/actions/{name}": {
-                "post": _operation(summary, answers, scope=DRAINS, problems=(404, *problems))
+                "post": _operation(summary, answered, scope=DRAINS, problems=(404, *problems))
             }
-            for name, (summary, answers, problems) in actions.items()
+            for name, (summary, answered, problems) in actions.items()
         },
     }
 
