@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from logsvc import waiting
-from logsvc.errors import BusAway, BusError, ConfigError, LogsvcError, NewerFormat, StoreAway, StoreError
+from logsvc.errors import BusAway, BusError, ConfigError, LogsvcError, NewerFormat, StoreAway, StoreError, WrongTopic
 from logsvc.waiting import TROUBLE, keep_up, opened, persist, waits
 from tests.support import until
 
@@ -59,8 +59,9 @@ async def test_what_is_wrong_is_raised(error: LogsvcError) -> None:
 
 async def test_a_process_that_has_started_waits_for_what_is_wrong_as_well() -> None:
     assert await persist(Work(BusError("wrong"), StoreError("wrong")), "the test", TROUBLE) == 7
-    with pytest.raises(NewerFormat):
-        await persist(Work(NewerFormat("newer")), "the test", TROUBLE)
+    for final in (NewerFormat("newer"), WrongTopic("another")):
+        with pytest.raises(type(final)):
+            await persist(Work(final), "the test", TROUBLE)
 
 
 async def test_what_is_waited_for_is_told_until_it_is_there() -> None:
@@ -100,7 +101,13 @@ async def test_what_lasts_is_begun_again_and_counts_as_going_on_when_it_has_last
 
 
 @pytest.mark.parametrize(
-    "error", [NewerFormat("newer"), ValueError("a bug"), ExceptionGroup("", [BusError("away"), ValueError("a bug")])]
+    "error",
+    [
+        NewerFormat("newer"),
+        WrongTopic("another"),
+        ValueError("a bug"),
+        ExceptionGroup("", [BusError("away"), ValueError("a bug")]),
+    ],
 )
 async def test_what_lasts_ends_with_what_waiting_does_not_mend(error: Exception) -> None:
     with pytest.raises(type(error)):

@@ -8,7 +8,7 @@ bytes, so that the brokers themselves refuse every collector; then the end is no
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -34,6 +34,9 @@ SEALED_BYTES: Final = 0
 _TOPIC_CONFIG: Final = 1
 """Where a setting comes from, in Kafka's numbering: the topic's own."""
 _BACKOFF: Final = 0.05
+
+Stored = Callable[[int], Awaitable[Mapping[int, int]]]
+"""The watermarks of an epoch that the store has, by partition. Raises StoreError."""
 
 logger = logging.getLogger(__name__)
 
@@ -155,12 +158,15 @@ async def _begin(client: AIOKafkaAdminClient) -> None:
         await known.force_metadata_update()
 
 
-async def migrate(settings: Kafka, partitions: int) -> Epoch:
+async def migrate(settings: Kafka, partitions: int, stored: Stored | None = None) -> Epoch:
     """Bring topics and registry to an epoch of so many partitions that takes lines; returns it.
 
-    Raises ConfigError where a topic is in the way, BusError where Kafka can't be used.
+    `stored` gives the watermarks of an epoch that the store has. Raises ConfigError where a topic is in the way, or the
+    store has lines of an epoch that is to be made; BusError where Kafka can't be used, StoreError.
     """
     async with KafkaAdmin.open(settings) as admin, KafkaQueries.open(settings) as queries:
+        if not await admin.describe(control_topic(settings.prefix)):  # before there is anything in the way of a copy
+            await _refuse_stored(settings, 1, stored)
         await make_tables(settings, admin, partitions)
         async with Epochs.open(settings) as epochs:
             current = epochs.current if epochs.all else None
@@ -171,6 +177,7 @@ async def migrate(settings: Kafka, partitions: int) -> Epoch:
             ):
                 return current
             number = current.number + 1 if current is not None else 1
+            await _refuse_stored(settings, number, stored)
             await _make(settings, admin, queries, epochs, number, partitions)
             if current is not None and current.sealed is None:
                 await epochs.seal(current.number, await _close(settings, admin, queries, current))
@@ -181,6 +188,15 @@ async def migrate(settings: Kafka, partitions: int) -> Epoch:
                     f"another migration made epoch {number} with {epochs.all[number].partitions} partitions"
                 )
             return epochs.all[number]
+
+
+async def _refuse_stored(settings: Kafka, number: int, stored: Stored | None) -> None:
+    """Raises ConfigError where the store has lines of an epoch already: new ones would take their place."""
+    if stored is not None and any((await stored(number)).values()):
+        raise ConfigError(
+            f"the database has lines of epoch {number} already, which this Kafka knows nothing of under "
+            f"{settings.prefix}: logsvc restore tells it, or take an empty database"
+        )
 
 
 async def make_tables(settings: Kafka, admin: KafkaAdmin, partitions: int) -> None:

@@ -5,6 +5,8 @@ aiokafka asks by name, and a name says nothing of which topic has it now. Versio
 """
 
 import asyncio
+from io import BytesIO
+from struct import Struct
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,6 +16,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11, FetchResponse_v11
 from aiokafka.protocol.produce import ProduceRequest_v7
 from aiokafka.protocol.types import (
+    AbstractType,
     CompactArray,
     CompactBytes,
     CompactString,
@@ -37,7 +40,17 @@ _BACKOFF: Final = 0.1
 _TEXT = CompactString("utf-8")
 
 
-class _FetchResponse(Response):  # type: ignore[misc] # aiokafka has no types
+class _Head(AbstractType):  # type: ignore[misc] # aiokafka has no types
+    """Number, error and three offsets of a partition in an answer, read at once: there are many."""
+
+    _FIELDS = Struct(">ihqqq")
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> tuple[int, ...]:
+        return cls._FIELDS.unpack(data.read(cls._FIELDS.size))
+
+
+class _FetchResponse(Response):  # type: ignore[misc] # as above
     API_KEY = FETCH
     API_VERSION = BY_ID
     SCHEMA = Schema(
@@ -47,8 +60,7 @@ class _FetchResponse(Response):  # type: ignore[misc] # aiokafka has no types
         ("topics", CompactArray(
             ("topic_id", TopicId),
             ("partitions", CompactArray(
-                ("partition", Int32), ("error_code", Int16), ("high_watermark", Int64), ("last_stable_offset", Int64),
-                ("log_start_offset", Int64),
+                ("head", _Head),
                 ("aborted", CompactArray(("producer_id", Int64), ("first_offset", Int64), ("tags", TaggedFields))),
                 ("preferred_read_replica", Int32), ("records", CompactBytes), ("tags", TaggedFields))),
             ("tags", TaggedFields))),
@@ -110,7 +122,10 @@ async def fetch_by_id(send: Any, node: int, request: FetchRequest, topic_id: str
     """
     answer = await send(node, _Fetch(UUID(topic_id), request))
     ((name, _),) = request.topics
-    topics = [(name, [(part[0], code_of(part[1]), *part[2:-1]) for part in parts]) for _, parts, _ in answer.topics]
+    topics = [
+        (name, [(number, code_of(code), *offsets, *rest) for (number, code, *offsets), *rest, _ in parts])
+        for _, parts, _ in answer.topics
+    ]
     if any(part[1] == UnknownTopicOrPartitionError.errno for _, parts in topics for part in parts):
         await asyncio.sleep(_BACKOFF)  # aiokafka's consumer asks again at once
     return FetchResponse_v11(answer.throttle_time_ms, answer.error_code, answer.session_id, topics)

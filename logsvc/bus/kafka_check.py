@@ -141,7 +141,9 @@ async def _drains(settings: Kafka, admin: KafkaAdmin, queries: KafkaQueries) -> 
 async def _topic(settings: Kafka, admin: KafkaAdmin, name: str, epoch: Epoch | None) -> list[Finding]:
     partitions = await admin.describe(name)
     if not partitions:
-        advice = "A topic that was deleted can't come back: set another kafka.prefix, and run logsvc migrate."
+        advice = (
+            "One that was deleted can't come back: go on under another kafka.prefix, as after a Kafka that was lost."
+        )
         return [Finding(f"{name} exists", False, "no such topic", "the topic", advice)]
     config = await admin.config(name)
     replicas = min(len(partition["replicas"]) for partition in partitions)

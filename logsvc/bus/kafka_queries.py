@@ -136,8 +136,14 @@ class KafkaQueries:
         return [record for record in records if record.offset >= offset], records.next
 
     async def replicas(self, topic: str) -> list[int]:
-        """How many brokers each partition of a topic has; none where there is no such topic. Raises BusError."""
-        return await self._asked(lambda: topic_replicas(self.client, topic))
+        """How many brokers each partition of a topic has; none where there is no topic. Raises Hidden, BusError."""
+        return await self._asked(lambda: self._replicas(topic))
+
+    async def _replicas(self, topic: str) -> list[int]:
+        try:
+            return await topic_replicas(self.client, topic)
+        except TopicAuthorizationFailedError:
+            raise Hidden(f"this user lacks the right to DESCRIBE {topic}") from None
 
     async def topic_config(self, topic: str) -> dict[str, str]:
         """The settings in force for a topic. Raises Hidden, BusError."""

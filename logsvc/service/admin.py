@@ -42,9 +42,9 @@ async def migrate(settings: Settings) -> list[str]:
     store = ServerStore(settings.clickhouse)
     try:
         await store.migrate()
+        epoch = await kafka_admin.migrate(settings.kafka, settings.bus.partitions, store.watermarks)
     finally:
         await store.close()
-    epoch = await kafka_admin.migrate(settings.kafka, settings.bus.partitions)
     return [
         f"ClickHouse: the schema of database {settings.clickhouse.database} is up to date",
         f"Kafka: {epoch.topic(settings.kafka.prefix)} takes lines, in {epoch.partitions} partitions",

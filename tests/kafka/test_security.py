@@ -10,7 +10,7 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from logsvc.bus.kafka import KafkaBus
 from logsvc.bus.kafka_admin import migrate
 from logsvc.bus.kafka_check import check
-from logsvc.bus.kafka_queries import KafkaQueries
+from logsvc.bus.kafka_queries import Hidden, KafkaQueries
 from logsvc.config import Kafka
 from logsvc.errors import BusAway, BusError, ConfigError
 from logsvc.findings import Finding
@@ -111,7 +111,7 @@ class Denied(NamedTuple):
 TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
 """This and the following: kafka/clients/…/common/resource, common/acl."""
 LITERAL = 3
-ALL, READ, WRITE, DESCRIBE_CONFIGS = 2, 3, 4, 10
+ALL, READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 2, 3, 4, 8, 10
 DENY, ALLOW = 2, 3
 
 
@@ -167,6 +167,16 @@ async def test_settings_that_may_not_be_looked_at_are_told_of_and_hold_nobody_up
         return bool(caplog.messages)
 
     await until(warned, what="the ACL holds")
+    async with KafkaQueries.open(kafka) as queries:
+        await allow_all_but(secured, TOPIC, "hidden", DESCRIBE)
+
+        async def hidden() -> bool:
+            try:
+                return bool(await queries.replicas("hidden"))
+            except Hidden as error:
+                return str(error) == "this user lacks the right to DESCRIBE hidden"
+
+        await until(hidden, what="the other ACL holds")
     (said,) = caplog.messages
     assert said.startswith(
         f"this user lacks the right to DESCRIBE_CONFIGS of {topic}, so whether Kafka is set as it must"

@@ -4,12 +4,14 @@ import asyncio
 
 import aiohttp
 
+from logsvc.config import ClickHouse as ClickHouseSettings
 from logsvc.model import Stream
+from logsvc.store.server import ServerStore
 from tests.chaos.readers import Tail
 from tests.chaos.writer import Writer, Writing
 from tests.support import until
 from tests.support.recreated import STRANGE, make_anew, write_strange
-from tests.support.roles import Platform
+from tests.support.roles import Platform, Role
 
 DEMO = Stream("local", "demo", "web", "web.1", "app", "uid")
 
@@ -66,3 +68,23 @@ async def test_history_stays_and_every_role_says_why_it_stops(platform: Platform
         for role in (collector, store, server, drain):
             assert "it was deleted and made again" in await role.refused(others_say=True)
         assert await rows(platform) == before
+
+
+async def test_an_epoch_that_the_database_has_already_is_not_made_on_another_kafka(platform: Platform) -> None:
+    """Its lines would take the place of those that are there."""
+    await platform.migrate(3)
+    database = ClickHouseSettings(
+        urls=[platform.clickhouse.url], database=str(platform.settings["clickhouse.database"])
+    )
+    store = ServerStore(database)
+    await store.record(1, {0: 7})
+    await store.close()
+    await platform.migrate(3)  # that Kafka knows the epoch
+    other = Role(
+        platform.folder / "other",
+        ("migrate",),
+        "",
+        {**platform.settings, "kafka.prefix": f"{platform.bus.prefix}-other"},
+    )
+    async with other:
+        assert "the database has lines of epoch 1 already" in await other.refused()
