@@ -20,6 +20,7 @@ from logsvc.model import EVERYTHING, Filter
 from logsvc.store.protocol import Store
 from tests.drains.desk import Desk, desk
 from tests.support import drain_formats, numbered, until
+from tests.support.certificates import serving
 from tests.support.receiver import Receiver, answer, cut, hang
 
 
@@ -96,12 +97,17 @@ FAILURES = {
 }
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("name", FAILURES)
 async def test_what_is_not_taken_is_sent_again_under_the_same_id_until_it_is(
-    store: Store, tmp_path: Path, name: str
+    store: Store, tmp_path: Path, certificates: tuple[Path, Path], name: str, *, tls: bool
 ) -> None:
     patience = 0.5 if name == "no answer" else 60
-    async with desk(store, tmp_path, request_timeout=patience) as working, Receiver().listening() as receiver:
+    ca, certificate = certificates
+    async with (
+        desk(store, tmp_path, request_timeout=patience, ca_file=str(ca)) as working,
+        Receiver().listening(context=serving(certificate) if tls else None) as receiver,
+    ):
         await working.add(receiver.url)
         receiver.script = [FAILURES[name]] * 2
         await working.write(10, chunks=3)

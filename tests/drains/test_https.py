@@ -1,7 +1,6 @@
 """HTTPS: certificates are verified, unless the URL says otherwise, and redirects lead nowhere."""
 
 import asyncio
-import ssl
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,23 +16,10 @@ from logsvc.drains.urls import parse
 from tests.drains.desk import FAST
 from tests.drains.protocols.test_protocols import SAMPLE
 from tests.support import tcp
-from tests.support.certificates import authority, signed
+from tests.support.certificates import serving
 from tests.support.receiver import Receiver, Verdict, answer
 
 FRAME = "0" * 32
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("certificates")
-    key, ca = authority(folder, "authority")
-    return ca, signed(folder, "receiver", key, ca)
-
-
-def serving(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
 
 
 async def sent(url: str, **settings: object) -> Answer:

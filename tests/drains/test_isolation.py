@@ -12,6 +12,7 @@ from logsvc.drains.delivery import CROWD
 from logsvc.store.protocol import Store
 from tests.drains.desk import Desk, desk
 from tests.support import until
+from tests.support.certificates import serving
 from tests.support.receiver import Frame, Receiver, Verdict, answer, hang
 
 OF_A_KIND = 10
@@ -32,7 +33,10 @@ class Paths(Receiver):
         return self.verdicts[path].tally.complete({"w": lines})
 
 
-async def test_of_many_drains_those_that_hang_fail_or_are_slow_delay_no_other(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_of_many_drains_those_that_hang_fail_or_are_slow_delay_no_other(
+    store: Store, tmp_path: Path, certificates: tuple[Path, Path], *, tls: bool
+) -> None:
     """The others have everything while not one frame of those is taken; later those get every line too."""
     over = asyncio.Event()
 
@@ -47,7 +51,11 @@ async def test_of_many_drains_those_that_hang_fail_or_are_slow_delay_no_other(st
 
     paths = [f"/{way}/{number}" for number in range(OF_A_KIND) for way in ways]
     good = [path for path in paths if path.startswith("/good/")]
-    async with desk(store, tmp_path, request_timeout=10) as working, Paths().listening() as receiver:
+    ca, certificate = certificates
+    async with (
+        desk(store, tmp_path, request_timeout=10, ca_file=str(ca)) as working,
+        Paths().listening(context=serving(certificate) if tls else None) as receiver,
+    ):
         assert isinstance(receiver, Paths)
         receiver.behave = behave
         for path in paths:

@@ -9,17 +9,8 @@ from logsvc.drains.model import State
 from logsvc.store.protocol import Store
 from tests.drains.desk import Desk, desk
 from tests.support import Tally, numbered, tcp, until
-from tests.support.certificates import authority, signed
 from tests.support.drain_formats import syslog, whole_messages
 from tests.support.syslogd import Rsyslog, Syslogd, SyslogNg
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """An authority, and key and certificate of 127.0.0.1 that it has signed."""
-    folder = tmp_path_factory.mktemp("certificates")
-    key, ca = authority(folder, "authority")
-    return ca, signed(folder, "receiver", key, ca)
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -46,6 +37,35 @@ async def test_a_syslog_server_of_debian_gets_every_line_in_order(
             tally.feed(row[4])
         tally.check({"w": working.written})
         assert rows[7][4].strip() == numbered("w", 7, b"x" * 100)
+
+
+async def test_a_server_that_is_killed_loses_what_it_had_not_read_and_nothing_else(
+    store: Store, tmp_path: Path
+) -> None:
+    """Syslog has no answers: its kernel has taken more than what it has read and written."""
+    async with desk(store, tmp_path / "data") as working, Rsyslog(tmp_path / "server") as server:
+        await server.start()
+        await working.add(server.url)
+        allowed: set[int] = set()
+        for _ in range(4):
+            await working.write(50, chunks=20, size=100)
+            written = working.written
+            await until(lambda: len(numbers(server)) > 0)
+            server.kill()
+            allowed |= set(range(written)) - numbers(server)
+            await working.write(50, chunks=5, size=100)
+            await server.start()
+            await until(lambda: working.written - 1 in numbers(server), what="the last line")
+        tally = Tally()
+        for row in server.received():
+            tally.feed(row[-1])
+        assert set(range(working.written)) - numbers(server) <= allowed
+        assert tally.misordered == 0
+
+
+def numbers(server: Syslogd) -> set[int]:
+    """Of the lines that have come."""
+    return {int(row[-1].split(b"seq=")[1].split()[0]) for row in server.received() if b"seq=" in row[-1]}
 
 
 async def failing(working: Desk, drain: str) -> bool:

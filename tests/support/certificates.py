@@ -1,5 +1,6 @@
 """Certificates for tests of TLS, made by openssl."""
 
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -25,3 +26,10 @@ def signed(folder: Path, name: str, ca_key: Path, ca: Path) -> Path:
             "-copy_extensions", "copy")  # fmt: skip
     both.write_bytes(key.read_bytes() + certificate.read_bytes())
     return both
+
+
+def serving(certificate: Path) -> ssl.SSLContext:
+    """For a server that has this certificate, with its key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context

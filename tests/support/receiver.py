@@ -20,6 +20,7 @@ import orjson
 from aiohttp import web
 
 from tests.support import drain_formats
+from tests.support.certificates import serving
 from tests.support.tally import Tally
 
 Behaviour = Callable[[web.Request], Any]
@@ -159,11 +160,8 @@ class Kept:
                 yield Frame(fields["id"], fields["body"].encode("latin-1"), fields["headers"], fields["path"])
 
 
-async def _serve(port: int, file: Path, certificate: str | None) -> None:
-    context = None
-    if certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
+async def _serve(port: int, file: Path, certificate: Path | None) -> None:
+    context = serving(certificate) if certificate else None
     receiver = Receiver()
     with file.open("ab", buffering=0) as out:
         out.write(b"\n")  # ends what the process before may have left
@@ -182,4 +180,5 @@ async def _serve(port: int, file: Path, certificate: str | None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None))
+    files = [Path(name) for name in sys.argv[2:]]
+    asyncio.run(_serve(int(sys.argv[1]), files[0], files[1] if len(files) > 1 else None))
