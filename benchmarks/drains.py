@@ -1,9 +1,10 @@
 """Drains: what a line costs to one drain, and what 1,000 drains take, alone and beside many that fail.
 
-    python -m benchmarks.drains [--lines N] [--drains N] [--rate N] [--seconds N] [--runs N]
+    python -m benchmarks.drains [--lines N] [--drains N] [--rate N] [--seconds N] [--runs N] [--tls]
 
-Lines go by logplex-1 over plain HTTP to a receiver in a process of its own, which answers by the path that it is posted
-to. Delays are those of the oldest line of each frame, from when it was written to when the frame had come.
+Lines go by logplex-1 to a receiver in a process of its own, which answers by the path that it is posted to: over plain
+HTTP, or with `--tls` over HTTPS, a connection for each drain all the same. Delays are those of the oldest line of each
+frame, from when it was written to when the frame had come.
 """
 
 import argparse
@@ -16,7 +17,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import cast
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, cast
 
 import aiohttp
 import uvloop
@@ -25,6 +28,7 @@ from benchmarks.path import write
 from benchmarks.report import Report, cpu_seconds, median, memory, peak_memory, percentile
 from benchmarks.roles import Roles, Servers, platform, running, servers
 from benchmarks.service import make_pod
+from tests.support.certificates import authority, serving, signed
 from tests.support.roles import Role
 from tests.support.wait import eventually
 
@@ -90,11 +94,12 @@ def _number(pattern: "re.Pattern[bytes]", head: bytes) -> int:
     return int(found[1])
 
 
-async def receive() -> None:
+async def receive(certificate: str | None) -> None:
     """Print the port; for each line on stdin what good receivers have so far; `forget` begins delays anew."""
     taken = Taken()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(taken), "127.0.0.1", 0, backlog=4096)
+    context = serving(Path(certificate)) if certificate is not None else None
+    server = await loop.create_server(lambda: Connection(taken), "127.0.0.1", 0, backlog=4096, ssl=context)
     print(server.sockets[0].getsockname()[1], flush=True)
     while asked := await asyncio.to_thread(sys.stdin.readline):
         if asked == "forget\n":
@@ -103,12 +108,30 @@ async def receive() -> None:
         print(json.dumps({"lines": taken.lines, **shares}), flush=True)
 
 
+class Tls(NamedTuple):
+    """With what receivers speak TLS; nothing where they don't."""
+
+    authority: str = ""
+    certificate: str = ""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Those of drains that believe it."""
+        return {**SETTINGS, "drains.ca_file": self.authority}
+
+
+def tls_in(folder: Path) -> Tls:
+    """Certificates that were just made."""
+    key, ca = authority(folder, "authority")
+    return Tls(str(ca), str(signed(folder, "receiver", key, ca)))
+
+
 class Receiver:
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]", scheme: str) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self._in, self._out = process.stdin, process.stdout
-        self.url = f"http://127.0.0.1:{int(self._out.readline())}"
+        self.url = f"{scheme}://127.0.0.1:{int(self._out.readline())}"
 
     def ask(self, text: str = "") -> dict[str, float]:
         self._in.write(f"{text}\n")
@@ -121,10 +144,10 @@ class Receiver:
 
 
 @contextmanager
-def receiver() -> Iterator[Receiver]:
-    command = [sys.executable, "-m", "benchmarks.drains", "--receive"]
+def receiver(tls: Tls) -> Iterator[Receiver]:
+    command = [sys.executable, "-m", "benchmarks.drains", "--receive", *([tls.certificate] if tls.certificate else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield Receiver(process)
+        yield Receiver(process, "https" if tls.certificate else "http")
         process.kill()
 
 
@@ -148,9 +171,13 @@ def draining(roles: Roles) -> Iterator[Role]:
         role.kill()
 
 
-def one(servers: Servers, lines: int) -> dict[str, float]:
+def one(servers: Servers, tls: Tls, lines: int) -> dict[str, float]:
     """A drain that was down catches up."""
-    with platform(servers, SETTINGS | {"log.level": "info"}) as made, running(made) as roles, receiver() as receiving:
+    with (
+        platform(servers, tls.settings | {"log.level": "info"}) as made,
+        running(made) as roles,
+        receiver(tls) as receiving,
+    ):
         log = make_pod(roles.data, "bench", 0)
         roles.wait_collected([log], 1)
         uvloop.run(add_drains(roles, {"bench": f"{receiving.url}/good"}))
@@ -163,9 +190,13 @@ def one(servers: Servers, lines: int) -> dict[str, float]:
             return {"lines_s": written / took, "lines_cpu_s": written / used, "mb": peak_memory(role.pid)}
 
 
-def many(servers: Servers, drains: int, rate: int, seconds: float, *, bad: bool) -> dict[str, float]:
+def many(servers: Servers, tls: Tls, drains: int, rate: int, seconds: float, *, bad: bool) -> dict[str, float]:
     """Drains of as many apps; where `bad`, a tenth of them hangs, a tenth fails, and a tenth is slow."""
-    with platform(servers, SETTINGS | {"log.level": "info"}) as made, running(made) as roles, receiver() as receiving:
+    with (
+        platform(servers, tls.settings | {"log.level": "info"}) as made,
+        running(made) as roles,
+        receiver(tls) as receiving,
+    ):
         apps = [f"app-{number}" for number in range(drains)]
         kinds = {app: BAD[number % 10] if bad and number % 10 < 3 else "good" for number, app in enumerate(apps)}
         share = list(kinds.values()).count("good") / drains
@@ -189,7 +220,7 @@ def many(servers: Servers, drains: int, rate: int, seconds: float, *, bad: bool)
 
 def main() -> None:
     if sys.argv[1:2] == ["--receive"]:
-        uvloop.run(receive())
+        uvloop.run(receive(sys.argv[2] if len(sys.argv) > 2 else None))
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000)
@@ -197,13 +228,17 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--tls", action="store_true")
     asked = parser.parse_args()
     report = Report("drains")
-    with servers() as started:
-        report.add("one drain that catches up", median([one(started, asked.lines) for _ in range(asked.runs)]))
+    with servers() as started, TemporaryDirectory() as folder:
+        tls = tls_in(Path(folder)) if asked.tls else Tls()
+        over = " over HTTPS" if asked.tls else ""
+        catching_up = [one(started, tls, asked.lines) for _ in range(asked.runs)]
+        report.add(f"one drain that catches up{over}", median(catching_up))
         for name, bad in (("alone", False), ("of which 30 % are bad", True)):
-            runs = [many(started, asked.drains, asked.rate, asked.seconds, bad=bad) for _ in range(asked.runs)]
-            report.add(f"{asked.drains} drains {name}", median(runs))
+            runs = [many(started, tls, asked.drains, asked.rate, asked.seconds, bad=bad) for _ in range(asked.runs)]
+            report.add(f"{asked.drains} drains{over} {name}", median(runs))
     report.write()
 
 
