@@ -77,7 +77,7 @@ class Backlog:
         self._settings, self._default, self._kept = settings, default, kept
 
     def seconds(self, plan: str) -> float | None:
-        """Most age of a line that is still delivered. No line is skipped uncounted, so not when it is there no more."""
+        """Most age of a line that is still delivered: less than it is kept, so that what is skipped can be counted."""
         given = self._settings.backlog_seconds
         limit, kept = given.get(plan, given.get(self._default)), self._kept(plan)
         if kept is None:
@@ -131,7 +131,7 @@ class Delivery:
         self._position = share.position(drain.id) or Position(drain.start)
         self._saved = self._position
         self._saved_at = means.now()
-        self._trouble = Trouble(url.masked(), self._settings.announce_seconds)
+        self._trouble = Trouble(url.masked(), self._settings.announce_seconds, self._position.told)
         self._report = Report(drain, share, self._timeline, means.counting, means.now)
         self._cutting = asyncio.Lock()
         """Whoever has it reads on from `_position.read`; the others change what is pending only."""
@@ -176,7 +176,7 @@ class Delivery:
         except BadCursor as error:
             logger.warning("drain %s begins anew: %s", self._drain.id, error)
             await self._tell("Lines behind the place where it was can't be found any more: it goes on with the oldest")
-            self._position = Position(self._timeline.start, lost=self._position.lost)
+            self._position = replace(self._position, read=self._timeline.start, pending=())
         self._move(self._position.read)
         await self._watch(self._position.oldest)  # first, as what is in memory need not be looked for
         gone = await self._patiently(lambda: self._timeline.forgotten(self._position.oldest))
@@ -299,7 +299,7 @@ class Delivery:
 
     async def _wait(self, frame: Frame, answer: Answer, oldest: float, backoff: Backoff) -> None:
         loop, now = asyncio.get_running_loop(), self._means.now()
-        await self._say(self._trouble.failed(frame.id, answer, now))
+        await self._announce(self._trouble.failed(frame.id, answer, now))
         pause = backoff.next(answer.retry_after)
         until = loop.time() + pause
         while (left := until - loop.time()) > 0:
@@ -317,7 +317,7 @@ class Delivery:
             await self._lose(frame, Lost(rejected, int(oldest)).and_also(said), rejected, answer)
             self._report.rejected(answer.words)
         else:
-            await self._say(self._trouble.taken(frame.id))
+            await self._announce(self._trouble.taken(frame.id))
         await self._report.delivered(lines - rejected, oldest, self._position, failing=self._trouble.failing)
 
     async def _refused(self, frame: Frame, lines: int, oldest: float, answer: Answer) -> None:
@@ -329,7 +329,7 @@ class Delivery:
         metrics.drain_lost_lines.labels("refused").inc(lines)
         # What is counted once isn't sent again.
         await self._save(replace(self._position, lost=lost.and_also(self._position.lost)))
-        await self._say(self._trouble.refused(frame.id, answer, lines, self._means.now()))
+        await self._announce(self._trouble.refused(frame.id, answer, lines, self._means.now()))
 
     async def _save(self, position: Position) -> None:
         self._position = position
@@ -414,6 +414,12 @@ class Delivery:
                 await self._report.away(error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _announce(self, text: str | None) -> None:
+        """Say something of its troubles, and remember that it was said."""
+        if text is not None:
+            await self._say(text)
+            await self._save(replace(self._position, told=self._trouble.told))
 
     async def _say(self, text: str | None) -> None:
         if text is not None:

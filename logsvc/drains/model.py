@@ -159,6 +159,16 @@ def frame_id(drain: str, first: Cursor, last: Cursor) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What an app was told last of its drain's troubles: whoever goes on with the drain doesn't tell it again."""
+
+    at: int
+    """Unix seconds."""
+    failing: bool
+    """Whether it believes that the drain fails."""
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """How far a drain is. Saved before a frame is sent, and some time after it is settled."""
 
@@ -169,6 +179,7 @@ class Position:
     that keeps the order."""
     lost: Lost | None = None
     """What was lost and has not been said yet."""
+    told: Told | None = None
 
     @property
     def oldest(self) -> Cursor:
@@ -178,7 +189,7 @@ class Position:
     def begin(self, first: Cursor, last: Cursor, drain: str) -> tuple["Position", Frame]:
         """The position with one more frame, of the lines behind `first` up to `last`; and that frame."""
         frame = Frame(first, last, frame_id(drain, first, last), self.lost)
-        return Position(last, (*self.pending, frame)), frame
+        return replace(self, read=last, pending=(*self.pending, frame), lost=None), frame
 
     def settle(self, frame: Frame) -> "Position":
         """The position without a frame."""
@@ -186,7 +197,8 @@ class Position:
 
     def encode(self) -> bytes:
         pending = [_frame(frame) for frame in self.pending]
-        return _written({"read": str(self.read), "pending": pending, "lost": _lost(self.lost)})
+        told = None if self.told is None else [self.told.at, self.told.failing]
+        return _written({"read": str(self.read), "pending": pending, "lost": _lost(self.lost), "told": told})
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -197,6 +209,7 @@ class Position:
                 Cursor.parse(values["read"]),
                 tuple(_frame_of(each) for each in values["pending"]),
                 _lost_of(values["lost"]),
+                None if values.get("told") is None else Told(*values["told"]),
             )
         except (TypeError, ValueError, KeyError, BadCursor) as error:
             raise FormatError(f"not a drain's position: {error}") from error

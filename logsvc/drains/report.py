@@ -79,7 +79,7 @@ class Report:
         if failing:
             return  # that is told
         if age < _BEHIND:
-            await self.at_end()  # there is always one more line on its way, and nothing else may ever say how it does
+            await self.at_end()  # a busy drain never finds nothing more to send, and nobody else says how it does
             return
         await self._count(position)
         await self._tell(State.DELIVERING, age)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from logsvc.drains.model import Told
 from logsvc.drains.policy import Answer
 
 PATIENCE: Final = 3
@@ -20,16 +21,21 @@ class _Failure:
 class Trouble:
     """A drain's troubles, one after the other. Says what to tell the app, at most once in `every` seconds."""
 
-    def __init__(self, name: str, every: float) -> None:
-        """`name` is what the app's developers know the drain by, without secrets."""
+    def __init__(self, name: str, every: float, told: Told | None = None) -> None:
+        """`name` is what the app's developers know the drain by, without secrets; `told` what they heard last."""
         self._name, self._every = name, every
         self._failing: dict[str, _Failure] = {}
         """By the frame's id."""
-        self._told = -every
+        self._told = -every if told is None else float(told.at)
         self._refused = 0
         """Lines that were refused since the app was told last."""
-        self._said = False
+        self._said = told is not None and told.failing
         """Whether the app believes that it fails."""
+
+    @property
+    def told(self) -> Told:
+        """What the app was told last, once it was told anything."""
+        return Told(int(self._told), self._said)
 
     @property
     def failing(self) -> bool:

@@ -16,6 +16,7 @@ from logsvc.drains.delivery import Backlog
 from logsvc.drains.model import Drain, State
 from logsvc.drains.records import positions_of
 from logsvc.drains.trial import send_test
+from logsvc.drains.trouble import PATIENCE
 from logsvc.model import EVERYTHING, Filter
 from logsvc.store.protocol import Store
 from tests.drains.desk import Desk, desk
@@ -212,6 +213,24 @@ async def test_a_drain_that_fails_is_told_to_its_app_in_words_and_so_is_that_it_
         assert b"answers 503 Service Unavailable, for" in first
         assert second.endswith(b"the receiver takes lines again")
         assert {each.chunk.stream.retention for each in await working.told_chunks()} == {3}, "as the plan has it"
+
+
+async def test_an_app_is_told_once_whoever_goes_on_with_its_drain(store: Store, tmp_path: Path) -> None:
+    async with desk(store, tmp_path) as working, Receiver(answer(503)).listening() as receiver:
+        drain = await working.add(receiver.url)
+        await working.write(1)
+        await until(working.told)
+        for number in range(3):
+            await working.stop()
+            if number == 2:
+                drain = await working.change(replace(drain, plan="pro"))
+            seen = len(receiver.all)
+            working.start()
+            await until(lambda seen=seen: len(receiver.all) > seen + PATIENCE)
+        assert len(await working.told()) == 1
+        receiver.behave = answer()
+        await working.has_all(receiver)
+        await until(lambda: working_again(working))
 
 
 async def working_again(working: Desk) -> bool:

@@ -3,18 +3,19 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logsvc.drains.model import Drain, Lost, Position
+from logsvc.drains.model import Drain, Lost, Position, Told
 from logsvc.model import AppId, Cursor
 
 CURSORS = st.builds(Cursor, st.integers(1, 3), st.just(4), st.integers(0, 1 << 40), st.integers(-1, 5000))
 LOSSES = st.none() | st.builds(Lost, st.integers(1, 1 << 40), st.integers(0, 1 << 32))
+TOLD = st.none() | st.builds(Told, st.integers(0, 1 << 32), st.booleans())
 
 
 @st.composite
 def positions(draw: st.DrawFn) -> Position:
     """As deliveries make them: frames are begun one behind the other, and settled in any order."""
     first, *places = sorted(draw(st.sets(CURSORS, min_size=1, max_size=8)))
-    position = Position(first, lost=draw(LOSSES))
+    position = Position(first, lost=draw(LOSSES), told=draw(TOLD))
     for place in places:
         position, _ = position.begin(position.read, place, "drain")
         if draw(st.booleans()):
@@ -46,6 +47,11 @@ def test_what_was_lost_twice_is_counted_together_from_the_earlier_on(one: Lost, 
 def test_a_loss_is_said_by_the_next_frame_and_once() -> None:
     position, frame = Position(Cursor(1, 0, 0, -1), lost=Lost(3, 5)).begin(Cursor(1, 0, 0, -1), Cursor(1, 0, 4, 1), "x")
     assert (frame.lost, position.lost) == (Lost(3, 5), None)
+
+
+def test_a_position_from_before_it_said_what_was_told_is_read() -> None:
+    position = Position(Cursor(1, 0, 4, 1))
+    assert Position.parse(position.encode().replace(b',"told":null', b"")) == position
 
 
 def test_a_drain_from_before_there_was_another_order_keeps_it() -> None:
