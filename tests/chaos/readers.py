@@ -53,6 +53,9 @@ class Seen:
         self._hash.update(line + b"\n")
         self.tally.feed(line)
 
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
     @property
     def digest(self) -> tuple[int, str]:
         """Equal for two that saw the same lines with the same cursors in the same order."""
@@ -104,6 +107,7 @@ class SseParser(_Lines):
     def __init__(self) -> None:
         super().__init__()
         self._event, self._id, self._data = b"", b"", list[bytes]()
+        self.retry = b""
 
     def feed(self, data: bytes, seen: Seen) -> None:
         for line in self._split(data):
@@ -117,10 +121,13 @@ class SseParser(_Lines):
                 self._event = value
             elif name == b"data":
                 self._data.append(value)
+            elif name == b"retry":
+                self.retry = value
 
     def _dispatch(self, seen: Seen) -> None:
         if self._event == b"notice":
-            seen.notices += [data.decode() for data in self._data]
+            for data in self._data:
+                seen.notice(data.decode())
         elif self._event == b"end":
             return
         else:
@@ -143,7 +150,7 @@ class TextParser(_Lines):
         for line in self._split(data):
             cursor, _, rest = line.partition(b" ")
             if b" platform[logsvc]: " in rest[:60]:
-                seen.notices.append(rest.decode())
+                seen.notice(rest.decode())
                 seen.cursor = cursor.decode()
             else:
                 seen.line(line, cursor.decode(), rest.partition(b" ")[0].decode())
@@ -168,7 +175,7 @@ def _take_json(data: bytes, seen: Seen) -> None:
 
 def _take_object(made: dict[str, Any], seen: Seen) -> None:
     if "notice" in made:
-        seen.notices.append(made["notice"])
+        seen.notice(made["notice"])
     if "message" in made:
         # Names are in the order in which they were written, so equal lines are equal bytes.
         seen.line(orjson.dumps(made), made["cursor"], made["time"])
@@ -197,7 +204,10 @@ class Tail:
         self.connections = 0
         self.refused = 0
         """Answers that were no 200."""
-        self._url, self._form, self._query = url, form, query
+        self.farewells: list[str] = []
+        """How servers have ended a connection, where the form can say it: a field of an event stream, a close code."""
+        self.form = form
+        self._url, self._query = url, query
 
     async def run(self) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), read_bufsize=1 << 20) as session:
@@ -212,20 +222,21 @@ class Tail:
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
         query = {"tail": "1", "cursor": "1"} | self._query
-        headers = {"Accept": _ACCEPT[self._form], "Accept-Encoding": ("identity", "gzip")[self.connections % 2]}
+        headers = {"Accept": _ACCEPT[self.form], "Accept-Encoding": ("identity", "gzip")[self.connections % 2]}
         if self.seen.cursor is None:
             query |= self._first
-        elif self._form in {"sse", "websocket"}:
+        elif self.form in {"sse", "websocket"}:
             headers["Last-Event-ID"] = self.seen.cursor
         else:
             query["after"] = self.seen.cursor
-        parser = _PARSERS[self._form]()
-        if self._form == "websocket":
+        parser = _PARSERS[self.form]()
+        if self.form == "websocket":
             async with session.ws_connect(self._url(), params=query, headers=headers, max_msg_size=0) as socket:
                 self.connections += 1
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.TEXT:
                         parser.feed(message.data.encode(), self.seen)
+                self.farewells.append(str(socket.close_code))
             return
         async with session.get(self._url(), params=query, headers=headers) as answer:
             if answer.status != 200:
@@ -235,11 +246,13 @@ class Tail:
             self.connections += 1
             async for data in answer.content.iter_any():
                 parser.feed(data, self.seen)
+        if isinstance(parser, SseParser) and parser.retry:
+            self.farewells.append(f"retry: {parser.retry.decode()}")
 
 
-async def history(url: str, form: str = "ndjson", **query: str) -> Seen:
+async def history(url: str, form: str = "ndjson", seen: Seen | None = None, **query: str) -> Seen:
     """Everything that is kept, read in one answer."""
-    seen = Seen()
+    seen = seen or Seen()
     parser = _PARSERS[form]()
     async with (
         aiohttp.ClientSession() as session,

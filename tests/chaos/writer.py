@@ -99,7 +99,7 @@ class Pod:
             self._size += self._file.write(piece)
         self.seq += count
         if self._size >= self._writing.rotate:
-            self._rotate()
+            self.rotate()
 
     def _line(self, seq: int, now: int) -> bytes:
         stream = "stderr" if seq % 7 == 0 else "stdout"
@@ -108,7 +108,8 @@ class Pod:
             return cri_parts(now, stream, numbered(self.name, seq, b"long " * 8192))
         return cri_line(now, stream, numbered(self.name, seq, self._text))
 
-    def _rotate(self) -> None:
+    def rotate(self) -> Path:
+        """Begin a new file; the one before, under its new name."""
         self._stamp = max(self._stamp + 1, int(time.time()))
         name = time.strftime("%Y%m%d-%H%M%S", time.gmtime(self._stamp))
         old = self._path.with_name(f"0.log.{name}")
@@ -116,13 +117,17 @@ class Pod:
         self._file.close()
         self._file, self._size = self._path.open("ab", buffering=0), 0
         self.did["rotated"] += 1
-        if self._rotated and self._rotated[-1][0].suffix != ".gz":
+        if self._rotated and self._rotated[-1][0].suffix != ".gz" and self._rotated[-1][0].exists():
             self._rotated[-1] = (self._compress(self._rotated[-1][0]), self._rotated[-1][1])
         self._rotated.append((old, self.seq))
         arrived = self._told[self._writing.app, self.name]
         while len(self._rotated) > self._writing.keep and arrived > self._rotated[0][1]:
             self._rotated.pop(0)[0].unlink()
             self.did["deleted"] += 1
+        return old
+
+    def close(self) -> None:
+        self._file.close()
 
     def _compress(self, path: Path) -> Path:
         packed, torn = Path(f"{path}.gz"), Path(f"{path}.tmp")

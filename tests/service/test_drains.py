@@ -9,11 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiokafka.admin import RecordsToDelete
-from aiokafka.structs import TopicPartition
 
-from logsvc.bus.kafka import KafkaBus
-from logsvc.bus.kafka_admin import KafkaAdmin
 from tests.chaos.readers import history
 from tests.chaos.writer import Node, Writer, Writing
 from tests.support import Tally, until
@@ -92,7 +88,7 @@ async def test_what_clickhouse_alone_has_arrives_through_kills_of_it(
         with Writer(platform.node("n"), Writing(app="first", lines=5000)) as writer:
             written = (await asyncio.to_thread(writer.wait)).written
             await until(lambda: is_in_history(server, "first", written), 180, "history")
-        await forget(platform)
+        await platform.forget()
         clickhouse.kill()
         try:
             await receiver.start()
@@ -111,18 +107,6 @@ async def test_what_clickhouse_alone_has_arrives_through_kills_of_it(
 
 async def is_in_history(server: Serving, app: str, written: dict[str, int]) -> bool:
     return (await history(server.logs(app))).tally.complete(written)
-
-
-async def forget(platform: Platform) -> None:
-    """Once all is stored, have Kafka drop it."""
-    async with KafkaBus.open(platform.bus) as bus, KafkaAdmin.open(platform.bus) as admin:
-        end = (await bus.bounds(0)).end
-        await until(lambda: is_stored(bus, end), 180, "all is stored")
-        await admin._client.delete_records({TopicPartition(bus.topic, 0): RecordsToDelete(end)})
-
-
-async def is_stored(bus: KafkaBus, end: int) -> bool:
-    return await bus.watermark(0) >= end
 
 
 async def says(server: Serving, app: str, words: str) -> bool:

@@ -317,3 +317,29 @@ async def test_a_collector_killed_before_an_epoch_ends_doubles_nothing_in_the_ne
 
             written = await run_while(work(), tail)
         tail.seen.tally.check(written)
+
+
+async def test_a_lost_checkpoint_is_made_up_for_by_clickhouse_where_kafka_has_nothing_any_more(
+    platform: Platform,
+) -> None:
+    await migrate(platform)
+    collector, store, server = platform.collect("n"), platform.store("1"), platform.serve("1")
+    async with collector, store, server:
+        for role in (collector, store, server):
+            await role.start()
+        with Writer(platform.node("n"), Writing(rate=300)) as writer:
+            tail = Tail(lambda: server.logs("demo"))
+
+            async def work() -> dict[str, int]:
+                await until(lambda: tail.seen.lines > 1000, 60)
+                collector.kill()
+                (platform.node("n") / "collector" / "checkpoint").unlink()
+                await platform.forget()
+                await collector.start()
+                written = (await asyncio.to_thread(writer.finish)).written
+                await until(lambda: tail.seen.tally.complete(written), 60, "the last lines")
+                return written
+
+            written = await run_while(work(), tail)
+        tail.seen.tally.check(written)
+        assert (await history(server.logs("demo"))).digest == tail.seen.digest

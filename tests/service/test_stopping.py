@@ -7,7 +7,7 @@ import aiohttp
 
 from logsvc.bus.kafka import KafkaBus
 from logsvc.sources.checkpoint import Checkpoint
-from tests.chaos.readers import Tail, run_while
+from tests.chaos.readers import FORMS, Tail, run_while
 from tests.chaos.writer import Writer, Writing
 from tests.kafka.load import Load, loading
 from tests.support import until
@@ -108,11 +108,8 @@ async def test_every_role_is_gone_in_time_though_kafka_is_frozen(platform: Platf
             async def work() -> None:
                 await until(lambda: tail.seen.lines > 500 and receiver.verdict.tally.lines > 500, 60, "lines")
                 await until(lambda: rows(platform, 500), 60, "rows")
-                kafka.brokers[0].pause()
-                try:
+                with kafka.frozen():
                     statuses = await asyncio.gather(*(role.stop(4 * GRACE) for role in roles))
-                finally:
-                    kafka.brokers[0].resume()
                 assert statuses == [0] * 4
 
             await run_while(work(), tail)
@@ -127,7 +124,7 @@ async def test_tails_of_a_server_go_on_at_another(platform: Platform) -> None:
             await role.start()
         open_to = first
         with Writer(platform.node("n"), Writing(rate=200)) as writer:
-            tails = [Tail(lambda: open_to.logs("demo"), from_start=False) for _ in range(50)]
+            tails = [Tail(lambda: open_to.logs("demo"), FORMS[n % 4], from_start=False) for n in range(52)]
 
             async def work() -> dict[str, int]:
                 nonlocal open_to
@@ -145,3 +142,4 @@ async def test_tails_of_a_server_go_on_at_another(platform: Platform) -> None:
             tail.seen.tally.check(written)
             assert tail.seen.notices == []
             assert (tail.connections, tail.refused) == (2, 0)
+            assert tail.farewells == {"sse": ["retry: 200"], "websocket": ["1012"]}.get(tail.form, [])

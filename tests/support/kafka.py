@@ -125,6 +125,17 @@ class Cluster:
             broker.kill()
         self.start()
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP for the block: connections stay, and nothing answers."""
+        for broker in self.brokers:
+            broker.pause()
+        try:
+            yield
+        finally:
+            for broker in self.brokers:
+                broker.resume()
+
     async def leader(self, settings: Kafka, topic: str, partition: int) -> Broker:
         """The broker that a partition is written to."""
         async with KafkaAdmin.open(settings) as admin:

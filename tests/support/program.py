@@ -89,6 +89,13 @@ class Program:
         self._process.kill()
         self._process.wait()
 
+    def freeze(self) -> None:
+        """SIGSTOP: it stands as it is until `thaw`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def interrupt(self) -> None:
         """Ctrl-C."""
         assert self._process is not None

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import aiohttp
 import orjson
+from aiokafka.admin import RecordsToDelete
+from aiokafka.structs import TopicPartition
 
+from logsvc.bus.kafka import KafkaBus
+from logsvc.bus.kafka_admin import KafkaAdmin
 from tests.support.clickhouse import ClickHouse
 from tests.support.kafka import Cluster
 from tests.support.ports import free_port
 from tests.support.program import LOGSVC, Program
+from tests.support.wait import until
 
 
 class Role(Program):
@@ -126,6 +131,19 @@ class Platform:
         )
         assert done.returncode == int(fails), f"{done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    async def forget(self) -> None:
+        """Once all is stored, have Kafka drop it, as it does with what is old."""
+        async with KafkaBus.open(self.bus) as bus, KafkaAdmin.open(self.bus) as admin:
+            ends = {partition: (await bus.bounds(partition)).end for partition in range(bus.partitions)}
+
+            async def all_is_stored() -> bool:
+                marks = await bus.watermarks(ends)
+                return all(marks[partition] >= end for partition, end in ends.items())
+
+            await until(all_is_stored, 180, "all is stored")
+            dropped = {TopicPartition(bus.topic, partition): RecordsToDelete(end) for partition, end in ends.items()}
+            await admin._client.delete_records(dropped)
 
     async def migrate(self, partitions: int) -> str:
         """`logsvc migrate`, to so many partitions."""
