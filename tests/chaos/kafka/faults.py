@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from tests.chaos.kafka.form import Form
+from tests.chaos.kafka.form import NODES, Form
 from tests.chaos.kafka.rig import Rig
 from tests.support import until
 from tests.support.kafka import Broker
@@ -40,6 +40,7 @@ def faults(form: Form) -> list[Fault]:
 def _all(form: Form) -> list[Fault]:
     return [
         Fault("kill a collector", kill_a_collector),
+        Fault("kill a collector, lose its places", lose_a_checkpoint),
         Fault("kill a store", kill_a_store),
         Fault("kill a server", kill_a_server, 2),
         Fault("kill the leader of a partition", kill_the_leader, 5),
@@ -60,6 +61,15 @@ def _all(form: Form) -> list[Fault]:
 
 async def kill_a_collector(running: Rig, rng: random.Random) -> None:
     await _kill(running, rng.choice(running.collectors))
+
+
+async def lose_a_checkpoint(running: Rig, rng: random.Random) -> None:
+    """The next one asks Kafka and ClickHouse for them."""
+    number = rng.randrange(len(NODES))
+    running.collectors[number].kill()
+    (running.platform.node(NODES[number]) / "collector" / "checkpoint").unlink(missing_ok=True)
+    running.over()
+    await running.collectors[number].start()
 
 
 async def kill_a_store(running: Rig, rng: random.Random) -> None:
