@@ -94,8 +94,11 @@ async def test_rollouts_scaling_and_jobs_are_told(collecting: Collecting) -> Non
         await comes(collecting, "web", "Rollout of revision 1 is done: 1 of 1 dynos are up")
         collector.kill()
         await collector.start()
+        collecting.kubectl("patch", "deployment/web", "-p", '{"spec": {"progressDeadlineSeconds": 5}}')
         collecting.kubectl("set", "image", "deployment/web", "main=localhost/nowhere:1")
         await comes(collecting, "web", "Rollout of revision 2 begins: localhost/nowhere:1")
+        stuck = await until(lambda: stuck_rollout(collecting), 120, "the rollout to be given up on")
+        assert "has timed out progressing" in stuck
         collecting.kubectl("rollout", "undo", "deployment/web")
         await comes(collecting, "web", "Rollout of revision 3 is done: 1 of 1 dynos are up")
         collecting.kubectl("scale", "deployment/web", "--replicas=2")
@@ -105,6 +108,13 @@ async def test_rollouts_scaling_and_jobs_are_told(collecting: Collecting) -> Non
         metadata = collecting.metadata("release-7")
         collecting.kubernetes.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job})
         await comes(collecting, "release-7", "Job release-7 is complete")
+        job["template"]["metadata"]["labels"] = {"app.kubernetes.io/name": "shop"}
+        tick = {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job}}
+        metadata = collecting.metadata("tick")
+        collecting.kubernetes.apply({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": tick})
+        collecting.kubectl("create", "job", "tick-1", "--from=cronjob/tick")
+        await comes(collecting, "tick-1", "Job tick-1 is complete")
+    assert {stream.process for stream in await collecting.streams() if stream.dyno == "tick-1"} == {"cron-tick"}
     story = await collecting.story("web")
     assert len(story) == len(set(story))
     assert story[0] == f"Rollout of revision 1 begins: {IMAGE}"
@@ -154,3 +164,8 @@ async def test_who_is_evicted_is_told_why(collecting: Collecting) -> None:
 
 def once() -> dict[str, Any]:
     return saying("hello", then="exit 0")
+
+
+async def stuck_rollout(collecting: Collecting) -> str | None:
+    """What was said of it, once it was."""
+    return next((text for text in await collecting.story("web") if " is stuck: " in text), None)
