@@ -53,6 +53,7 @@ def test_the_api_server_takes_all_of_it(kubernetes: Kubernetes, tmp_path: Path, 
     objects = {(item["kind"], item["metadata"]["name"]): item for item in orjson.loads(taken)["items"]}
     expected = {("Job", "logs-migrate"), ("ClusterRole", "logs-logs-collect"), ("Service", "logs-serve")}
     roles = {("Deployment", f"logs-{role}") for role in ("store", "drain", "serve")}
+    expected |= {("PodDisruptionBudget", "logs-collect")} if values is API else {("Deployment", "logs-rollouts")}
     assert expected | roles | {("Deployment" if values is API else "DaemonSet", "logs-collect")} <= objects.keys()
     file = tmp_path / "logsvc.toml"
     file.write_text(objects["ConfigMap", "logs"]["data"]["logsvc.toml"])
