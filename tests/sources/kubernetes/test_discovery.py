@@ -42,13 +42,17 @@ async def test_the_kernel_may_tell_of_a_deleted_folder_when_its_container_is_don
     assert node.notices() == []
 
 
+@pytest.mark.parametrize(
+    ("refused", "error", "limit"),
+    [("add_watch", errno.ENOSPC, "max_user_watches"), ("init", errno.EMFILE, "max_user_instances")],
+)
 async def test_files_that_the_kernel_cannot_watch_are_polled_and_that_is_said(
-    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refused: str, error: int, limit: str
 ) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr(watch, "add_watch", refuse)
+    monkeypatch.setattr(watch, refused, refuse)
     log = node.container()
     async with node.collecting(idle_after=0.001) as source:
         log.write(b"one")
@@ -61,8 +65,8 @@ async def test_files_that_the_kernel_cannot_watch_are_polled_and_that_is_said(
         await until(lambda: len(node.said()) == 4)
         assert [text for text in node.said() if text != b"another pod"] == [b"one", b"two", b"three"]
         assert source.state.watch_problem is not None
-        assert "max_user_watches" in source.state.watch_problem
-    assert caplog.text.count("max_user_watches") == 1
+        assert limit in source.state.watch_problem
+    assert caplog.text.count(limit) == 1
 
 
 async def test_links_out_of_the_folder_are_refused(node: Node, tmp_path, caplog: pytest.LogCaptureFixture) -> None:
