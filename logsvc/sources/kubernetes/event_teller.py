@@ -19,11 +19,15 @@ from logsvc.sources.kubernetes.events import SELECTOR, Event
 from logsvc.sources.kubernetes.follow import Follower
 from logsvc.sources.kubernetes.naming import Rules, Tenant
 from logsvc.sources.kubernetes.objects import Json, PodObject
+from logsvc.sources.kubernetes.pace import Pace
 from logsvc.sources.kubernetes.pods import look_up
 from logsvc.sources.kubernetes.teller import Teller
 from logsvc.sources.kubernetes.transitions import PodStatus
 
 EVENT: Final = SAID + "event"
+
+_LOOKS: Final = 50.0
+"""Most looks at pods in a second."""
 
 _PATIENCE: Final = 10.0
 """Seconds that a failed probe waits for the pod's status to say that the process has begun."""
@@ -64,6 +68,7 @@ class EventTeller(Teller[_Seen]):
         super().__init__(source, tenants, [self._follower], now)
         self._api = api
         self._rules = rules
+        self._pace = Pace(_LOOKS)
         self._clock = asyncio.get_running_loop().time
 
     def _keep_event(self, item: Json) -> None:
@@ -98,6 +103,7 @@ class EventTeller(Teller[_Seen]):
         tenant = self._tenants.get(event.pod.namespace)
         if tenant is None:
             return _No.YET
+        await self._pace.turn()
         item = await self._api.get(PODS, event.pod.namespace, event.pod.name)
         if item is None:
             return _No.ONE
