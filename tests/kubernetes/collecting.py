@@ -1,9 +1,11 @@
 """`logsvc collect` on the node of a real Kubernetes, pods that write numbered lines, and what came to the bus."""
 
+import re
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from logsvc.bus.kafka import KafkaBus
 from logsvc.model import Chunk, Stream
@@ -26,6 +28,7 @@ while [ -z "$stop" ] && [ $next -lt $end ]; do
     next=$((next + 1)); batch=$((batch + 1))
   done
   usleep $PAUSE
+  while [ -n "$GATE" ] && [ -z "$stop" ] && [ ! -e /counts/$GATE ]; do usleep 50000; done
 done
 echo $next >/counts/$WRITER.new; mv /counts/$WRITER.new /counts/$WRITER
 [ -n "$stop" ] || [ -n "$CRASH" ] || { sleep 1000000 & wait; }
@@ -37,7 +40,10 @@ exit ${CRASH:-0}
 def writer(
     name: str, *, lines: int = 1_000_000_000, batch: int = 50, pause: int = 10_000, pad: int = 100, **more: object
 ) -> dict[str, Any]:
-    """A container; `pause` between batches in µs, `half` in the middle of each line, `crash`: its status at the end."""
+    """A container; `pause` between batches in µs, `half` in the middle of each line, `crash`: its status at the end.
+
+    `gate`: a file that it waits for behind the first batch.
+    """
     given = {"WRITER": name, "LINES": lines, "BATCH": batch, "PAUSE": pause, "PAD": "x" * pad}
     given |= {key.upper(): value for key, value in more.items()}
     return {
@@ -52,6 +58,24 @@ def writer(
 def saying(text: str, name: str = "main", *, then: str = "sleep 1000000 & wait") -> dict[str, Any]:
     """A container that says one thing."""
     return {"name": name, "image": IMAGE, "command": ["/bin/sh", "-c", f"trap 'exit 0' TERM; echo {text}; {then}"]}
+
+
+TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d+Z")
+_WRITTEN: Final = re.compile(rf"^({TIME.pattern}) .* seq=(\d+) ", re.MULTILINE)
+
+
+class _Gap(NamedTuple):
+    """Lines of a dyno that are missing, or may be, between two times."""
+
+    dyno: str
+    lines: int
+    begin: str
+    end: str
+
+    def covers(self, gap: "_Gap") -> bool:
+        """Whether this is of the same dyno and the same time; a fraction may have fewer digits than another one."""
+        times = [time.rstrip("Z") for time in (self.begin, gap.end, gap.begin, self.end)]
+        return self.dyno == gap.dyno and times[0] <= times[1] and times[2] <= times[3]
 
 
 class Namespace:
@@ -188,26 +212,28 @@ class Collecting(Namespace):
         return self._tally
 
     async def unannounced(self, written: Mapping[str, int]) -> dict[str, int]:
-        """Lines that are missing, by writer; not where a notice says so of its dyno, which is called as the writer."""
-        told: set[str] = set()
-        tallies = {name: Tally() for name in written}
-        announced = dict.fromkeys(written, 0)
+        """Lines that are missing, by writer, when no notice says so of its dyno, which is called as the writer."""
+        gaps: list[_Gap] = []
+        told: list[_Gap] = []
+        last = dict.fromkeys(written, (0, ""))
         for chunk in await self.chunks():
-            first, _, rest = chunk.value.partition(b"\n")
             if chunk.stream.is_notice:
-                told.add(first.split(b" ", 4)[3].decode().removesuffix(":"))
+                dyno, _, text = chunk.value.split(b" ", 3)[3].decode().partition(":")
+                begin, end = ["", *TIME.findall(text)][-2:]
+                told.append(_Gap(dyno, 0, begin, end))
             elif chunk.stream.source == "app":
-                dyno = chunk.stream.dyno
-                before = tallies[dyno].gaps
-                tallies[dyno].feed(first)
-                if dyno in told:
-                    told.remove(dyno)
-                    announced[dyno] += tallies[dyno].gaps - before
-                tallies[dyno].feed(rest)
-        missing = {
-            name: tallies[name].gaps - announced[name] + (0 if name in told else count - tallies[name].next(name))
-            for name, count in written.items()
-        }
+                name = chunk.stream.dyno
+                for time, number in _WRITTEN.findall(chunk.value.decode()):
+                    expected, before = last[name]
+                    if int(number) > expected:
+                        gaps.append(_Gap(name, int(number) - expected, before, time))
+                    last[name] = int(number) + 1, time
+        # Of what is missing at the end nobody knows until when it was written.
+        gaps += [_Gap(name, count - last[name][0], last[name][1], last[name][1]) for name, count in written.items()]
+        missing: Counter[str] = Counter()
+        for gap in gaps:
+            if not any(notice.covers(gap) for notice in told):
+                missing[gap.dyno] += gap.lines
         return {name: count for name, count in missing.items() if count}
 
     async def texts(self) -> set[bytes]:

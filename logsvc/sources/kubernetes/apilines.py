@@ -69,7 +69,7 @@ class ApiLines:
         self.place = place
         self.seeking = bool(place.time)
         self.first = ""
-        """Time of the first line that was looked at while seeking."""
+        """Time of the first line of the answer."""
         self.went_back = False
         """The log goes on with times of before: the node's clock was set back, or the kubelet gives a file again.
         Nothing more is taken."""
@@ -85,6 +85,8 @@ class ApiLines:
     def feed(self, data: bytes) -> list[Piece]:
         """Take what came; the pieces that are whole now."""
         self._rest += data
+        if not self.first and (timed := _TIMED.search(self._rest)):
+            self.first = timed[1].decode()
         if self.seeking:
             self._seek()
         if self.seeking or self.went_back or (self._inside and not self._enter()):
@@ -102,12 +104,14 @@ class ApiLines:
         """The run is over: a line that has no end has one now."""
         return self.feed(b"\n") if self._long is not None or _TIMED.match(self._rest) else []
 
+    def told(self) -> None:
+        """Something that is no line was appended behind the place."""
+        self.place = self.place._replace(taken=self.place.taken + 1)
+
     # ---- finding the place again
 
     def _seek(self) -> None:
         data, end = self._rest, self._rest.rfind(b"\n") + 1
-        if not self.first and (timed := _TIMED.search(data, 0, end)):
-            self.first = timed[1].decode()
         wanted = self.place.time.encode() + b" "
         at = 0
         while self.seeking and (at := data.find(wanted, at, end)) >= 0:

@@ -107,6 +107,8 @@ class LogRequest(NamedTuple):
     """Begin so many lines before the end, counted as the runtime wrote them; 0: where the newest file begins."""
     follow: bool = False
     """Go on with what is written from now on, until the run ends."""
+    limit: int = 0
+    """Give no more bytes than that; 0: all."""
 
 
 class Listing(NamedTuple):
@@ -204,6 +206,7 @@ class ApiServer:
         query = {"container": wanted.container, "timestamps": "true", "follow": str(wanted.follow).lower()}
         query |= {"previous": "true"} if wanted.previous else {}
         query |= {"tailLines": str(wanted.tail)} if wanted.tail else {}
+        query |= {"limitBytes": str(wanted.limit)} if wanted.limit else {}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_QUIET)
         async with self._request("get", LOGS, path, query, "*/*", timeout) as response:
             if response.status == 404:

@@ -14,6 +14,7 @@ from enum import Enum, auto
 from typing import Final
 
 from logsvc.errors import ClusterAway, ClusterError, NoLog
+from logsvc.formats import cri
 from logsvc.model import Origin, Stream
 from logsvc.sources.collector import CLOSED, Collector
 from logsvc.sources.kubernetes.apilines import ApiLines, Piece, Place
@@ -35,6 +36,19 @@ _SETTLED: Final = 2.0
 
 _DEPTHS: Final = (256, 4096, 0)
 """Lines from the end of a log among which the last one that was taken is looked for, one after the other; 0: all."""
+
+_TIME: Final = 30
+"""Bytes of the time at the beginning of a log."""
+_EMPTY: Final = "-"
+"""In place of that time, where nothing is in the file yet. What is there later may be of another, and counts as new."""
+_LOOK_BYTES: Final = 256 * 1024
+_LOOK_SECONDS: Final = 5.0
+"""How much has to come, and how long ago the last look has to be, until it is looked again whether a log was rotated.
+The kubelet rotates one that has grown by megabytes, and looks every 10 seconds whether one has."""
+_LAST_LOOK: Final = 120.0
+"""Seconds after which what came is enough, however little it is."""
+_PATIENCE: Final = 5.0
+"""Seconds that such a look may take."""
 
 _ENDED: Final = 5.0
 """Seconds after which a log that has ended is followed on, where nobody says that its process has."""
@@ -102,6 +116,14 @@ class ContainerLog:
         """Where among the depths to look for the place."""
         self._cut = False
         """The last answer broke off: there may be lines behind it."""
+        self._head = ""
+        """Time of the first line of the kubelet's file when that was looked at last; empty where it isn't known."""
+        self._seen = ""
+        """Time of the last line that was taken by then."""
+        self._came = self._looked = 0
+        """Bytes of this run that came, and those that had come by then."""
+        self._tried = 0.0
+        """When that was, by the loop's clock, or when it would have been time."""
 
     async def run(self) -> None:
         """Follow until the pod is gone. Raises BusError."""
@@ -140,6 +162,9 @@ class ContainerLog:
     async def _run_log(self) -> None:
         """Take one run's log to its end, or as far as it can be had."""
         self._caught_up, self._depth, self._cut = not self._place().time, 0, True
+        self._head, self._seen = self._known_head()
+        # One that was begun before may have been rotated by now.
+        self._came, self._looked = (_LOOK_BYTES if self._head else 0), 0
         begun = 0
         pause = _FIRST_PAUSE / 2
         while (run := self._status()) is not None and run.number <= self.read + 1:
@@ -194,13 +219,14 @@ class ContainerLog:
         follow = self._caught_up and not over
         request = self._request(follow=follow)
         end = await self._read(lines, request)
+        if end is _End.WHOLE and over and self._came >= _LOOK_BYTES and self._came > self._looked and not lines.seeking:
+            await self._look_for_rotation(lines, request)
         if lines.seeking and lines.first and end is _End.WHOLE:
             if request.tail:
                 return _End.UNFOUND
             # That it isn't in all of the file means that it is gone, and all there is is new.
-            between = f"between {lines.place.time} and {lines.first}"
-            text = f"Lines of {between} may be missing here: the log was rotated meanwhile"
-            await self._tell("rotated", text, anew=True)
+            await self._tell_rotated(lines.first, anew=True)
+            self._saw(lines.first)
             return _End.UNFOUND
         if end is _End.WHOLE and over:
             await self._append(lines.end())
@@ -214,27 +240,90 @@ class ContainerLog:
 
     async def _read(self, lines: ApiLines, request: LogRequest) -> _End:
         clock = asyncio.get_running_loop().time
-        deadline = None
+        found_by = None
         await self._reach.pace.turn()
         async with self._reach.api.log(request) as content:
             if not await self._is_ours(request.previous):
                 return _End.OTHER
             source = aiter(content)
             while True:
+                look_at = None
                 if request.follow:
-                    deadline = (deadline or clock() + _SETTLED) if lines.seeking and lines.first else None
+                    found_by = (found_by or clock() + _SETTLED) if lines.seeking and lines.first else None
+                    look_at = self._look_at if not lines.seeking else None
+                    if look_at is not None and clock() >= look_at:
+                        await self._look_in_time(lines, request)
+                        continue
                 try:
-                    async with asyncio.timeout_at(deadline):
+                    async with asyncio.timeout_at(found_by or look_at) as waiting:
                         data = await anext(source)
                 except TimeoutError:
+                    if look_at is not None and waiting.expired():
+                        continue
                     return _End.UNFOUND
                 except StopAsyncIteration:
                     return _End.WHOLE
-                await self._append(lines.feed(data))
+                pieces = lines.feed(data)
+                if not request.tail and not self._head and not lines.seeking:
+                    self._saw(lines.first)
+                self._came += len(data)
+                await self._append(pieces)
                 if request.follow and not lines.seeking:
                     self._depth = 0
                 if lines.went_back:
                     return _End.BACK
+
+    # ---- rotation while it is followed
+
+    @property
+    def _look_at(self) -> float | None:
+        """When to look again, by the loop's clock; None where there is no reason."""
+        if self._came < _LOOK_BYTES or self._came == self._looked:
+            return None
+        return self._tried + (_LOOK_SECONDS if self._came - self._looked >= _LOOK_BYTES else _LAST_LOOK)
+
+    async def _look_in_time(self, lines: ApiLines, request: LogRequest) -> None:
+        """Where others wait for their turn to ask, later: what matters more is that every log is followed."""
+        self._tried = asyncio.get_running_loop().time()
+        if self._reach.pace.idle:
+            await self._look_for_rotation(lines, request)
+
+    async def _look_for_rotation(self, lines: ApiLines, request: LogRequest) -> None:
+        """Say where lines may be missing, as the file isn't the one that it was.
+
+        The kubelet goes on in the new file without another look at the old one, and nothing in what it gives tells.
+        """
+        await self._reach.pace.turn()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                head = await self._first_time(request)
+                if head != self._head and not await self._is_ours(request.previous):
+                    return
+        except (ClusterError, NoLog, TimeoutError) as error:
+            logger.debug("%s: it can't be told whether it was rotated: %r", self._name, error)
+            return
+        if self._head and head != self._head:
+            await self._tell_rotated(head if head != _EMPTY else cri.format_time(self._reach.now()).decode())
+            lines.told()
+        self._saw(head)
+
+    async def _tell_rotated(self, until: str, *, anew: bool = False) -> None:
+        """It was rotated once or more since it was looked at last."""
+        between = f"between {self._seen or self._place().time} and {until}"
+        await self._tell("rotated", f"Lines of {between} may be missing: the log was rotated meanwhile", anew=anew)
+
+    async def _first_time(self, request: LogRequest) -> str:
+        """Of the file that the kubelet reads now, or _EMPTY. Raises NoLog, ClusterError."""
+        head = b""
+        async with self._reach.api.log(request._replace(tail=0, follow=False, limit=_TIME)) as content:
+            async for data in content:
+                head += data
+        if head and cri.read_part(head + b" stdout F ") is None:
+            raise NoLog("it does not begin with a time")  # the kubelet's own words, as the file is being renamed
+        return head.decode() or _EMPTY
+
+    def _saw(self, head: str) -> None:
+        self._head, self._seen, self._looked = head, self._place().time or head, self._came
 
     async def _is_ours(self, previous: bool) -> bool:
         """Whether what has just begun to come is of this run of this pod."""
@@ -308,8 +397,14 @@ class ContainerLog:
         (time, same), (_, inside) = origin.held
         return Place(origin.end, time, origin.check, same, inside)
 
+    def _known_head(self) -> tuple[str, str]:
+        """What was known of the file when the last line was taken, before a restart too."""
+        origin = self._reach.collector.positions.get(self._file)
+        head, _, seen = origin.held[1][0].partition(" ") if origin is not None and origin.held else ("", "", "")
+        return head, seen
+
     def _origin(self, place: Place) -> Origin:
-        held = ((place.time, place.same), ("", place.inside))
+        held = ((place.time, place.same), (f"{self._head} {self._seen}".strip(), place.inside))
         return Origin(self._reach.collector.node, self._file, place.taken - 1, place.taken, place.check, held)
 
     def _close(self) -> None:

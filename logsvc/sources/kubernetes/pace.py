@@ -10,6 +10,11 @@ class Pace:
         self._every = 1 / per_second
         self._next = 0.0
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody would have to wait."""
+        return asyncio.get_running_loop().time() >= self._next
+
     async def turn(self) -> None:
         """Wait for one's turn."""
         now = asyncio.get_running_loop().time()

@@ -224,7 +224,7 @@ class FlakyServer:
             changed, over = log.changed, log.over
             if log.lines is not lines:
                 lines, at = log.lines, 0
-            data = b"".join(lines[at:])
+            data = b"".join(lines[at:])[: int(query.get("limitBytes", 1 << 60))]
             at = len(lines)
             await response.write(data[:left])
             left -= len(data)

@@ -22,7 +22,8 @@ from tests.support.wait import DEADLINE
 
 APP = AppId("acme", "shop")
 
-_TIME = re.compile(rb"\d{4}-\d\d-\d\dT[\d:]{8}\.\d{9}Z")
+TIME = re.compile(rb"\d{4}-\d\d-\d\dT[\d:]{8}\.\d{9}Z")
+"""In a notice."""
 
 
 class Everybody:
@@ -147,7 +148,7 @@ def messages(chunks: Iterable[Chunk], *, notices: bool = False) -> list[bytes]:
 
 def timeless(notice: bytes) -> bytes:
     """A notice with T1 and T2 in place of its times, which have to be in order."""
-    times = _TIME.findall(notice)
+    times = TIME.findall(notice)
     assert times == sorted(times), notice
     for number, time in enumerate(times, 1):
         notice = notice.replace(time, b"T%d" % number, 1)

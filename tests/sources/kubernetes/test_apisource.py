@@ -13,12 +13,13 @@ import pytest
 from logsvc.model import AppId
 from logsvc.sources.checkpoint import Checkpoint
 from logsvc.sources.collector import Collector
+from logsvc.sources.kubernetes import containerlog
 from logsvc.sources.kubernetes.apiserver import ApiServer, ApiSettings
 from logsvc.sources.kubernetes.apisource import ApiSource
 from logsvc.sources.kubernetes.quota import Quota
 from logsvc.sources.redaction import Redact
 from tests.sources.kubernetes.flakyserver import Log, flaky_server
-from tests.sources.kubernetes.support import MemoryBus, messages, timeless
+from tests.sources.kubernetes.support import TIME, MemoryBus, messages, timeless
 from tests.sources.kubernetes.test_pods import LABELS, Cluster
 from tests.support import until
 
@@ -209,7 +210,57 @@ async def test_a_log_that_was_rotated_meanwhile_is_told_with_the_times(following
     assert following.said() == [b"first", b"third", b"fourth"]
     (notice,) = following.said(notices=True)
     times = b"2026-11-23T02:00:00.001000000Z and 2026-11-23T02:00:00.003000000Z"
-    assert notice == b"web-1: Lines of between %b may be missing here: the log was rotated meanwhile" % times
+    assert notice == b"web-1: Lines of between %b may be missing: the log was rotated meanwhile" % times
+
+
+async def test_a_log_that_is_rotated_while_it_is_followed_is_told_with_the_times(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containerlog, "_LOOK_BYTES", 1)
+    monkeypatch.setattr(containerlog, "_LOOK_SECONDS", 0.0)
+    log = following.begin()
+    log.write(b"first")
+    async with following.followed():
+        await following.comes(b"first")
+        for number in range(10):
+            log.write(b"line %d" % number)
+            await following.comes(b"line %d" % number)
+        assert following.said(notices=True) == []
+        log.write(b"lost")
+        log.rotate()
+        log.write(b"third")
+        await following.comes(b"third")
+        await until(lambda: following.said(notices=True))
+        log.write(b"fourth")
+        await following.comes(b"fourth")
+    (notice,) = following.said(notices=True)
+    assert timeless(notice) == b"web-1: Lines of between T1 and T2 may be missing: the log was rotated meanwhile"
+    begin, end = TIME.findall(notice)
+    assert begin <= b"2026-11-23T02:00:00.011000000Z"
+    assert end == b"2026-11-23T02:00:00.013000000Z"
+
+
+async def test_a_rotation_just_before_a_kill_or_the_end_is_told_as_well(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containerlog, "_LOOK_SECONDS", 0.0)
+    log = following.begin()
+    log.write(b"first")
+    async with following.followed(kill=True):
+        await following.comes(b"first")
+        log.rotate()
+        log.write(b"second")
+        await following.comes(b"second")
+        assert following.said(notices=True) == []
+    async with following.followed():
+        log.write(b"third")
+        await following.comes(b"third")
+        log.rotate()
+        log.write(b"fourth")
+        await following.comes(b"fourth")
+        following.end()
+        await until(lambda: b"2026-11-23T02:00:00.004000000Z" in TIME.findall(b"".join(following.said(notices=True))))
+    assert TIME.findall(following.said(notices=True)[0])[0] == b"2026-11-23T02:00:00.001000000Z"
 
 
 async def test_a_log_that_is_rotated_again_and_again_is_found_again_while_it_is_written(following: Following) -> None:
