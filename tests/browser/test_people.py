@@ -160,6 +160,26 @@ async def test_screen_readers_are_told_now_and_then(pane: Pane) -> None:
     assert await pane.page.evaluate("said.length <= 1 + (performance.now() - begun) / 5000")
 
 
+async def test_screen_readers_are_told_when_it_rests_and_goes_on(pane: Pane) -> None:
+    await pane.push([f"line {number}" for number in range(100)])
+    await pane.open()
+    await pane.state("Live")
+    spoken = pane.page.locator("log-pane .spoken")
+    await pane.page.keyboard.press("Space")
+    await spoken.filter(has_text="Paused").wait_for()
+    await pane.page.keyboard.press("Space")
+    await spoken.filter(has_text="Live again").wait_for()
+    await pane.page.keyboard.press("k")
+    await pane.page.keyboard.press("Enter")
+    await spoken.filter(has_text="Unfolded").wait_for()
+    await pane.page.keyboard.press("k")
+    await pane.page.keyboard.press("Enter")
+    await pane.until("pane.log.lines.filter(line => line.open).length === 2")
+    await pane.page.keyboard.press("Escape")
+    await spoken.filter(has_text="Folded").wait_for()
+    assert await pane.js("pane.log.lines.findLast(line => line.open) === pane.log.lines.at(-1)"), "not the one in focus"
+
+
 async def test_a_countdown_is_not_read_out(pane: Pane) -> None:
     """What is wrong is said once, not each second."""
 
@@ -260,7 +280,13 @@ async def test_a_notice_can_not_be_missed(tmp_path: Path, context: BrowserContex
         await pane.until("!pane.log.lines.some(line => line.notice)")
         await gaps.click()
         await pane.page.locator("log-pane .row.notice").wait_for()
-        await gaps.wait_for()
+        await pane.page.get_by_role("button", name="Put the notices away").click()
+        assert await gaps.is_hidden()
+        await pane.page.keyboard.press("End")
+        await pane.state("Live")
+        await pane.page.keyboard.press("Home")
+        await pane.page.locator("log-pane .row.notice").wait_for()
+        assert await gaps.is_hidden()
         assert pane.complaints == []
 
 

@@ -79,7 +79,7 @@ export class LogPane extends HTMLElement {
     root.adoptedStyleSheets = [sheet];
     const { pane, said } = this;
     const main = h("div", { class: "main" }, this.scroller, said.edge, said.back);
-    pane.append(this.toolbar.element, this.facets.element, this.plot.element, said.gaps, said.banner, main, said.spoken);
+    pane.append(this.toolbar.element, this.facets.element, this.plot.element, said.bar, said.banner, main, said.spoken);
     this.#dialog = help();
     root.append(pane, this.#dialog);
     listen(pane, this.#keys());

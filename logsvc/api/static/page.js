@@ -12,8 +12,8 @@ const nav = /** @type {HTMLElement} */ (document.querySelector("nav"));
 const service = new Service(new URL("/", location.href).href, token);
 const choice = h("select", { "aria-label": "App" });
 
-/** ms between two looks at the list of apps. */
-const AGAIN = 5000;
+/** ms between two looks at the list of apps, where it is the page and where it is a choice beside a pane. */
+const AGAIN = app ? 30_000 : 5000;
 
 /** Ask for a token. @param {() => void} then */
 function signIn(then) {
@@ -52,6 +52,8 @@ function showPane() {
 /** @param {{app: string}[]} apps */
 function showChoice(apps) {
   const names = new Set([app, ...apps.map((each) => each.app)]);
+  // A list that is the same stays as it is: somebody may be choosing.
+  if (names.size === choice.options.length && [...choice.options].every(({ value }) => names.has(value))) return;
   choice.replaceChildren(...[...names].map((name) => h("option", {}, name)));
   choice.value = app;
 }
@@ -83,11 +85,8 @@ function showTrouble(error) {
 async function look() {
   try {
     const { apps } = await service.apps(AbortSignal.timeout(10_000));
-    if (app) {
-      showChoice(apps);
-      return;
-    }
-    showApps(apps);
+    if (app) showChoice(apps);
+    else showApps(apps);
   } catch (error) {
     // Of an app, the pane says so itself.
     if (!app && error instanceof Refused && error.status === 401) {

@@ -18,6 +18,10 @@ export class Said {
   #rate = 0;
   /** @type {import("./line.js").Line[]} */
   #notices = [];
+  /** What was put away, so that it doesn't come again with older lines. @type {Set<string>} */
+  #away = new Set();
+  /** The last state that was live or not. @type {string} */
+  #state = "";
   /** The refusal that the page was told of. @type {import("./pauses.js").Trouble | undefined} */
   #expired;
 
@@ -35,7 +39,9 @@ export class Said {
     this.countdown = h("span", { "aria-hidden": "true" });
     this.edge = h("div", { class: "edge", hidden: true });
     this.back = button("", commands.live, { class: "back", part: "back", hidden: true });
-    this.gaps = button("", () => this.#nextGap(), { class: "gaps", hidden: true });
+    this.gaps = button("", () => this.#nextGap(), { class: "gaps" });
+    const seen = button("✕", () => this.#seen(), { class: "seen", "aria-label": "Put the notices away", title: "Put away" });
+    this.bar = h("div", { class: "bar", hidden: true }, this.gaps, seen);
     this.spoken = h("div", { class: "spoken", "aria-live": "polite" });
   }
 
@@ -51,6 +57,7 @@ export class Said {
     pill.className = `pill ${state.kind}`;
     pill.title = log.following ? "Pause (Space)" : "Go on live (Space)";
     this.#alert(state);
+    this.#turned(state);
     if (state.expired && state.expired !== this.#expired) this.commands.expired();
     this.#expired = state.expired;
     const label = `↓ ${unseen(log)}`;
@@ -58,6 +65,14 @@ export class Said {
     if (this.back.textContent !== label) this.back.textContent = label;
     this.#ends(filtered);
     return state.kind;
+  }
+
+  /** Say aloud when it goes on or rests; what is wrong is an alert. @param {import("./status.js").Status} state */
+  #turned({ kind, word }) {
+    if (kind === this.#state || kind === "busy") return;
+    if (kind === "live" && this.#state) this.speak("Live again");
+    if (kind === "paused" && this.#state) this.speak(word);
+    this.#state = kind;
   }
 
   /** @param {import("./status.js").Status} state */
@@ -93,18 +108,26 @@ export class Said {
   /** Say that lines may be missing. @param {readonly import("./line.js").Line[]} lines those that came */
   came(lines) {
     const said = lines.filter((line) => line.raw.startsWith('{"notice"') && !line.unsearched);
-    const gaps = said.filter((line) => !this.#notices.some(({ raw }) => raw === line.raw));
+    const gaps = said.filter(({ raw }) => !this.#away.has(raw) && !this.#notices.some((each) => raw === each.raw));
     if (!gaps.length) return;
     this.#notices = [...this.#notices, ...gaps].slice(-NOTICES);
     const { length } = this.#notices;
     this.gaps.textContent = `⚠ ${counted(length)} ${length === 1 ? "notice" : "notices"}: lines may be missing. Show`;
-    this.gaps.hidden = false;
+    this.bar.hidden = false;
     this.speak(`Notice: ${gaps[gaps.length - 1].notice}`);
   }
 
   clear() {
     this.#notices = [];
-    this.gaps.hidden = true;
+    this.#away.clear();
+    this.bar.hidden = true;
+  }
+
+  #seen() {
+    for (const { raw } of this.#notices) this.#away.add(raw);
+    this.#notices = [];
+    this.bar.hidden = true;
+    this.list.scroller.focus({ preventScroll: true });
   }
 
   #nextGap() {

@@ -15,6 +15,10 @@ export function link(page, line, view) {
 
 /** @param {string} text @param {import("./said.js").Said} said */
 export async function copy(text, said) {
+  if (!isSecureContext) {
+    said.tell("The browser copies from a page of HTTPS only.");
+    return;
+  }
   try {
     await navigator.clipboard.writeText(text);
     said.speak("Copied");
