@@ -15,14 +15,15 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import orjson
-from playwright.async_api import async_playwright
+from playwright.async_api import ViewportSize, async_playwright
 
 from tests.browser.panes import CHROMIUM, Pane
 from tests.support.receiver import Receiver
 from tests.support.service import Service
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
-SIZE: Final = {"width": 1100, "height": 640}
+SIZE: Final[ViewportSize] = {"width": 1100, "height": 640}
+PHONE: Final[ViewportSize] = {"width": 360, "height": 640}
 CRASHES: Final = "web: exec sleep 1000\nworker: echo out of boxes; sleep 2; exit 3\n"
 """Processes, for what the platform says of them."""
 SETTINGS: Final = {"drains.http": True, "drains.allow": '["127.0.0.1/32"]', "drains.pause_most": 2}
@@ -58,7 +59,7 @@ def an_hour(rng: random.Random, now: datetime) -> Iterator[dict[str, Any]]:
 
 
 async def take(pane: Pane) -> None:
-    """Live in light, and a line unfolded in dark."""
+    """Live in light, a line unfolded in dark, and live on a phone."""
     await pane.push(an_hour(random.Random(1), datetime.now(UTC)))
     for scheme in ("light", "dark"):
         await pane.page.emulate_media(color_scheme=scheme)
@@ -70,6 +71,13 @@ async def take(pane: Pane) -> None:
             await pane.page.locator("log-pane .row", has_text='"packed"').last.click()
             await pane.page.locator("log-pane .details").wait_for()
         await pane.page.screenshot(path=DOCS / f"pane-{scheme}.png")
+    await pane.page.emulate_media(color_scheme="light")
+    await pane.page.set_viewport_size(PHONE)
+    await pane.open()
+    await pane.state("Live")
+    await pane.page.locator("log-pane .chip", has_text="clock").first.wait_for()
+    await pane.page.screenshot(path=DOCS / "pane-narrow.png")
+    await pane.page.set_viewport_size(SIZE)
 
 
 async def take_drains(pane: Pane, receiver: Receiver) -> None:
@@ -111,5 +119,5 @@ async def main() -> None:
 if __name__ == "__main__":
     asyncio.run(main())
     if pngquant := shutil.which("pngquant"):
-        pictures = [DOCS / name for name in ("pane-light.png", "pane-dark.png", "drains.png")]
+        pictures = [DOCS / name for name in ("pane-light.png", "pane-dark.png", "pane-narrow.png", "drains.png")]
         subprocess.run([pngquant, "--force", "--ext", ".png", "--nofs", "32", *pictures], check=True)

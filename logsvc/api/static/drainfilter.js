@@ -47,7 +47,8 @@ export function filterForm(filter, save, cancel) {
   for (const [name, values] of Object.entries(filter)) {
     if (Array.isArray(values)) for (const value of values) add(name, value);
   }
-  const form = h("form", { "aria-label": "Filter" }, rows, more, h("label", {}, fold, " upper and lower case alike"));
+  const says = h("p", {}, "Sent is what meets all of these; of several processes, dynos, sources or streams, one is enough.");
+  const form = h("form", { "aria-label": "Filter" }, says, rows, more, h("label", {}, fold, " upper and lower case alike"));
   form.append(h("button", {}, "Save"), button("Cancel", cancel));
   form.addEventListener("submit", (event) => {
     event.preventDefault();

@@ -108,7 +108,7 @@ export class Drains {
     const pause = button("", () => this.#pause(path, pause.textContent === "Pause" ? "pause" : "resume"), about);
     const edit = button("Filter", () => this.#edit(row, path), { ...about, "aria-expanded": "false" });
     const test = button("Test", () => this.#test(path), about);
-    const remove = button("Remove", () => this.#remove(path, url.textContent ?? ""), about);
+    const remove = button("Remove", () => this.#remove(path, url.textContent ?? ""), { ...about, class: "remove" });
     const element = h("li", {}, url, state, pause, edit, test, remove);
     /** @type {Row} */
     const row = { element, url, state, pause, edit, form: null, filter: {} };

@@ -83,6 +83,8 @@ export class LogPane extends HTMLElement {
     this.#dialog = help();
     root.append(pane, this.#dialog);
     listen(pane, this.#keys());
+    pane.addEventListener("keyup", () => pane.classList.add("keyed"));
+    pane.addEventListener("pointerdown", () => pane.classList.remove("keyed"));
     this.#wrapped();
   }
 

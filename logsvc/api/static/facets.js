@@ -74,7 +74,7 @@ export class Facets {
     const values = [...tally].filter(
       ([value], number) => number < (this.#all.has(facet) ? MOST : FEW) || named.includes(value),
     );
-    const group = h("div", { class: "facet", role: "group", "aria-label": facet }, h("span", {}, facet));
+    const group = h("div", { class: "facet", role: "group", "aria-label": facet, title: facet });
     for (const [value, lines] of values) group.append(this.#chip(facet, value, lines));
     if (tally.size > values.length) {
       group.append(
