@@ -352,6 +352,76 @@ async def test_older_lines_that_can_not_be_had_are_asked_for_again(pane: Pane) -
     (await pane.tally()).check({"w": 3010})
 
 
+async def test_older_lines_over_a_wire_that_is_cut(pane: Pane) -> None:
+    """In the middle of a line, and before anything came."""
+    for first in range(0, 4000, 500):
+        await pane.number(500, first=first)
+    cuts = [100_000, 0, 20_000]
+
+    async def cut(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, body=(await answer.body())[: cuts.pop()])
+
+    await pane.page.route("**/v1/apps/*/logs?*before=*", cut, times=len(cuts))
+    await pane.open()
+    await pane.wheel(-400)
+    await pane.state("Paused")
+
+    async def arrived() -> bool:
+        return await pane.js("(pane.log.retry(), pane.log.top === 'done' && pane.scroller.scrollTop < 1)")
+
+    await pane.wheel_until(arrived, -6000)
+    assert cuts == []
+    (await pane.tally()).check({"w": 4000})
+
+
+async def test_scrolling_up_while_many_lines_come(pane: Pane) -> None:
+    for first in range(0, 4000, 500):
+        await pane.number(500, first=first)
+    await pane.open()
+    await pane.state("Live")
+
+    async def write() -> None:
+        for first in range(4000, 12_000, 500):
+            await pane.number(500, first=first)
+
+    writing = asyncio.create_task(write())
+    await pane.wheel(-400)
+    await pane.state("Paused")
+    await pane.wheel_until(lambda: pane.js("pane.log.top === 'done' && pane.scroller.scrollTop < 1"), -6000)
+    await writing
+    tally = await pane.tally()
+    assert (tally.gaps, tally.doubled, tally.misordered) == (0, 0, 0)
+    assert "seq=0 " in (await pane.shown())[0]
+    await pane.page.locator("log-pane .scroller").focus()
+    await pane.page.keyboard.press("End")
+    await pane.state("Live")
+    await until(lambda: _last_shown(pane, "seq=11999 "), what="the newest line in view")
+
+
+async def test_a_connection_that_has_died_without_a_word_is_noticed(pane: Pane) -> None:
+    """The service says something each 20 s; here it has no time to, as the page's clock runs ahead of it."""
+    await pane.number(10)
+    asked: list[str] = []
+    pane.page.on("request", lambda request: asked.append(request.url) if "tail=true" in request.url else None)
+    await pane.page.clock.install()
+    await pane.open()
+    await pane.state("Live")
+    await pane.js(LEFT)
+
+    async def again() -> bool:
+        await pane.page.clock.run_for(5000)
+        return len(asked) > 1
+
+    await until(again, what="another connection")
+    assert "after=" in asked[1]
+    assert await pane.js("left") == "away"
+    await pane.state("Live")
+    await pane.number(10, first=10)
+    await pane.until("pane.log.lines.length === 20")
+    (await pane.tally()).check({"w": 20})
+
+
 async def test_older_lines_that_come_too_late_are_not_put_anywhere(pane: Pane) -> None:
     """Whoever goes to the newest lines while older ones are on their way gets no seam."""
     await pane.number(9000)
