@@ -135,7 +135,10 @@ export class Log {
     this.following = false;
     this.#restart();
     this.#newest = inFront(cursor);
+    const { signal } = this.#life;
     await this.newer();
+    // Somebody may have gone elsewhere in the meantime.
+    if (signal.aborted) return;
     // Where no line is behind the place, those in front of it are all that there is to see.
     await this.older(this.lines[0]?.cursor ?? behind(cursor));
   }
@@ -143,8 +146,9 @@ export class Log {
   /** Load what may come into view next. */
   ahead() {
     const [first, last] = this.seen();
-    // Who follows goes down with the newest lines; what is above is for whoever goes there, or to fill the view.
-    if (this.following ? first === 0 : this.#margin(first, -1) === Infinity) void this.older();
+    // Who follows long lines gives up the first ones for the newest, and would load them again and again.
+    const wanted = !this.following || first === 0 || this.#text < PAGE_TEXT;
+    if (wanted && this.#margin(first, -1) === Infinity) void this.older();
     if (this.#margin(last, 1) === Infinity) void this.newer();
   }
 
