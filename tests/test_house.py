@@ -32,9 +32,8 @@ REGISTRIES = [
         ("deb", "debian", "org"),
     ]
 ]
-FEW_VALUES = {
-    *("source", "operation", "tier", "reason", "representation", "outcome", "method", "route", "rule", "status", "role"),
-}
+FEW_VALUES = {"source", "operation", "tier", "reason", "representation", "outcome", "method", "route", "rule", "status"}
+FEW_VALUES |= {"role"}
 METRICS = {name: metric for name, metric in vars(metrics).items() if isinstance(metric, MetricWrapperBase)}
 
 
