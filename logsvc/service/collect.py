@@ -237,10 +237,9 @@ def _only_one(settings: Settings) -> Iterator[None]:
     names others look for them. Raises ConfigError where another process does.
     """
     with ExitStack() as held:
-        folder = settings.data.dir / "collector"
-        held.enter_context(_held(folder, made=True))
+        held.enter_context(_held(settings.data.dir / "collector", made=True))
         if settings.kubernetes.source == "files":
-            held.enter_context(_held(_root(settings)))
+            held.enter_context(_held(_root(settings), made=not settings.kubernetes.node))
         yield
 
 
