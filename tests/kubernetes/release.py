@@ -40,9 +40,9 @@ class Release:
             {**secret, "metadata": {**metadata, "name": "logsvc-files"}, "stringData": dict(files)},
         )
 
-    def install(self) -> None:
-        """Returns once every pod is ready."""
-        self._helm("install", self.name, str(CHART), *_WAIT, values=self._values)
+    def install(self, *changes: str) -> None:
+        """With `name=value`s; returns once every pod is ready."""
+        self._helm("install", self.name, str(CHART), "--set-string", ",".join(changes), *_WAIT, values=self._values)
 
     def upgrade(self, *changes: str) -> None:
         """The same with `name=value`s; returns once every pod is one of the new ones, and ready."""

@@ -142,7 +142,7 @@ async def test_install_a_rollout_an_upgrade_under_load_and_no_trace_of_it(
     await asyncio.to_thread(release.uninstall)
     await until(lambda: others(shop) <= before, 180, "nothing but what was there before")
     assert [path.name for path in node.iterdir()] == ["collector"]
-    assert {path.name for path in (node / "collector").iterdir()} == {"checkpoint", "lock", "pods"}
+    assert {path.name for path in (node / "collector").iterdir()} == {"checkpoint", "pods"}
 
     # With what is left on the node a later install goes on where this one was.
     shop.pod("late", writer("late", lines=2000), labels=LABELS)
@@ -150,6 +150,15 @@ async def test_install_a_rollout_an_upgrade_under_load_and_no_trace_of_it(
     await asyncio.to_thread(release.install)
     async with reached(release) as address:
         await until(lambda: has_all(address, token, written), 180, "the lines written meanwhile")
+
+    await asyncio.to_thread(release.uninstall)
+    shop.kubectl("delete", "pod", "late", "--wait")
+    await asyncio.to_thread(release.install, "collect.source=api")
+    assert {role: len(release.pods(role)) for role in ("collect", "rollouts")} == {"collect": 2, "rollouts": 0}
+    shop.pod("followed", writer("followed", lines=2000), labels=LABELS)
+    written |= await until(lambda: shop.written("followed"), 180, "lines that are followed")
+    async with reached(release) as address:
+        await until(lambda: has_all(address, token, written), 180, "the lines that came through the API server")
 
 
 def holds_what_is_promised_of_the_image(release: Release) -> None:
