@@ -11,7 +11,7 @@ from logsvc.model import Stream
 from logsvc.sources.collector import CLOSED, Collector
 from logsvc.sources.kubernetes.apiserver import ApiServer
 from logsvc.sources.kubernetes.chronicle import SAID
-from logsvc.sources.kubernetes.containerlog import ContainerLog, Reach, name_of
+from logsvc.sources.kubernetes.containerlog import ContainerLog, Reach, last_taken, name_of
 from logsvc.sources.kubernetes.pace import Pace
 from logsvc.sources.kubernetes.podlogs import Pod
 from logsvc.sources.kubernetes.pods import PodIdentity
@@ -124,7 +124,7 @@ class ApiSource(SayingSource):
         there = {pod.uid for pod in self._identity.statuses}
         files = [file for file in self.collector.positions if SAID not in file]
         gone = [file for file in files if file.partition("/")[0] not in there]
-        await tell_vanished(self.collector, gone, self._identity, self._reach.now())
+        await tell_vanished(self.collector, gone, self._identity, self._reach.now(), last_taken)
 
 
 def _number(file: str) -> int:

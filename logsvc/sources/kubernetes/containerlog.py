@@ -94,6 +94,11 @@ def name_of(pod: Pod, container: str, run: int) -> str:
     return f"{pod.uid}/{container}/{run}"
 
 
+def last_taken(origin: Origin | None) -> str:
+    """The time of the last line of a run that was taken, as CRI has it; empty where that isn't known."""
+    return origin.held[0][0] if origin is not None and origin.held else ""
+
+
 class ContainerLog:
     """One container. `run` it in a TaskGroup."""
 
@@ -377,8 +382,7 @@ class ContainerLog:
     def _since_last(self, begun: int = 0) -> str:
         """From the last line that was taken up to now, in words; where the run has none, from `begun` (Unix ns)."""
         before = self._reach.collector.positions.get(name_of(self._pod, self._container, self.read - 1))
-        last = before.held[0][0] if before is not None and before.held else ""
-        return span(self._place().time or begun or last, self._reach.now())
+        return span(self._place().time or begun or last_taken(before), self._reach.now())
 
     # ---- places
 

@@ -1,7 +1,7 @@
 """Notices for containers that went while nobody read their logs: what they wrote meanwhile nobody has any more."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from logsvc.model import Origin, Stream
@@ -23,30 +23,37 @@ class Memory(Identity, Protocol):
         """The pod of a uid; None for one that isn't known or whose log is whole when it goes."""
 
 
-async def tell_vanished(collector: Collector, files: Iterable[str], identity: Memory, now: int) -> None:
+def _unknown(_: Origin) -> str:
+    return ""
+
+
+async def tell_vanished(
+    collector: Collector, files: Iterable[str], identity: Memory, now: int, last: Callable[[Origin], str] = _unknown
+) -> None:
     """Say of each container whose last log is among `files` that lines may be missing, then forget those.
 
-    Not where its end was said, which comes behind its last line. `now`: Unix ns. Raises BusError.
+    Not where its end was said, which comes behind its last line. `now`: Unix ns. `last`: the time of the last line that
+    was taken, as CRI has it; where it isn't known, lines may be missing since the places were saved. Raises BusError.
     """
     gone = list(files)
     # In the order of their age: what is left is the newest of each container.
     newest = {file.rpartition("/")[0]: file for file in gone}
     missing = [collector.positions[file] for file in newest.values() if not _is_whole(collector, file)]
     for origin in missing:
-        await _tell(collector, origin, identity, now)
+        await _tell(collector, origin, identity, last(origin) or collector.since, now)
     if missing:
         logger.warning("%d containers were deleted while their logs were not being read", len(missing))
     collector.forget(gone)
 
 
-async def _tell(collector: Collector, origin: Origin, identity: Memory, now: int) -> None:
+async def _tell(collector: Collector, origin: Origin, identity: Memory, since: str | int, now: int) -> None:
     uid, container, restart = _parts(origin.file)
     pod = identity.folder(uid)
     stream = identity.stream(*pod, container, restart) if pod is not None else None
     if isinstance(stream, Stream):
         # Whoever dies in front of `forget` finds that it was said.
         said = origin._replace(start=origin.end, check=CLOSED, held=())
-        await tell_loss(collector, stream, "pod_deleted", f"{_TEXT}, {span(collector.since, now)}", said, now)
+        await tell_loss(collector, stream, "pod_deleted", f"{_TEXT}, {span(since, now)}", said, now)
 
 
 def _is_whole(collector: Collector, file: str) -> bool:

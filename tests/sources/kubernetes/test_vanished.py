@@ -62,6 +62,16 @@ async def test_it_says_when_somebody_read_last(collector: Collector, bus: Memory
     assert await told(collector, bus, everybody) == [NOTICE + b"between T1 and T2"]
 
 
+async def test_it_says_when_the_last_line_was_written_where_that_is_known(
+    collector: Collector, bus: MemoryBus, everybody: Everybody
+) -> None:
+    """Places may have been saved later, without the lines that were written between."""
+    collector.since, last = 10**18 - 10**9, "2001-09-09T01:46:37.5Z"
+    await tell_vanished(collector, [OLD, FILE], everybody, 10**18, lambda _: last)
+    (notice,) = messages(bus.chunks(), notices=True)
+    assert f"between {last} and ".encode() in notice
+
+
 @pytest.mark.parametrize(("run", "step"), [(0, Step.EXITED), (1, Step.STARTED), (2, Step.STARTED)])
 async def test_what_was_said_of_another_run_or_of_its_start_leaves_it_open(
     collector: Collector, bus: MemoryBus, everybody: Everybody, run: int, step: Step
