@@ -20,7 +20,7 @@ cluster: .venv/.installed-test kafka ## Set up what is needed and run the servic
 test: gates kafka heroku receivers ## Set up what is needed, then all gates and all tests
 	$(bin)/pytest --cov --cov-report= --numprocesses logical --maxprocesses 4 --dist loadfile \
 		--ignore tests/kubernetes --ignore tests/chaos
-	$(bin)/pytest --cov --cov-append tests/chaos
+	$(bin)/pytest --cov --cov-append tests/chaos --ignore tests/chaos/kafka
 
 test-kubernetes: .venv/.installed-test kafka kubernetes helm image ## Run the tests on a real Kubernetes of this machine's own; needs root
 	$(bin)/pytest --timeout 900 tests/kubernetes
