@@ -180,6 +180,19 @@ async def test_screen_readers_are_told_when_it_rests_and_goes_on(pane: Pane) -> 
     assert await pane.js("pane.log.lines.findLast(line => line.open) === pane.log.lines.at(-1)"), "not the one in focus"
 
 
+async def test_what_a_key_did_is_heard_where_it_pauses_the_pane_as_well(pane: Pane) -> None:
+    """Keys that come faster than the pane draws."""
+    await pane.push([f"line {number}" for number in range(100)])
+    await pane.open()
+    await pane.state("Live")
+    await pane.js(
+        """void ["k", "Enter"].forEach(key => pane.scroller.dispatchEvent(
+            new KeyboardEvent("keydown", {key, bubbles: true, composed: true})))"""
+    )
+    await pane.state("Paused")
+    assert await pane.js("pane.said.spoken.textContent") == "Unfolded. Paused"
+
+
 async def test_a_countdown_is_not_read_out(pane: Pane) -> None:
     """What is wrong is said once, not each second."""
 

@@ -7,6 +7,8 @@ const FLOOD = 10_000;
 /** ms over which that is measured, and between two sentences to screen readers. */
 const MEASURED = 1000;
 const SPOKEN = 5000;
+/** ms for which what was said is not replaced by what the pane says of its state. */
+const MOMENT = 1000;
 /** Most notices that the bar leads to. */
 const NOTICES = 1000;
 
@@ -70,8 +72,8 @@ export class Said {
   /** Say aloud when it goes on or rests; what is wrong is an alert. @param {import("./status.js").Status} state */
   #turned({ kind, word }) {
     if (kind === this.#state || kind === "busy") return;
-    if (kind === "live" && this.#state) this.speak("Live again");
-    if (kind === "paused" && this.#state) this.speak(word);
+    if (kind === "live" && this.#state) this.#speakAlso("Live again");
+    if (kind === "paused" && this.#state) this.#speakAlso(word);
     this.#state = kind;
   }
 
@@ -149,6 +151,12 @@ export class Said {
   speak(text) {
     this.spoken.textContent = text;
     this.#spokenAt = performance.now();
+  }
+
+  /** Say it behind what was said a moment ago: whoever unfolds a line pauses the pane by that. @param {string} text */
+  #speakAlso(text) {
+    const heard = performance.now() - this.#spokenAt > MOMENT;
+    this.speak(heard ? text : `${this.spoken.textContent}. ${text}`);
   }
 
   /** Look at how fast lines come. */
