@@ -16,7 +16,7 @@ from logsvc.config import Kafka
 from logsvc.errors import BusError
 from tests.support.ports import free_port
 from tests.support.tcp import listens
-from tests.support.wait import eventually
+from tests.support.wait import eventually, until
 
 JARS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logsvc" / "kafka"
 POM = Path(__file__).with_name("kafka-pom.xml")
@@ -137,18 +137,14 @@ class Cluster:
                 broker.resume()
 
     async def leader(self, settings: Kafka, topic: str, partition: int) -> Broker:
-        """The broker that a partition is written to."""
-        async with KafkaAdmin.open(settings) as admin:
-            found = await admin.describe(topic)
+        """The broker that a partition is written to, once one says so."""
+        found = await until(lambda: self._described(settings, topic), what="a broker to answer")
         leader = next(each["leader"] for each in found if each["partition"] == partition)
         return next(broker for broker in self.brokers if broker.node == leader)
 
     async def takes_writes(self, settings: Kafka, topic: str) -> bool:
         """Whether each partition has a leader that runs, and as many replicas as a write needs."""
-        found: list[dict[str, Any]] = []
-        with suppress(BusError):  # it may have asked one that is gone
-            async with KafkaAdmin.open(settings) as admin:
-                found = await admin.describe(topic)
+        found = await self._described(settings, topic)
         up = {broker.node for broker in self.brokers if broker.running}
         return bool(found) and all(
             each["leader"] in up and len(up.intersection(each["isr"])) >= settings.min_insync for each in found
@@ -156,9 +152,15 @@ class Cluster:
 
     async def is_in_sync(self, settings: Kafka, topic: str) -> bool:
         """Whether each replica has what its leader has."""
-        async with KafkaAdmin.open(settings) as admin:
-            found = await admin.describe(topic)
-        return all(len(each["isr"]) == len(each["replicas"]) for each in found)
+        found = await self._described(settings, topic)
+        return bool(found) and all(len(each["isr"]) == len(each["replicas"]) for each in found)
+
+    async def _described(self, settings: Kafka, topic: str) -> list[dict[str, Any]]:
+        """The partitions of a topic; none where the broker that was asked is gone, or busy."""
+        with suppress(BusError):
+            async with KafkaAdmin.open(settings) as admin:
+                return await admin.describe(topic)
+        return []
 
     def settings(self, listener: str = "PLAINTEXT", **others: object) -> Kafka:
         """Settings with a prefix that no other test has."""

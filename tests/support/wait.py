@@ -14,10 +14,13 @@ DEADLINE = 60.0
 _PAUSE = 0.005
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], deadline: float = DEADLINE, what: str = "") -> T:
+async def until(
+    condition: Callable[[], T | Awaitable[T]], deadline: float = DEADLINE, what: str = "", pause: float = _PAUSE
+) -> T:
     """Call `condition` (plain or async) until it returns something true, and return that.
 
-    Raises AssertionError after `deadline` seconds, naming `what` was waited for.
+    Raises AssertionError after `deadline` seconds, naming `what` was waited for. `pause`: seconds between two calls,
+    for a condition that costs something.
     """
     end = time.monotonic() + deadline
     while True:
@@ -28,7 +31,7 @@ async def until(condition: Callable[[], T | Awaitable[T]], deadline: float = DEA
         if time.monotonic() > end:
             raise AssertionError(f"after {deadline:g} s still not so: {what or _name(condition)}")
         # The one pause in the tests: files, processes and sockets of others give no event to await.
-        await asyncio.sleep(_PAUSE)
+        await asyncio.sleep(pause)
 
 
 def eventually(condition: Callable[[], T], deadline: float = DEADLINE, what: str = "") -> T:

@@ -9,7 +9,7 @@ from tests.chaos.writer import Writing
 APPS = 20
 CROWD = "crowd"
 """The app that many tails watch."""
-CROWD_RATE = 4
+CROWD_RATE = 2
 """Its lines a second: each of them is delivered to each of those tails."""
 DRAINED = ("app-3", "app-4", "app-5")
 """Apps with a drain, the last of which waives its order."""
@@ -24,8 +24,10 @@ class Form:
     """The one fault that is made; else all are."""
     minutes: float = 0
     """For how long faults are made; each of them at least once."""
-    rate: float = 5_000
+    rate: float = 2_000
     """Lines a second of all apps."""
+    every: float = 0.2
+    """Seconds between two writes of a writer: what it writes at once comes in one piece."""
     brokers: int = 3
     crowd: int = 500
     delivery: float = 6
@@ -47,10 +49,10 @@ class Form:
         each = (self.rate - CROWD_RATE) / (APPS - 1)
         for app in self.apps:
             rate = (CROWD_RATE if app == CROWD else each) / len(NODES)
-            yield Writing(writers, app=app, rate=rate, rotate=512 * 1024, every=0.05)
+            yield Writing(writers, app=app, rate=rate, rotate=512 * 1024, every=self.every)
 
 
-LONG = Form(rate=20_000, delivery=30, stops=(30, 60), slow=30, failing=15)
+LONG = Form(rate=20_000, every=0.05, delivery=30, stops=(30, 60), slow=30, failing=15)
 
 
 def form() -> Form:

@@ -30,6 +30,8 @@ from tests.support.roles import Platform, Role, Serving
 PARTITIONS = 6
 BEHIND = 120.0
 """Seconds within which all that was written has to be everywhere; on a machine that has much else to do."""
+LOOK, ASK = 0.05, 0.5
+"""Seconds between two looks at some hundred tails, and between two questions to Kafka: all of it is on one machine."""
 DRAINS = {"drains.http": True, "drains.allow": '["127.0.0.1/32"]', "drains.pause_most": 2}
 CUT = 20_000
 """Most bytes until a connection is cut."""
@@ -140,7 +142,7 @@ class Rig:
             return all(each.live for each in self.following)
 
         try:
-            await until(all_go_on, BEHIND, "every tail and drain goes on")
+            await until(all_go_on, BEHIND, "every tail and drain goes on", LOOK)
         except AssertionError as error:
             waiting = Counter(each.told for each in self.following if not each.live)
             raise AssertionError(f"{error}; waiting: {dict(waiting)}") from error
@@ -169,7 +171,7 @@ class Rig:
             for each in self.following:
                 each.look(self.since)
             # A sample now and then of how they fare; nothing waits for it.
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(LOOK)
 
     async def leader(self) -> Broker:
         """The broker through which the lines of the crowd go."""
@@ -178,11 +180,13 @@ class Rig:
 
     async def writable(self) -> None:
         """Wait until Kafka takes lines again, with leaders in place of those that are gone."""
-        await until(lambda: self.kafka.takes_writes(self.platform.bus, self.topic), BEHIND, "Kafka to take lines")
+        await until(lambda: self.kafka.takes_writes(self.platform.bus, self.topic), BEHIND, "Kafka to take lines", ASK)
 
     async def in_sync(self) -> None:
         """Wait until each broker has everything again: then the next one may fail."""
-        await until(lambda: self.kafka.is_in_sync(self.platform.bus, self.topic), BEHIND, "brokers to have caught up")
+        await until(
+            lambda: self.kafka.is_in_sync(self.platform.bus, self.topic), BEHIND, "brokers to have caught up", ASK
+        )
 
     @property
     def topic(self) -> str:
