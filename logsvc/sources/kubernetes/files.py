@@ -408,8 +408,11 @@ class FilesSource:
                     yield file
 
     async def _look_at_all(self) -> None:
-        """What no event told: new folders, changed folders, grown files, finished files."""
-        if not self._ready:
+        """What no event told: new folders, changed folders, grown files, finished files.
+
+        While the bus is away too: files go on to grow and to be deleted, and those that are held fill the disk.
+        """
+        if not self.state.recoveries:
             return
         await self._discovery.look()
         waiting = deleted = 0

@@ -364,6 +364,8 @@ class Series:
 
     def give_up(self, file: LogFile) -> None:
         """Close a deleted file that holds too much of the disk."""
+        if not file.id:  # nobody has read it yet
+            self.identify(file, final=True)
         lost = file.size() - file.position
         text = f"{lost} bytes of log were lost: the file was deleted, and too much of it was waiting to be read"
         if file.id:

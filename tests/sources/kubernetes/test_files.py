@@ -361,6 +361,38 @@ async def test_deleted_files_that_hold_too_much_of_the_disk_are_given_up_with_a_
     ]
 
 
+async def test_deleted_files_do_not_fill_the_disk_while_the_bus_is_away(node: Node) -> None:
+    """Neither the one that was being read nor one that nobody has read a byte of."""
+    bus = node.bus
+    assert isinstance(bus, MemoryBus)
+    log = node.container()
+    log.write(b"one")
+    async with node.collecting(max_deleted_bytes=1000, rescan=0.02) as source:
+        await source.drained()
+        series = source.lanes["acme_web-1_u1", "web"].series
+        bus.full = True
+        log.write(b"x" * 5000)
+        await until(lambda: not source.ready)
+        known = log.rotate()
+        await until(lambda: len(series.files) == 2)  # the new one is empty when it is found
+        log.write(b"y" * 5000)
+        unknown = log.rotate()
+        lost = [len(known.read_bytes()) - series.files[0].position, len(unknown.read_bytes())]
+        await until(lambda: len(series.files) == 3)
+        for path in (known, unknown):
+            path.unlink()
+        await until(lambda: len(series.losses) == 2)
+        await until(lambda: source.state.deleted_bytes == 0)
+        bus.full = False
+        log.write(b"two")
+        await source.drained()
+    assert node.said() == [b"one", b"two"]
+    assert node.notices() == [
+        b"web-1: %d bytes of log were lost: the file was deleted, and too much of it was waiting to be read" % each
+        for each in lost
+    ]
+
+
 async def test_a_file_that_cannot_be_opened_now_is_read_when_it_can(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
