@@ -18,7 +18,7 @@ cluster: .venv/.installed-test kafka ## Set up what is needed and run the servic
 	@$(bin)/python -m scripts.cluster
 
 test: gates kafka heroku receivers ## Set up what is needed, then all gates and all tests
-	$(bin)/pytest --cov --cov-report= --numprocesses logical --maxprocesses 4 --dist loadfile \
+	$(bin)/pytest --cov --cov-report= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 		--ignore tests/kubernetes --ignore tests/chaos
 	$(bin)/pytest --cov --cov-append tests/chaos --ignore tests/chaos/kafka
 

@@ -216,6 +216,8 @@ async def test_an_app_is_told_once_whoever_goes_on_with_its_drain(store: Store, 
         drain = await working.add(receiver.url)
         await working.write(1)
         await until(working.told)
+        # The next try begins once it is saved that it was told.
+        await until(lambda: len(receiver.all) > PATIENCE)
         for number in range(3):
             await working.stop()
             if number == 2:
