@@ -5,13 +5,14 @@
 One row for each way of doing harm. `tried` requests or connections; `refused` of them were answered 4xx or closed,
 `served` got what little they asked for; `failed` is what the service broke on (5xx) and must be 0. Meanwhile somebody
 else asks for their last ten lines twenty times a second: `request_…_ms`; `MB` is what the service's memory grew by.
-Heads that never end are held through all of it and waited for, `--wait` seconds at most, until the service lets them
-go. The last row is the others' request alone again, in a service that has survived.
+Heads and bodies that never end are held through all of it and waited for, `--wait` seconds at most, until the service
+lets them go. The last row is the others' request alone again, in a service that has survived.
 """
 
 import argparse
 import asyncio
 import gzip
+import re
 import secrets
 import time
 from collections import Counter
@@ -30,6 +31,10 @@ from tests.support.tokens import Issuer
 AT_ONCE = 20
 BOMB = gzip.compress(b"x" * 50_000_000)
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+BODY = b"POST /apps/app/log-sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: %b\r\nContent-Length: 9999\r\n\r\n{"
+MANY = b"".join(b"X-%d: y\r\n" % number for number in range(5_000))
+LINES = ("a\rdata: evil", "a\r\revent: end", "\u2028id: 9", "\u0085data: evil", "\x1b]0;evil\x07", "\x00\x08evil")
+"""What ends a line, or more, for somebody who reads it."""
 PATTERNS = ("x{1,1000}" * 100, r"\pL" * 330, "((a{1,1000}){1,1000}){1,1000}", "(" * 500, "(a+)+$")
 BREAKS = ("\r\nX-Evil: 1", "\n\ndata: evil", "\x00", "\u2028")
 Try = Callable[[int], Awaitable[int]]
@@ -46,15 +51,28 @@ class Hostile:
         token = issuer.token(tenant="hostile", plan="pro", seconds=86_400)
         self.tenant = Tenant(service.url, token, session)
         self._headers = {"Authorization": f"Bearer {token}"}
+        self._signed = ""
+
+    async def endless(self, text: bytes, count: int) -> "Held":
+        """Connections that say no more than this."""
+        said = text % self._headers["Authorization"].encode() if b"%b" in text else text
+        connections = [await asyncio.open_connection(*self._place) for _ in range(count)]
+        for _, writer in connections:
+            writer.write(said)
+        return Held(connections)
 
     def ways(self) -> Iterator[tuple[str, int, Try]]:
         """Name, how often it is tried, and how."""
         yield "heads and URLs of 20 KB", 1000, self._long
+        yield "heads of 5,000 headers", 1000, self._many
         yield "patterns that take long", 500, self._pattern
         yield "bodies that unpack to 50 MB", 20, self._bomb
         yield "line breaks in parameters", 1000, self._breaks
         yield "forged cursors", 1000, self._cursor
+        yield "line ends and controls in lines", 200, self._ends
         yield "forged addresses of sessions", 2000, self._forged
+        yield "addresses of sessions, changed by a character", 2000, self._changed
+        yield "histories that are never read", 200, self._unread
         yield "tails that are never read", 200, self._never_read
         yield "floods of WebSocket messages", 4, self._flood
         yield "guessed tokens", 2000, self._guess  # the last: then good tokens that are new are refused here too
@@ -79,6 +97,9 @@ class Hostile:
         url, header = (long, b"x") if number % 2 else (b"", long)
         return await self._raw(b"GET /" + url + b" HTTP/1.1\r\nHost: localhost\r\nX: " + header + b"\r\n\r\n")
 
+    async def _many(self, number: int) -> int:  # noqa: ARG002 - all alike
+        return await self._raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + MANY + b"\r\n")
+
     async def _pattern(self, number: int) -> int:
         return await self._get(f"{self.tenant.logs}?grep_re={quote(PATTERNS[number % len(PATTERNS)])}")
 
@@ -98,6 +119,28 @@ class Hostile:
     async def _forged(self, number: int) -> int:  # noqa: ARG002 - each is another one by chance
         return await self._get(f"{self._url}/v1/log-sessions/{secrets.token_urlsafe(200)}.{secrets.token_urlsafe(32)}")
 
+    async def _changed(self, number: int) -> int:
+        """The address of a session that is good, but for one character: of what is signed, or of the signature."""
+        if not self._signed:
+            async with self._session.post(f"{self._url}/apps/app/log-sessions", headers=self._headers) as answer:
+                self._signed = (await answer.json())["logplex_url"]
+        at = self._signed.rindex("/") + 1
+        at += number % (len(self._signed) - at - 1)  # the last one has bits that mean nothing
+        other = "A" if self._signed[at] != "A" else "B"
+        return await self._get(self._signed[:at] + other + self._signed[at + 1 :], {"Accept": "text/event-stream"})
+
+    async def _ends(self, number: int) -> int:
+        """A line that would be several, or something else, to a client that takes it as it is; 500 where it is."""
+        mark = f"mark{number}e"
+        status = await self.tenant.push(f"{mark} {LINES[number % len(LINES)]}\n".encode())
+        if status != 200:
+            return status
+        headers = {**self._headers, "Accept": "text/event-stream"}
+        async with self._session.get(self.tenant.logs, params={"grep": mark, "num": "9"}, headers=headers) as answer:
+            said = [line for line in re.split(rb"\r\n|\r|\n", await answer.read()) if line]
+        whole = len(said) == 4 and said[1].startswith(b"data: {") and said[2:] == [b"event: end", b"data: {}"]
+        return 200 if whole else 500
+
     async def _guess(self, number: int) -> int:
         return await self._get(self.tenant.logs, {"Authorization": f"Bearer lsv_{number}{secrets.token_urlsafe(24)}"})
 
@@ -109,6 +152,17 @@ class Hostile:
         writer.write(b"GET %b?tail=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: %b\r\n\r\n" % (path, token))
         await self.tenant.push((b"x" * 99 + b"\n") * 100)
         await asyncio.sleep(max(0.0, 3 - number / 100))  # so that they are there together
+        writer.transport.abort()
+        reader.feed_eof()
+        return 200
+
+    async def _unread(self, number: int) -> int:
+        """All lines there are, asked for by a client that sleeps."""
+        reader, writer = await asyncio.open_connection(*self._place, limit=1)
+        token = self._headers["Authorization"].encode()
+        path = self.tenant.logs.removeprefix(self._url).encode()
+        writer.write(b"GET %b?since=1d HTTP/1.1\r\nHost: localhost\r\nAuthorization: %b\r\n\r\n" % (path, token))
+        await asyncio.sleep(max(1.0, 3 - number / 100))
         writer.transport.abort()
         reader.feed_eof()
         return 200
@@ -128,6 +182,26 @@ class Hostile:
                 await asyncio.sleep(0)
             reading.cancel()
         return 200
+
+
+class Held:
+    """Connections that are waited for until the service ends them."""
+
+    def __init__(self, connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+        self._connections, self._begun = connections, time.monotonic()
+
+    async def ended(self, seconds: float) -> dict[str, float]:
+        """How many the service has ended `seconds` after they were made, or sooner."""
+        closed = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds - (time.monotonic() - self._begun))):
+                for reader, _ in self._connections:
+                    with suppress(ConnectionError):
+                        await reader.read()
+                    closed += 1
+        for _, writer in self._connections:
+            writer.close()
+        return {"tried": float(len(self._connections)), "refused": float(closed), "served": 0.0, "failed": 0.0}
 
 
 @asynccontextmanager
@@ -188,26 +262,18 @@ async def measure(service: Service, issuer: Issuer, asked: argparse.Namespace, r
         async with noticed(other, service.pid) as figures:
             await asyncio.sleep(3)
         report.add("nobody else", figures)
-        heads = [await asyncio.open_connection(*hostile._place) for _ in range(int(500 * asked.scale))]
-        for _, writer in heads:
-            writer.write(HEAD)
-        begun = time.monotonic()
+        held = {
+            "heads that never end": await hostile.endless(HEAD, int(500 * asked.scale)),
+            "bodies that never end": await hostile.endless(BODY, int(500 * asked.scale)),
+        }
         for name, count, attempt in hostile.ways():
             async with noticed(other, service.pid) as figures:
                 got = await tried(max(4, int(count * asked.scale)) if count > 4 else count, attempt)
             report.add(name, {**got, **figures})
-        closed = 0
-        async with noticed(other, service.pid) as figures:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, asked.wait - (time.monotonic() - begun))):
-                    for reader, _ in heads:
-                        with suppress(ConnectionError):
-                            await reader.read()
-                        closed += 1
-        for _, writer in heads:
-            writer.close()
-        got = {"tried": float(len(heads)), "refused": float(closed), "served": 0.0, "failed": 0.0}
-        report.add("heads that never end", {**got, **figures})
+        for name, connections in held.items():
+            async with noticed(other, service.pid) as figures:
+                got = await connections.ended(asked.wait)
+            report.add(name, {**got, **figures})
         async with noticed(other, service.pid) as figures:
             await asyncio.sleep(3)
         report.add("nobody else, afterwards", figures)

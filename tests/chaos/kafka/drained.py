@@ -1,6 +1,9 @@
 """What the receiver of the drains gets: judged as it comes, app by app, and not kept."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import blake2b
 
 from tests.chaos.readers import Live, Seen
@@ -56,3 +59,26 @@ class DrainReceiver(Receiver):
     def take(self, frame: Frame) -> None:
         """Keep nothing but what was counted."""
         self.drained[frame.path.strip("/")].take(frame)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Listens for the block, in a thread of its own.
+
+        Tails that catch up keep the test's event loop busy for seconds at a time, and an answer that is late is none.
+        """
+        listens: Future[Callable[[], object]] = Future()
+
+        async def listen() -> None:
+            loop, over = asyncio.get_running_loop(), asyncio.Event()
+            async with self.listening():
+                listens.set_result(lambda: loop.call_soon_threadsafe(over.set))
+                await over.wait()
+
+        with ThreadPoolExecutor(1) as thread:
+            listening = thread.submit(asyncio.run, listen())
+            end = listens.result(10)
+            try:
+                yield
+            finally:
+                end()
+                listening.result()

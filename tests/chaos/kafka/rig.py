@@ -271,7 +271,7 @@ async def rig(folder: Path, form: Form, rng: random.Random) -> AsyncIterator[Rig
         wire = await stack.enter_async_context(cutting(_ports(servers), rng, CUT))
         wire.cutting = False
         receiver = DrainReceiver(DRAINED, DRAINED[-1])
-        await stack.enter_async_context(receiver.listening())
+        stack.enter_context(receiver.apart())
         made = Rig(
             form=form,
             platform=platform,
