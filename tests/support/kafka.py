@@ -137,10 +137,15 @@ class Cluster:
                 broker.resume()
 
     async def leader(self, settings: Kafka, topic: str, partition: int) -> Broker:
-        """The broker that a partition is written to, once one says so."""
-        found = await until(lambda: self._described(settings, topic), what="a broker to answer")
-        leader = next(each["leader"] for each in found if each["partition"] == partition)
-        return next(broker for broker in self.brokers if broker.node == leader)
+        """The broker that a partition is written to, once there is one."""
+
+        async def leading() -> Broker | None:
+            found = {each["partition"]: each["leader"] for each in await self._described(settings, topic)}
+            return next((broker for broker in self.brokers if broker.node == found.get(partition)), None)
+
+        found = await until(leading, what="a leader")
+        assert found is not None
+        return found
 
     async def takes_writes(self, settings: Kafka, topic: str) -> bool:
         """Whether each partition has a leader that runs, and as many replicas as a write needs."""

@@ -91,6 +91,9 @@ class Series:
             self._listed, self._bare = 0, False
             return
         self.gone = False
+        for file in self.files:
+            if file.deleted and file.fd >= 0 and not file.id:
+                self.identify(file)  # empty when it was found; by now its compressed copy may be among the new ones
         for name in listing.refused:
             self._say(f"{self.name}/{name} is not a regular file and is not read")
         self.files += opened

@@ -338,6 +338,22 @@ async def test_an_inode_used_again_is_another_file(node: Node) -> None:
     assert node.notices() == []
 
 
+async def test_a_file_that_was_found_empty_is_known_again_when_it_comes_back_compressed(node: Node) -> None:
+    """A flood fills it, and it is rotated and compressed, between two looks."""
+    log = node.container()
+    async with node.collecting() as source:
+        for number in range(5):
+            log.write(b"line %d" % (2 * number))
+            await source.drained()
+            log.rotate()
+            await source.drained()  # the next one is open, and nobody knows yet what is in it
+            log.write(b"line %d" % (2 * number + 1))
+            compress(log.rotate())
+            await source.drained()
+    assert node.said() == [b"line %d" % number for number in range(10)]
+    assert node.notices() == []
+
+
 async def test_deleted_files_that_hold_too_much_of_the_disk_are_given_up_with_a_notice(node: Node) -> None:
     bus = node.bus
     assert isinstance(bus, MemoryBus)
