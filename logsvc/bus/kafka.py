@@ -21,7 +21,7 @@ from logsvc.bus.epochs import Epoch, Epochs
 from logsvc.bus.kafka_batch import Outgoing
 from logsvc.bus.kafka_group import KafkaGroup, store_group
 from logsvc.bus.kafka_live import KafkaLive
-from logsvc.bus.kafka_queries import EARLIEST, LATEST, KafkaQueries
+from logsvc.bus.kafka_queries import EARLIEST, KafkaQueries
 from logsvc.bus.kafka_records import FENCE_HEADERS, MAX_KEY, MAX_ORIGIN, Decoded, headers
 from logsvc.bus.kafka_rules import require
 from logsvc.bus.kafka_sender import KafkaSender
@@ -245,17 +245,18 @@ class KafkaBus:
             self.queries.topic_id(self.topic),
             self.queries.committed(self.group_id, self.topic, everything),
         )
-        ends = await self.queries.offsets(self.topic, everything, LATEST)
+        least = {partition: max(marks.get(partition, 0), known.get(partition, 0)) for partition in everything}
         self._check_id(topic)
+        ends = await self.queries.ends(self.topic, everything, least)
         for partition, end in ends.items():
-            if end < max(marks.get(partition, 0), known.get(partition, 0)):
+            if end < least[partition]:
                 raise self._made_anew(f"ends at {end} in partition {partition}, before what was read or written there")
             self.seen(partition, end)
 
     async def check_stored(self) -> None:
         """Raises WrongTopic where the store has more of this epoch than there is, as of another Kafka; StoreError."""
         marks = await self._recorded(self.epoch) if self._recorded is not None else {}
-        ends = await self.queries.offsets(self.topic, range(self.partitions), LATEST)
+        ends = await self.queries.ends(self.topic, range(self.partitions), marks)
         for partition, end in ends.items():
             if end < marks.get(partition, 0):
                 raise self._made_anew(f"ends at {end} in partition {partition}, before what the store has of it")
@@ -304,7 +305,7 @@ class KafkaBus:
         known = self._ends.get(partition, 0)  # as above
         start, end = await asyncio.gather(
             self.queries.offsets(self.topic, [partition], EARLIEST),
-            self.queries.offsets(self.topic, [partition], LATEST),
+            self.queries.ends(self.topic, [partition], {partition: known}),
         )
         if end[partition] < known:
             raise self._made_anew(f"ends at {end[partition]} in partition {partition}, before what was read there")

@@ -4,8 +4,8 @@ group is. Each is asked of the leader and asked again while another answer may c
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
@@ -46,6 +46,8 @@ _CONSUMER: Final = -1
 _DEBUGGER: Final = -2
 """Replica id of a client that is told the leader's own end, unreplicated records included."""
 _BACKOFF: Final = 0.1
+_SETTLED: Final = 5.0
+"""Seconds after which a leader knows what was acknowledged before it, and a former one that it is none."""
 _TRANSACTION_MS: Final = 60_000
 """Brokers want to know how long a transaction may take, though there is none."""
 _LEAST_FETCH: Final = 64 * 1024
@@ -87,6 +89,23 @@ class KafkaQueries:
     async def offsets(self, topic: str, partitions: Collection[int], at: int) -> dict[int, int]:
         """EARLIEST or LATEST of each partition, as consumers see it. Raises BusError."""
         return await self._asked(lambda: self._offsets(topic, partitions, at, _CONSUMER))
+
+    async def ends(self, topic: str, partitions: Collection[int], known: Mapping[int, int]) -> dict[int, int]:
+        """LATEST of each partition; `known` are ends that they have had. Raises BusError.
+
+        A broker that has just become a leader, or doesn't know yet that it is one no more, says less than that for a
+        moment. So it is asked again, for a while.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + _SETTLED
+        while True:
+            ends = await self.offsets(topic, partitions, LATEST)
+            if clock() > until or all(end >= known.get(partition, 0) for partition, end in ends.items()):
+                return ends
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_BACKOFF):
+                    await self.client.force_metadata_update()
+            await asyncio.sleep(_BACKOFF)
 
     async def written_ends(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
         """The leaders' ends: as LATEST, with records that no other broker has yet. Raises BusError."""

@@ -1,7 +1,7 @@
 """A topic that was deleted and made again under the same name is refused, and nothing is written to it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from itertools import count
 
@@ -115,6 +115,29 @@ async def test_who_works_has_nothing_to_do_with_it_and_says_why_it_stops(setting
     async with KafkaQueries.open(settings) as queries:
         ends = await queries.offsets(f"{settings.prefix}.1", range(PARTITIONS), LATEST)
     assert set(ends.values()) == {LINES}, "something was written"
+
+
+async def test_a_leader_that_does_not_know_all_yet_is_asked_again(
+    settings: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that stood still, and has not heard that others went on without it."""
+    asked = KafkaQueries.offsets
+    behind = 3
+
+    async def offsets(self: KafkaQueries, topic: str, partitions: Collection[int], at: int) -> dict[int, int]:
+        nonlocal behind
+        found = await asked(self, topic, partitions, at)
+        if at == LATEST and behind:
+            behind -= 1
+            return dict.fromkeys(found, 0)
+        return found
+
+    async with KafkaBus.open(settings) as bus:
+        await bus.append(stream(), b"1\n")
+        monkeypatch.setattr(KafkaQueries, "offsets", offsets)
+        assert (await bus.bounds(HERE)).end == 1
+        assert not behind
+        await bus.append(stream(), b"2\n")
 
 
 async def test_a_topic_of_which_the_store_has_more_is_not_stored(settings: Kafka):
