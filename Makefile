@@ -21,7 +21,6 @@ test: gates kafka heroku receivers ## Set up what is needed, then all gates and 
 	$(bin)/pytest --cov --cov-report= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 		--ignore tests/kubernetes --ignore tests/chaos
 	$(bin)/pytest --cov --cov-append tests/chaos --ignore tests/chaos/kafka
-	$(bin)/pytest tests/chaos/kafka  # not measured: what its roles are to carry is close to what this machine can
 
 test-kubernetes: .venv/.installed-test kafka kubernetes helm image ## Run the tests on a real Kubernetes of this machine's own; needs root
 	$(bin)/pytest --timeout 900 tests/kubernetes

@@ -1,6 +1,6 @@
 """Roles, Kafka and ClickHouse killed, stopped, slowed and re-partitioned under load: every line once, in order.
 
-`make test` makes each fault once, with a tenth of the load; `make chaos MINUTES=30` goes on for so long. CHAOS_SEED
+`make chaos MINUTES=0` makes each fault once, with a tenth of the load; MINUTES=30 goes on for so long. CHAOS_SEED
 says in which order, and to whom. Times are shown beside their targets and not asserted: they are the machine's too.
 """
 
