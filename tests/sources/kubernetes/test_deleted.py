@@ -33,8 +33,6 @@ async def test_a_file_that_was_found_empty_is_known_again_when_it_comes_back_com
 
 
 async def test_deleted_files_that_hold_too_much_of_the_disk_are_given_up_with_a_notice(node: Node) -> None:
-    bus = node.bus
-    assert isinstance(bus, MemoryBus)
     log = node.container()
     log.write(b"one")
     async with node.collecting(max_deleted_bytes=1000, rescan=0.02) as source:
