@@ -91,8 +91,8 @@ class Series:
             self._listed, self._bare = 0, False
             return
         self.gone = False
-        for file in self.files:
-            if file.deleted and file.fd >= 0 and not file.id:
+        for file in list(self.files):
+            if file.held_deleted and not file.id:
                 self.identify(file)  # empty when it was found; by now its compressed copy may be among the new ones
         for name in listing.refused:
             self._say(f"{self.name}/{name} is not a regular file and is not read")
@@ -369,6 +369,8 @@ class Series:
         """Close a deleted file that holds too much of the disk."""
         if not file.id:  # nobody has read it yet
             self.identify(file, final=True)
+        if file.finished:  # it is another one's copy, or was sent before
+            return
         lost = file.size() - file.position
         text = f"{lost} bytes of log were lost: the file was deleted, and too much of it was waiting to be read"
         if file.id:
