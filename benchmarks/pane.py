@@ -2,11 +2,13 @@
 
     python -m benchmarks.pane [--cases live,first,scroll] [--lines N] [--seconds N] [--opens N]
 
-The service, what writes, and the browser share the machine. A long task is one of more than 50 ms, in which the page
-neither draws nor takes input.
+The service, what writes, and the browser with its drawing in software share the machine. A long task is one of more
+than 50 ms, in which the page neither draws nor takes input, and in which it may have waited for a core most of the
+time: so there is the CPU of the task that took most of it as well.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -67,6 +69,18 @@ def heap(session: CDPSession) -> float:
     """MB that the page's objects take, garbage included."""
     metrics = session.send("Performance.getMetrics")["metrics"]
     return next(metric["value"] for metric in metrics if metric["name"] == "JSHeapUsedSize") / 1e6
+
+
+def longest_cpu(trace: bytes) -> float:
+    """ms of CPU of the page's task that took most of it."""
+    events = json.loads(trace)["traceEvents"]
+    page = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    tasks = [event for event in events if event["name"].endswith("::RunTask") and (event["pid"], event["tid"]) in page]
+    return max(task.get("tdur", 0) for task in tasks) / 1e3
 
 
 def write(service: Service, app: str, lines: int) -> None:
@@ -133,6 +147,7 @@ def live(browser: Browser, service: Service, rate: int, seconds: float) -> dict[
     with opened(browser, service, app) as (page, session):
         wait(page, "document.querySelector('log-pane').log.connection.state === 'live'")
         page.evaluate("tasks.length = 0")
+        browser.start_tracing(page=page, categories=["toplevel"])
         before = in_pane(page, "[pane.log.received, pane.list.drawn]")
         command = [sys.executable, "-m", "benchmarks._writer", str(rate), str(seconds), str(log)]
         writing = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -143,6 +158,7 @@ def live(browser: Browser, service: Service, rate: int, seconds: float) -> dict[
         written = int(writing.stdout.read())
         writing.wait()
         wait(page, f"document.querySelector('log-pane').log.received >= {before[0] + written}")
+        trace = browser.stop_tracing()
         received, drawn = in_pane(page, "[pane.log.received, pane.list.drawn]")
         gaps = page.evaluate("""() => {
             const { lines } = document.querySelector('log-pane').log;
@@ -158,6 +174,7 @@ def live(browser: Browser, service: Service, rate: int, seconds: float) -> dict[
             "sheds": float("drawn 4 times" in said),
             "long_tasks": len(tasks),
             "longest_ms": max(tasks, default=0.0),
+            "longest_cpu_ms": longest_cpu(trace),
             "heap_mb": most_heap,
         }
 

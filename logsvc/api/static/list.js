@@ -7,8 +7,8 @@
 import { Heights } from "./heights.js";
 import { h } from "./dom.js";
 
-/** px above and below the view in which rows are made as well. */
-const MARGIN = 300;
+/** px above and below the view in which rows are made as well, and where they all are new with each drawing. */
+const MARGIN = { still: 300, following: 100 };
 /** px from the end at which one is at the end. */
 const NEAR = 4;
 /** ms between drawings where there is too much to draw. */
@@ -32,6 +32,9 @@ export class List {
   slow = false;
   /** How often it drew. */
   drawn = 0;
+  /** When the last drawing was done, and what it took: ms. */
+  #done = 0;
+  #took = 0;
 
   /**
    * @param {HTMLElement} scroller @param {() => readonly object[]} items
@@ -150,8 +153,10 @@ export class List {
     return [this.heights.at(at), this.heights.at(at + this.scroller.clientHeight) + 1];
   }
 
-  schedule() {
-    if (this.#scheduled || this.#timer) return;
+  /** Draw with the next frame, or after a rest. @param {boolean} [rests] */
+  schedule(rests = true) {
+    if (this.#scheduled || (this.#timer && rests)) return;
+    clearTimeout(this.#timer);
     const frame = () => {
       this.#timer = 0;
       this.#scheduled = requestAnimationFrame(() => {
@@ -159,11 +164,14 @@ export class List {
         this.draw();
       });
     };
-    if (this.slow) this.#timer = window.setTimeout(frame, SLOW);
+    // Half of the time is for whatever else the page does, and for what the browser makes of a drawing.
+    const rest = this.slow ? SLOW : this.#done + this.#took - performance.now();
+    if (rests && rest > 0) this.#timer = window.setTimeout(frame, rest);
     else frame();
   }
 
   draw() {
+    const begun = performance.now();
     this.drawn += 1;
     // A row is as high as it is only once it is in the document, and then others may come into view.
     for (let turn = 0; turn < 4; turn++) {
@@ -171,6 +179,8 @@ export class List {
       if (!this.#measure()) break;
     }
     this.scrolled(false);
+    this.#done = performance.now();
+    this.#took = this.#done - begun;
   }
 
   #layOut() {
@@ -182,8 +192,9 @@ export class List {
     let top = this.following ? most : heights.top(Math.min(this.#anchor, count)) + this.#offset;
     top = Math.min(Math.max(0, top), most);
     if (this.following) this.#anchorAt(top);
-    this.first = count ? heights.at(top - MARGIN) : 0;
-    this.last = count ? heights.at(top + view + MARGIN) + 1 : 0;
+    const margin = this.following ? MARGIN.following : MARGIN.still;
+    this.first = count ? heights.at(top - margin) : 0;
+    this.last = count ? heights.at(top + view + margin) + 1 : 0;
     this.sizer.style.height = `${total}px`;
     this.rows.style.transform = `translateY(${heights.top(this.first)}px)`;
     this.#reconcile();
@@ -246,6 +257,6 @@ export class List {
     this.#put = scrollTop;
     this.#anchorAt(scrollTop);
     this.scrolled(true);
-    this.schedule();
+    this.schedule(false);
   }
 }
