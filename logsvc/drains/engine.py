@@ -11,7 +11,7 @@ from logsvc import metrics
 from logsvc.drains.delivery import Delivery, Means
 from logsvc.drains.model import Drain, DrainStatus, State
 from logsvc.drains.registry import Positions, Registry, Share, ShareLost
-from logsvc.errors import BadFilter, BadUrl
+from logsvc.errors import BadFilter, BadUrl, BusError
 from logsvc.model import AppId
 from logsvc.tasks import apart
 from logsvc.waiting import keep_up
@@ -57,12 +57,30 @@ class Engine:
         async with self._positions.hold(number) as share, asyncio.TaskGroup() as tasks:
             held = _Held(share, self._means, tasks)
             drains = self._registry.drains
+            tasks.create_task(self._forget_removed(share), name=f"what is kept for nobody in share {number}")
             try:
                 while True:
                     await held.reconcile(self._of_share(drains, number))
                     drains = await self._registry.changed(drains)
             finally:
                 held.close()
+
+    async def _forget_removed(self, share: Share) -> None:
+        """Drop what is kept of drains that were removed while nobody delivered the share.
+
+        One that this process has not heard of yet may have been made, and delivered by another one, a moment ago. What
+        there is now tells: nobody else could save since the share is held here.
+        """
+        unknown = share.kept - self._registry.drains.keys()
+        if not unknown:
+            return
+        try:
+            there = await self._registry.refreshed()
+        except BusError as error:  # whoever takes the share next will
+            logger.info("what is kept of %d removed drains stays for now: %s", len(unknown), error)
+            return
+        for name in unknown - there.keys():
+            await share.forget(name)
 
     def _of_share(self, drains: Mapping[str, Drain], number: int) -> dict[str, Drain]:
         shares = self._positions.shares

@@ -7,7 +7,7 @@ lost a share, positions never go back.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -24,7 +24,7 @@ from logsvc.bus.kafka_tables import KafkaTables, Table, drains_topic
 from logsvc.bus.kafka_writer import KafkaWriter
 from logsvc.config import Kafka
 from logsvc.drains.model import DrainStatus, Position
-from logsvc.drains.records import position_key, positions_of, status_key
+from logsvc.drains.records import position_key, positions_of, status_key, told_of
 from logsvc.drains.registry import ShareLost
 from logsvc.drains.watched import Watched
 from logsvc.errors import BusError, Fenced
@@ -90,7 +90,7 @@ class KafkaPositions:
         try:
             table = Table(share)
             await self._tables.read(table, upto=await self._tables.take_turn(writer, share))
-            yield _KafkaShare(share, writer, positions_of(table.values))
+            yield _KafkaShare(share, writer, table.values)
         finally:
             await writer.close()
 
@@ -98,9 +98,10 @@ class KafkaPositions:
 class _KafkaShare:
     """See `Share`."""
 
-    def __init__(self, number: int, writer: KafkaWriter, positions: dict[str, Position]) -> None:
+    def __init__(self, number: int, writer: KafkaWriter, records: Mapping[bytes, bytes]) -> None:
         self.number = number
-        self._writer, self._positions = writer, positions
+        self.kept = told_of(records)
+        self._writer, self._positions = writer, positions_of(records)
         self._over: BusError | None = None
         """Why nothing is saved any more. The writer would take its name back from whoever has it by now."""
 

@@ -112,6 +112,12 @@ class KafkaRegistry:
 
     # ---- changes
 
+    async def refreshed(self) -> Mapping[str, Drain]:
+        """See `Registry.refreshed`."""
+        async with self._changing:
+            await self._take_turn()
+            return self.drains
+
     async def change(self, change: Change) -> Drain | None:
         """See `Registry.change`."""
 
@@ -134,9 +140,7 @@ class KafkaRegistry:
         """Write what `decide` says of what nobody else can change meanwhile. Raises BusError, and what it raises."""
         async with self._changing:
             for attempt in range(_TRIES):
-                await self._read_to(await self._control.take_turn(self._writer, 0))
-                if self._refused is not None:
-                    raise self._refused
+                await self._take_turn()
                 decided = decide()
                 if decided is None:
                     return None
@@ -149,6 +153,12 @@ class KafkaRegistry:
                 else:
                     return drain
         raise BusError("others keep changing drains: try again")
+
+    async def _take_turn(self) -> None:
+        """Have read all that was changed before, and be who changes now. Raises BusError, NewerFormat."""
+        await self._read_to(await self._control.take_turn(self._writer, 0))
+        if self._refused is not None:
+            raise self._refused
 
     async def _read_to(self, offset: int) -> None:
         await self._epochs.read_to(offset)

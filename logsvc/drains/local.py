@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from logsvc.drains.model import Drain, DrainStatus, Position
-from logsvc.drains.records import DRAIN, DrainTable, drain_key, position_key, positions_of, status_key
+from logsvc.drains.records import DRAIN, DrainTable, drain_key, position_key, positions_of, status_key, told_of
 from logsvc.drains.registry import Change, ShareLost
 from logsvc.drains.watched import Watched
 from logsvc.errors import BusError, ConfigError
@@ -67,6 +67,10 @@ class LocalDrains:
         """See `Registry.changed`."""
         return await self._drains.changed(seen)
 
+    async def refreshed(self) -> Mapping[str, Drain]:
+        """See `Registry.refreshed`; nobody else makes changes."""
+        return self.drains
+
     async def change(self, change: Change) -> Drain | None:
         """See `Registry.change`."""
         async with self._changing:
@@ -101,7 +105,7 @@ class LocalDrains:
     @asynccontextmanager
     async def hold(self, share: int) -> AsyncIterator["_LocalShare"]:
         """See `Positions.hold`."""
-        holder = self._holder = _LocalShare(self, share, positions_of(self._records))
+        holder = self._holder = _LocalShare(self, share, self._records)
         try:
             yield holder
         finally:
@@ -142,10 +146,11 @@ class LocalDrains:
 class _LocalShare:
     """See `Share`."""
 
-    def __init__(self, drains: LocalDrains, number: int, positions: dict[str, Position]) -> None:
+    def __init__(self, drains: LocalDrains, number: int, records: Mapping[bytes, bytes]) -> None:
         self._drains = drains
         self.number = number
-        self._positions = positions
+        self.kept = told_of(records)
+        self._positions = positions_of(records)
 
     def position(self, drain: str) -> Position | None:
         return self._positions.get(drain)

@@ -59,6 +59,13 @@ def _drain(key: bytes, value: bytes) -> Drain | None:
         return None
 
 
+def told_of(records: Mapping[bytes, bytes]) -> frozenset[str]:
+    """Ids of the drains that a table has positions or statuses of, whether there are such drains or not."""
+    return frozenset(
+        key.removeprefix(kind).decode() for key in records for kind in (POSITION, STATUS) if key.startswith(kind)
+    )
+
+
 def positions_of(records: Mapping[bytes, bytes]) -> dict[str, Position]:
     """The positions that a table has, by the id of the drain. Raises NewerFormat, FormatError.
 

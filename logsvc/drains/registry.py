@@ -35,6 +35,9 @@ class Registry(Protocol):
     async def changed(self, seen: Mapping[str, Drain]) -> Mapping[str, Drain]:
         """Wait until `drains` is another one than `seen`; returns it."""
 
+    async def refreshed(self) -> Mapping[str, Drain]:
+        """`drains` with everything that was changed anywhere before this call. Raises BusError, NewerFormat."""
+
     async def change(self, change: Change) -> Drain | None:
         """Make one change; it is durable, and in `drains`, on return. Raises BusError, then it may be there or not."""
 
@@ -51,6 +54,10 @@ class Share(Protocol):
     @property
     def number(self) -> int:
         """Which one it is, from 0 on."""
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Ids of which there was a position or a status when it was taken, those of removed drains among them."""
 
     def position(self, drain: str) -> Position | None:
         """As it was saved last, by whomever; None for a drain that was never delivered: begin at `Drain.start`."""

@@ -106,6 +106,14 @@ class DrainsContract:
             assert await kept.registry.changed(seen) == heard  # and who comes late hears of it at once
         assert seen == {}
 
+    async def test_refreshed_has_what_was_changed_before(self, opener: Opener):
+        made = drain()
+        async with opener() as kept:
+            await kept.registry.change(adding(made))
+            assert await kept.registry.refreshed() == {made.id: made}
+            await kept.registry.remove(made.id)
+            assert await kept.registry.refreshed() == {}
+
     async def test_a_drain_that_stays_is_the_same_object(self, kept: Kept):
         made = drain()
         await kept.registry.change(adding(made))
@@ -147,6 +155,17 @@ class DrainsContract:
             assert await kept.registry.statuses([made]) == {}
         async with opener() as kept, kept.positions.hold(share) as held:
             assert held.position(made.id) is None
+
+    async def test_a_share_says_of_whom_something_is_kept(self, opener: Opener):
+        made = [drain(f"app-{number}") for number in range(3)]
+        async with opener() as kept, kept.positions.hold(0) as held:
+            assert held.kept == frozenset()
+            await held.save(made[0].id, position(1))
+            await held.report(made[1].id, DrainStatus(State.DELIVERING, 1.0))
+            await held.save(made[2].id, position(2))
+            await held.forget(made[2].id)
+        async with opener() as kept, kept.positions.hold(0) as held:
+            assert held.kept == {made[0].id, made[1].id}
 
     async def test_a_status_is_what_was_said_last(self, kept: Kept):
         made, silent = drain(), drain("silent")

@@ -319,6 +319,22 @@ async def test_a_paused_drain_goes_on_where_it_was_and_a_removed_one_stops(store
         assert other.token != drain.token
 
 
+async def test_of_a_drain_removed_while_nobody_delivers_nothing_is_kept(store: Store, tmp_path: Path) -> None:
+    async with desk(store, tmp_path) as working, Receiver().listening() as receiver:
+        removed, other = await working.add(receiver.url), await working.add(receiver.url + "/other")
+        await working.write(5)
+        await until(lambda: {post.path for post in receiver.all} >= {"/", "/other"})
+        await working.stop()
+        async with working.drains.hold(0) as share:
+            assert share.kept == {removed.id, other.id}
+        await working.drains.remove(removed.id)
+        working.start()
+        await until(lambda: gone(working, removed))
+        await working.stop()
+        async with working.drains.hold(0) as share:
+            assert share.kept == {other.id}
+
+
 def deliveries() -> list[str]:
     """Names of what delivers now."""
     return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("drain ")]

@@ -76,6 +76,15 @@ async def test_a_change_somewhere_is_heard_of_everywhere(settings: Kafka):
         await until(lambda: not one.registry.drains, what="the removal to be heard of")
 
 
+async def test_refreshed_knows_what_another_process_has_just_changed(settings: Kafka):
+    """Or what is kept of a new drain could be taken for that of a removed one."""
+    async with opened(settings) as one, opened(settings) as other:
+        for number in range(20):
+            made = drain(url=f"https://host-{number}.example.com")
+            await one.registry.change(adding(made))
+            assert made.id in await other.registry.refreshed()
+
+
 async def test_shares_are_divided_and_go_to_those_who_stay(settings: Kafka):
     async with opened(settings) as one:
         every = frozenset(range(one.positions.shares))
