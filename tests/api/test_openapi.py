@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from logsvc.store.protocol import Store
 from tests.api.guarded import guarded
 from tests.api.served import Served
 from tests.support.service import Service
+from tests.support.tokens import AUDIENCE, Issuer
 
 CHECKS = (
     "not_a_server_error",
@@ -120,20 +122,11 @@ async def test_it_is_served_for_programs_and_people(served: Served) -> None:
         assert path in page
 
 
-@pytest.fixture
-async def service(tmp_path: Path) -> Any:
-    async with Service(tmp_path, procfile=None) as service:
-        await service.start()
-        async with aiohttp.ClientSession() as client, client.post(service.logs, data="one\ntwo\n") as response:
-            assert response.status == 200
-        yield service
-
-
-async def test_whatever_schemathesis_sends_is_answered_as_the_document_says(service: Service) -> None:
+async def answered_as_described(url: str, *options: str, checks: tuple[str, ...] = CHECKS) -> None:
     command = [
-        *(Path(sys.executable).with_name("schemathesis"), "run", f"{service.url}/v1/openapi.json"),
+        *(Path(sys.executable).with_name("schemathesis"), "run", f"{url}/v1/openapi.json"),
         *("--phases", "examples,fuzzing", "--max-examples", "25", "--seed", "7", "--request-timeout", "20"),
-        *("--checks", ",".join(CHECKS)),
+        *("--checks", ",".join(checks), *options),
     ]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.api.hooks"}
     process = await asyncio.create_subprocess_exec(
@@ -144,3 +137,32 @@ async def test_whatever_schemathesis_sends_is_answered_as_the_document_says(serv
     made = re.search(r"(\d+) generated", out.decode())
     assert made is not None
     assert int(made[1]) >= 100, out.decode()
+
+
+async def push(service: Service, headers: dict[str, str] | None = None) -> None:
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(service.logs, data="one\ntwo\n", headers=headers) as response,
+    ):
+        assert response.status == 200
+
+
+async def test_whatever_schemathesis_sends_is_answered_as_the_document_says(tmp_path: Path) -> None:
+    async with Service(tmp_path, procfile=None) as service:
+        await service.start()
+        await push(service)
+        await answered_as_described(service.url)
+
+
+@pytest.mark.parametrize("scopes", [SCOPES, {"logs:read"}], ids=["may do everything", "may read"])
+async def test_and_where_it_takes_a_token(tmp_path: Path, scopes: Collection[str]) -> None:
+    """And what takes one is answered with 401 without it, or with another one (`ignored_auth`)."""
+    issuer = Issuer()
+    keys = tmp_path / "jwks"
+    keys.write_bytes(issuer.jwks())
+    settings = {"auth.jwks": keys, "auth.audience": AUDIENCE, "auth.failures": 1_000_000}
+    async with Service(tmp_path, procfile=None, settings=settings) as service:
+        await service.start()
+        await push(service, {"Authorization": f"Bearer {issuer.token()}"})
+        header = f"Authorization: Bearer {issuer.token(scope=' '.join(sorted(scopes)))}"
+        await answered_as_described(service.url, "--header", header, checks=(*CHECKS, "ignored_auth"))
