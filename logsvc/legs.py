@@ -46,6 +46,10 @@ SHARE = 16
 STRETCH = 64
 """How many records of the bus are looked at first to find the last lines; then twice as many, and so on."""
 
+NEAREST: Final = 4 * 1024 * 1024
+"""About how many bytes of a window are searched for last lines before the store, which has an index, is asked for what
+it has of them too."""
+
 INLINE: Final = 4_000_000
 """Instructions, at worst, that others wait for: 20 ms. A chunk that may take more is tested in a thread, and between
 chunks that take as much together others get a turn."""
@@ -215,13 +219,18 @@ class Leg:
         if window is not None and self.place(window.first) < upto:
             chunks, floor = window.chunks_before(self.app, upto.offset + 1), self.place(window.first)
             await self.backwards(newest, matcher, self.place(window.next), upto)
-            work = 0
+            work = searched = 0
             for chunk in reversed(chunks):
                 if not newest.missing:
                     break
+                if searched > NEAREST and self.place(chunk.offset) < watermark:
+                    floor = self.place(chunk.offset + 1)
+                    break
+                searched += len(chunk.value)
                 if (work := work + matcher.work(chunk)) > INLINE:
                     work = 0
-                    await asyncio.sleep(0)
+                    async with _turn(self.app.tenant):
+                        await asyncio.sleep(0)
                 if selection := _clip(await self._selected(chunk, matcher), upto):
                     newest.prepend([selection])
         await self.backwards(newest, matcher, watermark, floor)
@@ -297,14 +306,19 @@ class Leg:
     async def _selected(self, chunk: Chunk, matcher: Matcher, after: int = -1) -> Selection | None:
         if matcher.work(chunk) <= INLINE:
             return matcher.select(chunk, after)
-        turn = _turns.get(self.app.tenant)
-        if turn is None:
-            turn = _turns[self.app.tenant] = asyncio.Lock()
+        turn = _turn(self.app.tenant)
         await turn.acquire()
         searching = asyncio.get_running_loop().run_in_executor(_searches, matcher.select, chunk, after)
         # Its turn lasts as long as the thread is busy, though nobody may wait for that any more.
         searching.add_done_callback(lambda _: turn.release())
         return await asyncio.shield(searching)
+
+
+def _turn(tenant: str) -> asyncio.Lock:
+    turn = _turns.get(tenant)
+    if turn is None:
+        turn = _turns[tenant] = asyncio.Lock()
+    return turn
 
 
 def whole(chunk: Chunk) -> Selection:

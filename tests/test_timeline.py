@@ -266,6 +266,26 @@ async def test_lines_of_many_bytes_are_not_held_at_once(store: Store) -> None:
         assert await made.timeline.place_of_last(99, ALL, end) == Cursor(made.bus.epoch, 0, 0, -1)
 
 
+@pytest.mark.parametrize("stored", range(7))
+async def test_the_window_is_searched_up_to_its_nearest_lines_and_the_store_for_what_it_has(
+    store: Store, monkeypatch: pytest.MonkeyPatch, stored: int
+) -> None:
+    """What only the window has is always searched, so the place where the store takes over is a seam to none."""
+    monkeypatch.setattr("logsvc.legs.NEAREST", 100)  # that is one chunk and a bit
+    odd = Filter(grep_re=("[13579]$",))
+    async with rig(store) as made, made.router.watch(made.app):
+        for _ in range(6):
+            await made.write(2)
+        await made.window_is_full()
+        await made.store_upto(stored)
+        end = await made.timeline.end()
+        for count in range(1, 8):
+            newest, done, _ = await made.timeline.last(count, Matcher(odd), end)
+            found = [line for selection in newest for line in known(selection)]
+            assert found == [line for line in made.lines if passes(odd, line)][-count:]
+            assert done
+
+
 async def test_more_than_the_most_lines_are_found_in_turns(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("logsvc.timeline.LAST_LINES", 4)
     async with rig(store) as made:

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from typing import Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import TransferEncodingError
@@ -25,6 +26,9 @@ _READERS: dict[str, type[JsonReader | TextReader]] = {
     "application/json": JsonReader,
     "text/plain": TextReader,
 }
+_INLINE: Final = 128
+"""Lines that are read before others get a turn."""
+
 _KEY = re.compile(r"[ -~]{1,255}", re.ASCII)
 
 
@@ -105,7 +109,10 @@ async def _send(post: Post, reader: Reader, pushed: Iterator[Pushed]) -> int:
     lines: list[Pushed] = []
     bad = None
     try:
-        lines.extend(pushed)
+        for line in pushed:
+            lines.append(line)
+            if not len(lines) % _INLINE:
+                await asyncio.sleep(0)
     except BadLine as error:
         bad = error
     await post.send(lines, reader.at)
