@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -65,7 +65,7 @@ _WRITTEN: Final = re.compile(rf"^({TIME.pattern}) .* seq=(\d+) ", re.MULTILINE)
 
 
 class _Gap(NamedTuple):
-    """Lines of a dyno that are missing, or may be, between two times."""
+    """Lines of a dyno that are missing, or may be, between two times, which have no `Z`: so they compare."""
 
     dyno: str
     lines: int
@@ -73,9 +73,20 @@ class _Gap(NamedTuple):
     end: str
 
     def covers(self, gap: "_Gap") -> bool:
-        """Whether this is of the same dyno and the same time; a fraction may have fewer digits than another one."""
-        times = [time.rstrip("Z") for time in (self.begin, gap.end, gap.begin, self.end)]
-        return self.dyno == gap.dyno and times[0] <= times[1] and times[2] <= times[3]
+        """Whether this is of the same dyno and the same time."""
+        return self.dyno == gap.dyno and self.begin <= gap.begin and gap.end <= self.end
+
+
+def _merged(notices: Iterable[_Gap]) -> list[_Gap]:
+    """Those of a dyno that meet as one: a file may be lost between two looks that find another one gone each."""
+    merged: list[_Gap] = []
+    for notice in sorted(notices):
+        last = merged[-1] if merged else None
+        if last is not None and last.dyno == notice.dyno and notice.begin <= last.end:
+            merged[-1] = last._replace(end=max(last.end, notice.end))
+        else:
+            merged.append(notice)
+    return merged
 
 
 class Namespace:
@@ -220,19 +231,20 @@ class Collecting(Namespace):
             if chunk.stream.is_notice:
                 dyno, _, text = chunk.value.split(b" ", 3)[3].decode().partition(":")
                 begin, end = ["", *TIME.findall(text)][-2:]
-                told.append(_Gap(dyno, 0, begin, end))
+                told.append(_Gap(dyno, 0, begin.rstrip("Z"), end.rstrip("Z")))
             elif chunk.stream.source == "app":
                 name = chunk.stream.dyno
                 for time, number in _WRITTEN.findall(chunk.value.decode()):
                     expected, before = last[name]
                     if int(number) > expected:
-                        gaps.append(_Gap(name, int(number) - expected, before, time))
-                    last[name] = int(number) + 1, time
+                        gaps.append(_Gap(name, int(number) - expected, before, time.rstrip("Z")))
+                    last[name] = int(number) + 1, time.rstrip("Z")
         # Of what is missing at the end nobody knows until when it was written.
         gaps += [_Gap(name, count - last[name][0], last[name][1], last[name][1]) for name, count in written.items()]
         missing: Counter[str] = Counter()
+        known = _merged(told)
         for gap in gaps:
-            if not any(notice.covers(gap) for notice in told):
+            if not any(notice.covers(gap) for notice in known):
                 missing[gap.dyno] += gap.lines
         return {name: count for name, count in missing.items() if count}
 

@@ -223,7 +223,10 @@ class ContainerLog:
         lines = ApiLines(self._place())
         follow = self._caught_up and not over
         request = self._request(follow=follow)
+        before = self._came
         end = await self._read(lines, request)
+        if end is _End.WHOLE and over and not lines.first and (lines.seeking or self._came > before):
+            raise NoLog("the kubelet has none of its lines any more")
         if end is _End.WHOLE and over and self._came >= _LOOK_BYTES and self._came > self._looked and not lines.seeking:
             await self._look_for_rotation(lines, request)
         if lines.seeking and lines.first and end is _End.WHOLE:

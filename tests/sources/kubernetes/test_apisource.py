@@ -295,6 +295,30 @@ async def test_a_pod_that_was_gone_before_its_log_was_read_is_told(following: Fo
         await until(lambda: not source.logs and not source.collector.positions)
 
 
+UNABLE = b"unable to retrieve container logs for containerd://d00d"
+"""What a kubelet says, with status 200 and where lines would be, of a container that it has removed."""
+
+
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("given", [[UNABLE], []])
+async def test_what_the_kubelet_has_no_more_of_a_run_is_told(
+    following: Following, taken: bool, given: list[bytes]
+) -> None:
+    """But not of a run that may have written nothing."""
+    log = following.begin()
+    if taken:
+        log.write(b"first")
+        async with following.followed(kill=True):
+            await following.comes(b"first")
+    log.lines = given
+    following.end()
+    async with following.followed() as source:
+        await until(lambda: source.logs and all(log.read == 1 for log in source.logs.values()))
+    lost = b"web-1: Lines of between T1 and T2 were lost: the log of the process could not be had any more"
+    assert [timeless(notice) for notice in following.said(notices=True)] == ([lost] if taken or given else [])
+    assert following.said() == ([b"first"] if taken else [])
+
+
 async def test_who_is_over_its_quota_is_read_more_slowly_and_nobody_else_is(following: Following) -> None:
     rates = {"small": 1.0}
     following.quota = Quota(rates, plan=lambda tenant: "small" if tenant == "acme" else "")
