@@ -97,7 +97,7 @@ async def test_all_at_once_while_the_collector_is_killed_five_times(collecting: 
         await collector.start()
         for name in steady:
             collecting.pod(name, writer(name, lines=12_000, batch=50, pause=90_000), labels=LABELS)
-        flood = writer("flood", lines=40_000, batch=4000, pad=400, gate="go")
+        flood = writer("flood", lines=40_000, batch=2000, pad=400, gate="go")
         collecting.pod("flood", flood, labels=LABELS)
         collecting.pod("half", writer("half", lines=3_000, batch=50, half=1_000), labels=LABELS)
         collecting.pod("crash", writer("crash", lines=200, batch=50, crash=3), labels=LABELS)

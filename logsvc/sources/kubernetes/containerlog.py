@@ -50,6 +50,10 @@ _LAST_LOOK: Final = 120.0
 _PATIENCE: Final = 5.0
 """Seconds that such a look may take."""
 
+_SILENT: Final = 15.0
+"""Seconds in which nothing came, after which it is looked whether the process has ended: the API server may hold on to
+an answer that nobody writes to any more."""
+
 _ENDED: Final = 5.0
 """Seconds after which a log that has ended is followed on, where nobody says that its process has."""
 
@@ -152,6 +156,11 @@ class ContainerLog:
     def _status(self) -> Run | None:
         status = self._reach.statuses(self._pod)
         return next((run for run in status.runs if run.name == self._container), None) if status else None
+
+    def _is_over(self) -> bool:
+        """Whether the process of this run has ended, or its pod is gone."""
+        status = self._status()
+        return status is None or status.number > self.read or status.exit is not None
 
     def _stream(self) -> Stream | Unwanted | None:
         return self._reach.identity.stream(*self._pod, self._container, self.read)
@@ -262,13 +271,17 @@ class ContainerLog:
                     if look_at is not None and clock() >= look_at:
                         await self._look_in_time(lines, request)
                         continue
+                silent = clock() + _SILENT if request.follow else None
+                until = min((at for at in (found_by or look_at, silent) if at is not None), default=None)
                 try:
-                    async with asyncio.timeout_at(found_by or look_at) as waiting:
+                    async with asyncio.timeout_at(until) as waiting:
                         data = await anext(source)
                 except TimeoutError:
-                    if look_at is not None and waiting.expired():
-                        continue
-                    return _End.UNFOUND
+                    if found_by is not None or not waiting.expired():
+                        return _End.UNFOUND
+                    if self._is_over():
+                        return _End.NOW
+                    continue
                 except StopAsyncIteration:
                     return _End.WHOLE
                 pieces = lines.feed(data)

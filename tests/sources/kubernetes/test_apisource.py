@@ -319,6 +319,22 @@ async def test_what_the_kubelet_has_no_more_of_a_run_is_told(
     assert following.said() == ([b"first"] if taken else [])
 
 
+async def test_an_answer_that_does_not_end_with_its_pod_is_let_go(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server may hold on to one that nobody writes to any more."""
+    monkeypatch.setattr(containerlog, "_SILENT", 0.1)
+    log = following.begin()
+    log.write(b"first")
+    async with following.followed() as source:
+        await following.comes(b"first")
+        following.cluster.server.delete("pods", "u1")
+        await until(lambda: not source.logs, what="the log to be let go")
+    assert [timeless(notice) for notice in following.said(notices=True)] == [
+        b"web-1: Lines of between T1 and T2 were lost: the log of the process could not be had any more"
+    ]
+
+
 async def test_who_is_over_its_quota_is_read_more_slowly_and_nobody_else_is(following: Following) -> None:
     rates = {"small": 1.0}
     following.quota = Quota(rates, plan=lambda tenant: "small" if tenant == "acme" else "")
