@@ -6,6 +6,7 @@ whose log an answer is, is asked once it has begun: a pod of the same name, or t
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -263,24 +264,26 @@ class ContainerLog:
             if not await self._is_ours(request.previous):
                 return _End.OTHER
             source = aiter(content)
+            heard = clock()
             while True:
-                look_at = None
+                until = None
                 if request.follow:
                     found_by = (found_by or clock() + _SETTLED) if lines.seeking and lines.first else None
                     look_at = self._look_at if not lines.seeking else None
                     if look_at is not None and clock() >= look_at:
                         await self._look_in_time(lines, request)
                         continue
-                silent = clock() + _SILENT if request.follow else None
-                until = min((at for at in (found_by or look_at, silent) if at is not None), default=None)
+                    until = min(found_by or look_at or math.inf, heard + _SILENT)
                 try:
                     async with asyncio.timeout_at(until) as waiting:
                         data = await anext(source)
                 except TimeoutError:
                     if found_by is not None or not waiting.expired():
                         return _End.UNFOUND
-                    if self._is_over():
-                        return _End.NOW
+                    if clock() >= heard + _SILENT:
+                        if self._is_over():
+                            return _End.NOW
+                        heard = clock()
                     continue
                 except StopAsyncIteration:
                     return _End.WHOLE
@@ -289,6 +292,7 @@ class ContainerLog:
                     self._saw(lines.first)
                 self._came += len(data)
                 await self._append(pieces)
+                heard = clock()  # not before: a quota may have had it wait
                 if request.follow and not lines.seeking:
                     self._depth = 0
                 if lines.went_back:
