@@ -18,9 +18,13 @@ IMAGE: Final = "localhost/busybox:1"
 
 _WRITER: Final = """
 trap stop=1 TERM
+mkfifo /tmp/out
+tee -a /counts/text/$WRITER </tmp/out &
+tee=$!
+exec >/tmp/out
 next=$(cat /counts/$WRITER 2>/dev/null || echo 0)
 end=$((next + LINES))
-while [ -z "$stop" ] && [ $next -lt $end ]; do
+while [ -z "$stop" ] && [ $next -lt $end ] && [ ! -e /counts/stop ]; do
   batch=0
   while [ $batch -lt $BATCH ]; do
     if [ -n "$HALF" ]; then printf 'writer=%s seq=%s cut' $WRITER $next; usleep $HALF; echo " $PAD"
@@ -30,11 +34,16 @@ while [ -z "$stop" ] && [ $next -lt $end ]; do
   usleep $PAUSE
   while [ -n "$GATE" ] && [ -z "$stop" ] && [ ! -e /counts/$GATE ]; do usleep 50000; done
 done
+exec >/dev/null
+until wait $tee; do :; done
 echo $next >/counts/$WRITER.new; mv /counts/$WRITER.new /counts/$WRITER
 [ -n "$stop" ] || [ -n "$CRASH" ] || { sleep 1000000 & wait; }
 exit ${CRASH:-0}
 """
-"""Counts what it writes in a file on the node, when it is done and when it is told to stop."""
+"""What it writes goes into a file on the node as well, and its count, when it is done and when it is told to stop.
+
+All are done when there is a file `stop`.
+"""
 
 
 def writer(
@@ -97,7 +106,8 @@ class Namespace:
         self.kubernetes = kubernetes
         self.namespace = f"acme-{secrets.token_hex(4)}"
         self.counts = folder / "counts"
-        self.counts.mkdir()
+        self._written = self.counts / "text"
+        self._written.mkdir(parents=True, exist_ok=True)
 
     def make(self, **annotations: str) -> None:
         given = {f"logsvc/{key}": text for key, text in annotations.items()}
@@ -138,6 +148,23 @@ class Namespace:
             return None
         return {file.name: int(file.read_text()) for file in files}
 
+    def counted(self) -> set[str]:
+        """Names of the writers that were done once, or are."""
+        return {file.name for file in self.counts.iterdir() if file.is_file() and not file.suffix}
+
+    def running(self) -> list[str]:
+        """Names of the pods that run now."""
+        pods = self.kubernetes.get("pods", "-n", self.namespace, "--field-selector=status.phase=Running")["items"]
+        return [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def lines_written(self) -> int:
+        """By all writers up to now."""
+        return sum(file.read_bytes().count(b"\n") for file in self._written.iterdir())
+
+    def text(self, name: str) -> list[bytes]:
+        """The lines that a writer wrote, all of them once it is done."""
+        return (self._written / name).read_bytes().splitlines()
+
 
 class Collecting(Namespace):
     """One node, one collector, one namespace."""
@@ -145,6 +172,7 @@ class Collecting(Namespace):
     def __init__(self, kubernetes: Kubernetes, platform: Platform, bus: KafkaBus, source: str) -> None:
         super().__init__(kubernetes, platform.folder)
         self.source = source
+        self._tenants = {self.namespace}
         self.platform = platform
         self._bus = bus
         self._read: dict[int, int] = {}
@@ -170,6 +198,13 @@ class Collecting(Namespace):
         self._bind("ClusterRole", name, {"name": f"collect-{self.namespace}"})
         if "kind: Role\n" in rights:
             self._bind("Role", name, self.metadata(name))
+
+    def neighbour(self, **annotations: str) -> Namespace:
+        """Another tenant's pods, whose writers count beside these; what of them comes is among these as well."""
+        other = Namespace(self.kubernetes, self.platform.folder)
+        other.make(**annotations)
+        self._tenants.add(other.namespace)
+        return other
 
     def _bind(self, kind: str, name: str, metadata: dict[str, Any]) -> None:
         group = "rbac.authorization.k8s.io"
@@ -204,12 +239,12 @@ class Collecting(Namespace):
     # ---- what is on the bus
 
     async def chunks(self) -> list[Chunk]:
-        """All of this namespace's up to now, in the order of each app."""
+        """All of these namespaces' up to now, in the order of each app."""
         for partition in range(self._bus.partitions):
             at, end = self._read.get(partition, 0), (await self._bus.bounds(partition)).end
             while at < end:
                 _, chunks, at = await self._bus.read(partition, at, 1 << 22)
-                self._chunks += [chunk for chunk in chunks if chunk.stream.tenant == self.namespace]
+                self._chunks += [chunk for chunk in chunks if chunk.stream.tenant in self._tenants]
             self._read[partition] = at
         return self._chunks
 
@@ -248,10 +283,24 @@ class Collecting(Namespace):
                 missing[gap.dyno] += gap.lines
         return {name: count for name, count in missing.items() if count}
 
-    async def texts(self) -> set[bytes]:
-        """What stands behind the numbers of all lines that writers wrote."""
-        values = [chunk.value for chunk in await self.chunks() if chunk.stream.source == "app"]
-        return {line.split(b" ", 5)[5] for value in values for line in value.splitlines()}
+    async def differing(self) -> list[bytes]:
+        """Lines of writers that aren't, byte for byte, what their containers wrote under that number."""
+        begun: dict[str, bytes] = {}
+        """Of lines that came in parts, by writer."""
+        found = []
+        written = {file.name: self.text(file.name) for file in self._written.iterdir()}
+        for chunk in await self.chunks():
+            if chunk.stream.source != "app":
+                continue
+            name = chunk.stream.dyno
+            for line in chunk.value.splitlines():
+                _, _, tag, text = line.split(b" ", 3)
+                text = begun.pop(name, b"") + text
+                if tag != b"F":
+                    begun[name] = text
+                elif text != written[name][int(text.split(b" ", 2)[1].removeprefix(b"seq="))]:
+                    found.append(text)
+        return found
 
     async def story(self, dyno: str) -> list[str]:
         """What the platform said of a dyno, in order."""

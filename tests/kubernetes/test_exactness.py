@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -19,6 +20,7 @@ async def complete(collecting: Collecting, *names: str) -> None:
         await came(collecting, written)
     finally:
         (await collecting.tally()).check(written)
+    assert await collecting.differing() == []
 
 
 async def came(collecting: Collecting, written: Mapping[str, int]) -> None:
@@ -43,6 +45,7 @@ async def came_or_announced(collecting: Collecting, written: Mapping[str, int]) 
         raise
     tally = await collecting.tally()
     assert (tally.doubled, tally.misordered) == (0, 0)
+    assert await collecting.differing() == []
 
 
 async def followed(collecting: Collecting, *names: str) -> bool:
@@ -80,26 +83,37 @@ async def test_rotation_half_lines_and_a_crash_loop(collecting: Collecting) -> N
     assert await collecting.notices() == []
 
 
-@pytest.mark.parametrize("collecting", ["files"], indirect=True)
 async def test_all_at_once_while_the_collector_is_killed_five_times(collecting: Collecting) -> None:
     """5,000 lines/s of ten pods, a flood, half lines, a crash loop, rolling updates and pods that are deleted."""
     collecting.begin()
     steady = [f"steady-{number}" for number in range(6)]
-    rolling = writer("", batch=50, pause=90_000)
+    rolling = writer("", batch=90, pause=90_000)
     rolling["env"][0] = {"name": "WRITER", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     short: list[str] = []
+
+    async def all_followed() -> bool:
+        return await followed(collecting, *collecting.running())
+
     async with collecting.collector() as collector:
         await collector.start()
         for name in steady:
-            collecting.pod(name, writer(name, lines=12_000, batch=50, pause=90_000), labels=LABELS)
-        collecting.pod("flood", writer("flood", lines=40_000, batch=4000, pad=400), labels=LABELS)
-        collecting.pod("half", writer("half", lines=3_000, batch=50, half=1_000), labels=LABELS)
+            collecting.pod(name, writer(name, batch=90, pause=90_000), labels=LABELS)
+        collecting.pod("flood", writer("flood", lines=40_000, batch=2_000, pad=400, gate="go"), labels=LABELS)
+        collecting.pod("half", writer("half", batch=50, half=1_000), labels=LABELS)
         collecting.pod("crash", writer("crash", lines=200, batch=50, crash=3), labels=LABELS)
         collecting.controlled("Deployment", "rolling", rolling, labels=LABELS)
+        collecting.kubectl("wait", "--for=condition=Ready", "pod", *steady, "flood", "half", "--timeout=120s")
+        await until(all_followed, 120, what="lines of each pod")
+        (collecting.counts / "go").touch()
+        begun, before = time.monotonic(), collecting.lines_written()
         for number in range(5):
             short.append(f"short-{number}")
-            collecting.pod(short[-1], writer(short[-1], batch=50, pause=90_000), labels=LABELS)
+            collecting.pod(short[-1], writer(short[-1], batch=90, pause=90_000), labels=LABELS)
             collecting.kubectl("wait", "--for=condition=Ready", "pod", short[-1], "--timeout=120s")
+            if collecting.source == "api":
+                # Nobody can tell of pods that came and went while nobody followed them.
+                collecting.kubectl("rollout", "status", "deployment/rolling", "--timeout=120s")
+                await until(all_followed, 120, what="lines of each pod")
             # So that it dies at any moment of whatever it does.
             await asyncio.sleep(random.uniform(0.0, 0.5))
             collector.kill()
@@ -107,22 +121,26 @@ async def test_all_at_once_while_the_collector_is_killed_five_times(collecting: 
             await collector.start()
             collecting.kubectl("delete", "pod", short[-1], "--wait=false")
         await until(lambda: (collecting.written("crash") or {}).get("crash", 0) >= 600, 120, what="three crashes")
+        rate = (collecting.lines_written() - before) / (time.monotonic() - begun)
         collecting.kubectl("rollout", "status", "deployment/rolling", "--timeout=120s")
+        if collecting.source == "api":
+            await until(all_followed, 120, what="lines of each pod")
         collecting.kubectl("delete", "deployment/rolling", "pod/crash", "--wait", "--cascade=foreground")
         collecting.kubectl("wait", "--for=delete", "pod", "-l", "own=rolling", "--timeout=120s")
+        (collecting.counts / "stop").touch()
         streams = await collecting.streams()
         dynos = {stream.dyno for stream in streams if stream.dyno.startswith("rolling-") and stream.source == "app"}
-        rolled = {path.name for path in collecting.counts.iterdir() if path.name.startswith("rolling-")} | dynos
+        rolled = {name for name in collecting.counted() if name.startswith("rolling-")} | dynos
         assert len(rolled) >= 2
         names = [*steady, "flood", "half", "crash", *rolled, *short]
         written = await until(lambda: collecting.written(*names), 180, what="the writers to be done")
         # Where the kubelet deletes files while there is no collector, a notice says that lines are missing.
         await came_or_announced(collecting, written)
-    # The files of these were there all the time.
-    unharmed = {f"{name}:".encode() for name in (*steady, "half")}
-    assert [notice for notice in await collecting.notices() if notice.split(b" ", 4)[3] in unharmed] == []
-    # Not only its number: each line has all that was written.
-    assert await collecting.texts() <= {b"x" * 100, b"x" * 400, b"cut " + b"x" * 100}
+    assert rate >= 5_000
+    if collecting.source == "files":
+        # The files of these were there all the time.
+        unharmed = {f"{name}:".encode() for name in (*steady, "half")}
+        assert [notice for notice in await collecting.notices() if notice.split(b" ", 4)[3] in unharmed] == []
 
 
 @pytest.mark.parametrize("collecting", ["api"], indirect=True)
@@ -139,6 +157,27 @@ async def test_what_the_api_server_leaves_out_at_a_rotation_is_announced(collect
         (collecting.counts / "go").touch()
         written = await until(lambda: collecting.written(*names), 180, what="the writers to be done")
         await came_or_announced(collecting, written)
+
+
+async def test_who_is_over_its_quota_waits_alone_and_what_is_deleted_meanwhile_is_announced(
+    collecting: Collecting,
+) -> None:
+    collecting.begin(plan="free")
+    other = collecting.neighbour(plan="pro")
+    limits = {"limits_collect_bytes": {"free": 100_000}, "limits_collect_burst": 5}
+    async with collecting.collector(collect_max_deleted_bytes=1 << 20, **limits) as collector:
+        await collector.start()
+        collecting.pod("flood", writer("flood", lines=40_000, batch=2_000, pad=400), labels=LABELS)
+        other.pod("steady", writer("steady", lines=10_000, batch=50), labels=LABELS)
+        # The flood would take minutes.
+        await came(collecting, await until(lambda: collecting.written("steady"), 180, what="the writer to be done"))
+        written = await until(lambda: collecting.written("steady", "flood"), 180, what="the writers to be done")
+        assert 0 < (await collecting.tally()).next("flood") < 20_000
+        assert await collecting.notices() == []
+        collecting.kubectl("delete", "pod", "flood", "--wait")
+        await came_or_announced(collecting, written)
+    assert 0 < (await collecting.tally()).next("flood") < 20_000
+    assert {notice.split(b" ", 4)[3] for notice in await collecting.notices()} == {b"flood:"}
 
 
 async def test_the_last_lines_of_deleted_pods(collecting: Collecting) -> None:

@@ -199,7 +199,7 @@ async def everything_written(shop: Namespace) -> dict[str, int]:
     """End the app; what each of its pods has counted."""
     shop.kubectl("scale", "deployment/web", "--replicas=0")
     await until(lambda: not shop.kubernetes.get("pods", "-n", shop.namespace)["items"], 180, "all pods to end")
-    return shop.written(*(file.name for file in shop.counts.iterdir())) or {}
+    return shop.written(*shop.counted()) or {}
 
 
 def tells_of_the_rollout(lines: list[str], first: list[str], second: list[str]) -> None:

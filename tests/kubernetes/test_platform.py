@@ -66,11 +66,16 @@ async def test_a_crash_an_image_that_is_not_there_and_a_process_that_takes_too_m
         collecting.pod("lost", {**saying("hello"), "image": "localhost/nowhere:1"}, labels=LABELS)
         greedy = saying("hello", then="exec awk 'BEGIN { while (1) x = x x \"greedy\" }'")
         collecting.pod("greedy", {**greedy, "resources": {"limits": {"memory": "16Mi"}}}, labels=LABELS)
+        killed = saying("hello", then="sleep 1; kill -SEGV $$")
+        # The first process of its own would not die of that.
+        collecting.pod("killed", killed, labels=LABELS, restartPolicy="Never", shareProcessNamespace=True)
         # The kubelet need not tell of a process that runs for a moment only.
         await comes(collecting, "crash", "State changed from starting to up")
         (collecting.counts / "go").touch()
         await comes(collecting, "crash", "Process exited with status 3", 2)
         await comes(collecting, "greedy", "Process exited with status 137: it took more memory than it may")
+
+        await comes(collecting, "killed", "Process exited with status 139 (SIGSEGV)")
 
         async def pulled() -> bool:
             return any("localhost/nowhere:1 can't be had: " in text for text in await collecting.story("lost"))
