@@ -2,8 +2,8 @@
 
 import re
 import secrets
-from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -70,7 +70,7 @@ def saying(text: str, name: str = "main", *, then: str = "sleep 1000000 & wait")
 
 
 TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d+Z")
-_WRITTEN: Final = re.compile(rf"^({TIME.pattern}) .* seq=(\d+) ", re.MULTILINE)
+_WRITTEN: Final = re.compile(rf"^({TIME.pattern}) \S+ \S (?:writer=\S+ seq=(\d+) )?", re.MULTILINE)
 
 
 class _Gap(NamedTuple):
@@ -257,11 +257,13 @@ class Collecting(Namespace):
         self._tallied = len(chunks)
         return self._tally
 
-    async def unannounced(self, written: Mapping[str, int]) -> dict[str, int]:
-        """Lines that are missing, by writer, when no notice says so of its dyno, which is called as the writer."""
+    async def unannounced(self, written: Mapping[str, int]) -> list[str]:
+        """Where lines of writers are missing and no notice says so of their dynos, which are called as they are."""
         gaps: list[_Gap] = []
         told: list[_Gap] = []
         last = dict.fromkeys(written, (0, ""))
+        rest: dict[str, str] = {}
+        """By writer, the time of a line without a number: the runtime had written its beginning to a file before."""
         for chunk in await self.chunks():
             if chunk.stream.is_notice:
                 dyno, _, text = chunk.value.split(b" ", 3)[3].decode().partition(":")
@@ -269,22 +271,28 @@ class Collecting(Namespace):
                 told.append(_Gap(dyno, 0, begin.rstrip("Z"), end.rstrip("Z")))
             elif chunk.stream.source == "app":
                 name = chunk.stream.dyno
-                for time, number in _WRITTEN.findall(chunk.value.decode()):
+                for stamp, number in _WRITTEN.findall(chunk.value.decode()):
+                    time = stamp.rstrip("Z")
                     expected, before = last[name]
+                    if not number:
+                        # Another part of a long line has its time.
+                        rest |= {name: time} if time > before else {}
+                        continue
                     if int(number) > expected:
-                        gaps.append(_Gap(name, int(number) - expected, before, time.rstrip("Z")))
-                    last[name] = int(number) + 1, time.rstrip("Z")
-        # Of what is missing at the end nobody knows until when it was written.
-        gaps += [_Gap(name, count - last[name][0], last[name][1], last[name][1]) for name, count in written.items()]
-        missing: Counter[str] = Counter()
+                        gaps.append(_Gap(name, int(number) - expected, before, rest.get(name) or time))
+                    last[name] = int(number) + 1, time
+                    rest.pop(name, None)
+        for name, count in written.items():
+            done = datetime.fromtimestamp((self._written / name).stat().st_mtime, UTC).isoformat()
+            gaps.append(_Gap(name, count - last[name][0], last[name][1], done))
         known = _merged(told)
-        for gap in gaps:
-            if not any(notice.covers(gap) for notice in known):
-                missing[gap.dyno] += gap.lines
-        return {name: count for name, count in missing.items() if count}
+        return [str(gap) for gap in gaps if gap.lines and not any(notice.covers(gap) for notice in known)]
 
     async def differing(self) -> list[bytes]:
-        """Lines of writers that aren't, byte for byte, what their containers wrote under that number."""
+        """Lines of writers that aren't, byte for byte, what their containers wrote under that number.
+
+        Nor the end of such a line, where the API server has no more of it.
+        """
         begun: dict[str, bytes] = {}
         """Of lines that came in parts, by writer."""
         found = []
@@ -298,7 +306,10 @@ class Collecting(Namespace):
                 text = begun.pop(name, b"") + text
                 if tag != b"F":
                     begun[name] = text
-                elif text != written[name][int(text.split(b" ", 2)[1].removeprefix(b"seq="))]:
+                elif text.startswith(b"writer="):
+                    if text != written[name][int(text.split(b" ", 2)[1].removeprefix(b"seq="))]:
+                        found.append(text)
+                elif not any(whole.endswith(text) for whole in written[name]):
                     found.append(text)
         return found
 

@@ -237,14 +237,16 @@ class ContainerLog:
         end = await self._read(lines, request)
         if end is _End.WHOLE and over and not lines.first and (lines.seeking or self._came > before):
             raise NoLog("the kubelet has none of its lines any more")
-        if end is _End.WHOLE and over and self._came >= _LOOK_BYTES and self._came > self._looked and not lines.seeking:
+        rotated = self._came >= _LOOK_BYTES and self._came > self._looked and not lines.seeking
+        # Where nothing is in it though lines of it were taken, the next line may be long in coming.
+        emptied = lines.seeking and not lines.first
+        if end is _End.WHOLE and (rotated if over else emptied):
             await self._look_for_rotation(lines, request)
         if lines.seeking and lines.first and end is _End.WHOLE:
             if request.tail:
                 return _End.UNFOUND
             # That it isn't in all of the file means that it is gone, and all there is is new.
             await self._tell_rotated(lines.first, anew=True)
-            self._saw(lines.first)
             return _End.UNFOUND
         if end is _End.WHOLE and over:
             await self._append(lines.end())
@@ -271,7 +273,7 @@ class ContainerLog:
                     found_by = (found_by or clock() + _SETTLED) if lines.seeking and lines.first else None
                     look_at = self._look_at if not lines.seeking else None
                     if look_at is not None and clock() >= look_at:
-                        await self._look_in_time(lines, request)
+                        await self._look_in_time(look_at, lines, request)
                         continue
                     until = min(found_by or look_at or math.inf, heard + _SILENT)
                 try:
@@ -283,6 +285,8 @@ class ContainerLog:
                     if clock() >= heard + _SILENT:
                         if self._is_over():
                             return _End.NOW
+                        if lines.seeking and self._head != _EMPTY:
+                            return _End.UNFOUND
                         heard = clock()
                     continue
                 except StopAsyncIteration:
@@ -307,11 +311,14 @@ class ContainerLog:
             return None
         return self._tried + (_LOOK_SECONDS if self._came - self._looked >= _LOOK_BYTES else _LAST_LOOK)
 
-    async def _look_in_time(self, lines: ApiLines, request: LogRequest) -> None:
+    async def _look_in_time(self, due: float, lines: ApiLines, request: LogRequest) -> None:
         """Where others wait for their turn to ask, later: what matters more is that every log is followed."""
-        self._tried = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
         if self._reach.pace.idle:
+            self._tried = now
             await self._look_for_rotation(lines, request)
+        else:
+            self._tried += now + _LOOK_SECONDS - due
 
     async def _look_for_rotation(self, lines: ApiLines, request: LogRequest) -> None:
         """Say where lines may be missing, as the file isn't the one that it was.
@@ -328,13 +335,15 @@ class ContainerLog:
             logger.debug("%s: it can't be told whether it was rotated: %r", self._name, error)
             return
         if self._head and head != self._head:
-            await self._tell_rotated(head if head != _EMPTY else cri.format_time(self._reach.now()).decode())
+            await self._tell_rotated(head)
             lines.told()
-        self._saw(head)
+        else:
+            self._saw(head)
 
-    async def _tell_rotated(self, until: str, *, anew: bool = False) -> None:
+    async def _tell_rotated(self, head: str, *, anew: bool = False) -> None:
         """It was rotated once or more since it was looked at last."""
-        between = f"between {self._seen or self._place().time} and {until}"
+        between = f"between {self._seen or self._place().time} and {self._begin(head)}"
+        self._saw(head, anew=anew)  # so that the notice's own place has it, and it is told once
         await self._tell("rotated", f"Lines of {between} may be missing: the log was rotated meanwhile", anew=anew)
 
     async def _first_time(self, request: LogRequest) -> str:
@@ -347,8 +356,14 @@ class ContainerLog:
             raise NoLog("it does not begin with a time")  # the kubelet's own words, as the file is being renamed
         return head.decode() or _EMPTY
 
-    def _saw(self, head: str) -> None:
-        self._head, self._seen, self._looked = head, self._place().time or head, self._came
+    def _begin(self, head: str) -> str:
+        """When the file begins, or will."""
+        return head if head != _EMPTY else cri.format_time(self._reach.now()).decode()
+
+    def _saw(self, head: str, *, anew: bool = False) -> None:
+        """`anew`: no line of it was taken."""
+        last = "" if anew else self._place().time
+        self._head, self._seen, self._looked = head, last or self._begin(head), self._came
 
     async def _is_ours(self, previous: bool) -> bool:
         """Whether what has just begun to come is of this run of this pod."""

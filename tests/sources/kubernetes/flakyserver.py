@@ -4,7 +4,7 @@ Lists, watches and versions are as the API concepts of Kubernetes have them. tes
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +70,8 @@ class FlakyServer:
     """By uid, container and run."""
     cuts: list[int] = field(default_factory=list)
     """Bytes after which the next logs that are given break off."""
+    when_followed: list[Callable[[], None]] = field(default_factory=list)
+    """What happens just before the next logs that are followed are given."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _cut: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -198,6 +200,8 @@ class FlakyServer:
         if log is None:
             text = "previous terminated container not found"
             return web.json_response({"kind": "Status", "code": 400, "message": text}, status=400)
+        if request.query["follow"] == "true" and self.when_followed:
+            self.when_followed.pop(0)()
         response = web.StreamResponse()
         await response.prepare(request)
         cut = asyncio.create_task(self._cut.wait())

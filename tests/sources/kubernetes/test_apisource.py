@@ -263,6 +263,46 @@ async def test_a_rotation_just_before_a_kill_or_the_end_is_told_as_well(
     assert TIME.findall(following.said(notices=True)[0])[0] == b"2026-11-23T02:00:00.001000000Z"
 
 
+@pytest.mark.parametrize("kill", [False, True])
+async def test_a_log_that_was_rotated_and_is_empty_is_told_once_and_before_there_is_another_line(
+    following: Following, kill: bool
+) -> None:
+    log = following.begin()
+    log.write(b"first")
+    async with following.followed():
+        await following.comes(b"first")
+    log.write(b"lost")
+    log.rotate()
+    for _ in range(2):
+        followed = asyncio.Event()
+        following.cluster.server.when_followed = [followed.set]
+        async with following.followed(kill=kill):
+            await followed.wait()
+            await until(lambda: following.said(notices=True))
+    (told,) = following.said(notices=True)
+    assert timeless(told) == b"web-1: Lines of between T1 and T2 may be missing: the log was rotated meanwhile"
+    async with following.followed():
+        log.write(b"third")
+        await following.comes(b"third")
+    assert following.said() == [b"first", b"third"]
+    first, second = map(TIME.findall, following.said(notices=True))
+    assert first[0] == second[0] == b"2026-11-23T02:00:00.001000000Z"
+    assert second[1] == b"2026-11-23T02:00:00.003000000Z"
+
+
+async def test_a_rotation_between_two_requests_is_told_though_nothing_comes_any_more(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containerlog, "_SILENT", 0.1)
+    log = following.begin()
+    log.write(b"first")
+    async with following.followed():
+        await following.comes(b"first")
+    following.cluster.server.when_followed = [log.rotate]
+    async with following.followed():
+        await until(lambda: following.said(notices=True))
+
+
 async def test_a_log_that_is_rotated_again_and_again_is_found_again_while_it_is_written(following: Following) -> None:
     log = following.begin()
     log.write(b"first")
