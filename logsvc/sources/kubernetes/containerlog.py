@@ -238,9 +238,8 @@ class ContainerLog:
         if end is _End.WHOLE and over and not lines.first and (lines.seeking or self._came > before):
             raise NoLog("the kubelet has none of its lines any more")
         rotated = self._came >= _LOOK_BYTES and self._came > self._looked and not lines.seeking
-        # Where nothing is in it though lines of it were taken, the next line may be long in coming.
-        emptied = lines.seeking and not lines.first
-        if end is _End.WHOLE and (rotated if over else emptied):
+        # In one that is empty now the next line may be long in coming.
+        if end is _End.WHOLE and (rotated if over else self._is_emptied(lines)):
             await self._look_for_rotation(lines, request)
         if lines.seeking and lines.first and end is _End.WHOLE:
             if request.tail:
@@ -285,15 +284,19 @@ class ContainerLog:
                     if clock() >= heard + _SILENT:
                         if self._is_over():
                             return _End.NOW
-                        if lines.seeking and self._head != _EMPTY:
+                        if self._is_emptied(lines):
                             return _End.UNFOUND
                         heard = clock()
                     continue
                 except StopAsyncIteration:
                     return _End.WHOLE
                 pieces = lines.feed(data)
-                if not request.tail and not self._head and not lines.seeking:
-                    self._saw(lines.first)
+                if lines.first and not request.tail and not lines.seeking:
+                    if not self._head:
+                        self._saw(lines.first)
+                    elif not self._place().time and lines.first != self._head:
+                        await self._tell_rotated(lines.first, anew=True)
+                        return _End.UNFOUND
                 self._came += len(data)
                 await self._append(pieces)
                 heard = clock()  # not before: a quota may have had it wait
@@ -339,6 +342,10 @@ class ContainerLog:
             lines.told()
         else:
             self._saw(head)
+
+    def _is_emptied(self, lines: ApiLines) -> bool:
+        """Whether nothing is in a file that had lines when it was looked at last."""
+        return not lines.first and self._head not in {"", _EMPTY}
 
     async def _tell_rotated(self, head: str, *, anew: bool = False) -> None:
         """It was rotated once or more since it was looked at last."""

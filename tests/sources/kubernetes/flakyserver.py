@@ -4,7 +4,7 @@ Lists, watches and versions are as the API concepts of Kubernetes have them. tes
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,8 +70,8 @@ class FlakyServer:
     """By uid, container and run."""
     cuts: list[int] = field(default_factory=list)
     """Bytes after which the next logs that are given break off."""
-    when_followed: list[Callable[[], None]] = field(default_factory=list)
-    """What happens just before the next logs that are followed are given."""
+    when_asked: Callable[[Mapping[str, str]], None] | None = None
+    """Is called with the query before a log is given."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _cut: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -200,8 +200,8 @@ class FlakyServer:
         if log is None:
             text = "previous terminated container not found"
             return web.json_response({"kind": "Status", "code": 400, "message": text}, status=400)
-        if request.query["follow"] == "true" and self.when_followed:
-            self.when_followed.pop(0)()
+        if self.when_asked is not None:
+            self.when_asked(request.query)
         response = web.StreamResponse()
         await response.prepare(request)
         cut = asyncio.create_task(self._cut.wait())

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -275,7 +275,7 @@ async def test_a_log_that_was_rotated_and_is_empty_is_told_once_and_before_there
     log.rotate()
     for _ in range(2):
         followed = asyncio.Event()
-        following.cluster.server.when_followed = [followed.set]
+        following.cluster.server.when_asked = lambda query, at=followed: at.set() if query["follow"] == "true" else None
         async with following.followed(kill=kill):
             await followed.wait()
             await until(lambda: following.said(notices=True))
@@ -298,9 +298,36 @@ async def test_a_rotation_between_two_requests_is_told_though_nothing_comes_any_
     log.write(b"first")
     async with following.followed():
         await following.comes(b"first")
-    following.cluster.server.when_followed = [log.rotate]
+    following.cluster.server.when_asked = lambda query: log.rotate() if query["follow"] == "true" else None
     async with following.followed():
         await until(lambda: following.said(notices=True))
+
+
+@pytest.mark.parametrize("written", [[], [b"fourth"]])
+async def test_a_rotation_while_it_is_looked_for_what_is_new_is_told(
+    following: Following, written: list[bytes]
+) -> None:
+    """A file is found that begins behind the last line, and is gone when it is to be read."""
+    log = following.begin()
+    log.write(b"first")
+    async with following.followed():
+        await following.comes(b"first")
+    log.rotate()
+    log.write(b"third")
+
+    asked = 0
+
+    def rotate_again(query: Mapping[str, str]) -> None:
+        nonlocal asked
+        asked += not {"tailLines", "limitBytes"} & set(query)
+        if asked == 2:
+            log.rotate()
+            log.write(*written)
+
+    following.cluster.server.when_asked = rotate_again
+    async with following.followed():
+        await until(lambda: len(following.said(notices=True)) == 2)
+        await following.comes(b"first", *written)
 
 
 async def test_a_log_that_is_rotated_again_and_again_is_found_again_while_it_is_written(following: Following) -> None:
