@@ -52,8 +52,8 @@ _PATIENCE: Final = 5.0
 """Seconds that such a look may take."""
 
 _SILENT: Final = 15.0
-"""Seconds in which nothing came, after which it is looked whether the process has ended: the API server may hold on to
-an answer that nobody writes to any more."""
+"""Seconds in which nothing came, after which it is looked whether anything can: the API server may hold on to an answer
+that nobody writes to any more, and a kubelet that was behind when the log was rotated waits at the old file's end."""
 
 _ENDED: Final = 5.0
 """Seconds after which a log that has ended is followed on, where nobody says that its process has."""
@@ -260,6 +260,7 @@ class ContainerLog:
     async def _read(self, lines: ApiLines, request: LogRequest) -> _End:
         clock = asyncio.get_running_loop().time
         found_by = None
+        head, looked = self._head, False
         await self._reach.pace.turn()
         async with self._reach.api.log(request) as content:
             if not await self._is_ours(request.previous):
@@ -274,17 +275,21 @@ class ContainerLog:
                     if look_at is not None and clock() >= look_at:
                         await self._look_in_time(look_at, lines, request)
                         continue
-                    until = min(found_by or look_at or math.inf, heard + _SILENT)
+                    silent_by = heard + (_SILENT if self._head == head else _SETTLED)
+                    until = min(found_by or look_at or math.inf, silent_by)
                 try:
                     async with asyncio.timeout_at(until) as waiting:
                         data = await anext(source)
                 except TimeoutError:
                     if found_by is not None or not waiting.expired():
                         return _End.UNFOUND
-                    if clock() >= heard + _SILENT:
+                    if clock() >= silent_by:
                         if self._is_over():
                             return _End.NOW
-                        if self._is_emptied(lines):
+                        if not looked and head and self._head == head:
+                            looked = True
+                            await self._look_for_rotation(lines, request)
+                        if self._head != head or self._is_emptied(lines):
                             return _End.UNFOUND
                         heard = clock()
                     continue
@@ -294,6 +299,7 @@ class ContainerLog:
                 if lines.first and not request.tail and not lines.seeking:
                     if not self._head:
                         self._saw(lines.first)
+                        head = self._head
                     elif not self._place().time and lines.first != self._head:
                         await self._tell_rotated(lines.first, anew=True)
                         return _End.UNFOUND

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -301,6 +302,42 @@ async def test_a_rotation_between_two_requests_is_told_though_nothing_comes_any_
     following.cluster.server.when_asked = lambda query: log.rotate() if query["follow"] == "true" else None
     async with following.followed():
         await until(lambda: following.said(notices=True))
+
+
+async def test_a_rotation_that_the_kubelet_has_overlooked_is_gone_on_behind(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does where it is behind when it happens, and then gives nothing any more."""
+    monkeypatch.setattr(containerlog, "_SILENT", 0.1)
+    log = following.begin()
+    log.write(b"first")
+    async with following.followed():
+        await following.comes(b"first")
+        log.overlooked = True
+        log.rotate()
+        log.write(b"third")
+        await following.comes(b"third")
+        log.write(b"fourth")
+        await following.comes(b"fourth")
+    assert following.said() == [b"first", b"third", b"fourth"]
+
+
+async def test_a_log_that_is_quiet_is_looked_at_once(following: Following, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containerlog, "_SILENT", 0.02)
+    following.begin()
+    following.begin(uid="u2", name="web-2").write(b"first")
+    looks: Counter[str] = Counter()
+
+    def count(query: Mapping[str, str]) -> None:
+        looks["look" if "limitBytes" in query else query["follow"]] += 1
+
+    following.cluster.server.when_asked = count
+    async with following.followed():
+        await following.comes(b"first")
+        await until(lambda: looks["look"])
+        await asyncio.sleep(0.5)  # what must not happen has some time for it
+    assert looks == {"look": 1, "true": 2}
+    assert following.said(notices=True) == []
 
 
 @pytest.mark.parametrize("written", [[], [b"fourth"]])
