@@ -69,6 +69,9 @@ def saying(text: str, name: str = "main", *, then: str = "sleep 1000000 & wait")
     return {"name": name, "image": IMAGE, "command": ["/bin/sh", "-c", f"trap 'exit 0' TERM; echo {text}; {then}"]}
 
 
+_PART: Final = 16 * 1024
+"""Bytes of a line that the runtime writes as one."""
+
 TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d+Z")
 _WRITTEN: Final = re.compile(rf"^({TIME.pattern}) \S+ \S (?:writer=\S+ seq=(\d+) )?", re.MULTILINE)
 
@@ -264,10 +267,15 @@ class Collecting(Namespace):
         last = dict.fromkeys(written, (0, ""))
         rest: dict[str, str] = {}
         """By writer, the time of a line without a number: the runtime had written its beginning to a file before."""
+        counted: set[str] = set()
+        """Writers of which a notice without times stands behind the last line: what is missing there it has counted."""
         for chunk in await self.chunks():
             if chunk.stream.is_notice:
                 dyno, _, text = chunk.value.split(b" ", 3)[3].decode().partition(":")
-                begin, end = ["", *TIME.findall(text)][-2:]
+                if not (times := TIME.findall(text)):
+                    counted.add(dyno)
+                    continue
+                begin, end = ["", *times][-2:]
                 told.append(_Gap(dyno, 0, begin.rstrip("Z"), end.rstrip("Z")))
             elif chunk.stream.source == "app":
                 name = chunk.stream.dyno
@@ -278,11 +286,14 @@ class Collecting(Namespace):
                         # Another part of a long line has its time.
                         rest |= {name: time} if time > before else {}
                         continue
-                    if int(number) > expected:
+                    if int(number) > expected and name not in counted:
                         gaps.append(_Gap(name, int(number) - expected, before, rest.get(name) or time))
                     last[name] = int(number) + 1, time
                     rest.pop(name, None)
+                    counted.discard(name)
         for name, count in written.items():
+            if name in counted:
+                continue
             done = datetime.fromtimestamp((self._written / name).stat().st_mtime, UTC).isoformat()
             gaps.append(_Gap(name, count - last[name][0], last[name][1], done))
         known = _merged(told)
@@ -291,7 +302,8 @@ class Collecting(Namespace):
     async def differing(self) -> list[bytes]:
         """Lines of writers that aren't, byte for byte, what their containers wrote under that number.
 
-        Nor the end of such a line, where the API server has no more of it.
+        Nor what a rotation leaves of it: the runtime writes a long line in parts, and one that waits for its end too,
+        and those that are in another file the API server doesn't give.
         """
         begun: dict[str, bytes] = {}
         """Of lines that came in parts, by writer."""
@@ -307,7 +319,9 @@ class Collecting(Namespace):
                 if tag != b"F":
                     begun[name] = text
                 elif text.startswith(b"writer="):
-                    if text != written[name][int(text.split(b" ", 2)[1].removeprefix(b"seq="))]:
+                    whole = written[name][int(text.split(b" ", 2)[1].removeprefix(b"seq="))]
+                    rest = self.source == "api" and len(whole) > _PART and text.rstrip(b"x") == whole.rstrip(b"x")
+                    if text != whole and not rest:
                         found.append(text)
                 elif not any(whole.endswith(text) for whole in written[name]):
                     found.append(text)
