@@ -11,7 +11,7 @@ import struct
 import termios
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
 from typing import Final, Protocol
 
@@ -32,6 +32,9 @@ USER_AGENT: Final = f"Logplex/1 logsvc/{version('logsvc')}"
 _READ: Final = 16 * 1024
 """Bytes of an answer that are read; what is longer isn't, and its connection not used again."""
 _GZIP_LEVEL: Final = 1
+_RECORD: Final = 16 * 1024
+"""Bytes that are encrypted at once, as many as are in a record of TLS: a connection keeps a buffer as large as the most
+that ever were."""
 _OUTGOING: Final = struct.Struct("i")
 _LOOK: Final = 0.002, 0.05
 """Seconds between the first two looks, and the most between two, at whether the other side has everything."""
@@ -84,14 +87,15 @@ class HttpSender:
         return headers
 
     async def send(self, frame_id: str, framed: Framed) -> Answer:
-        headers: Mapping[str, str] = {**self._headers, **self._protocol.headers(frame_id, framed)}
+        headers: dict[str, str] = {**self._headers, **self._protocol.headers(frame_id, framed)}
         body = _gzipped(framed.body) if self._url.gzip else framed.body
+        headers["Content-Length"] = str(len(body))
         response, said = None, bytearray()
         try:
             async with asyncio.timeout(None) as limit:
                 async with self._outbound.session.post(
                     self._address,
-                    data=body,
+                    data=_one_by_one(body) if self._url.tls else body,
                     headers=headers,
                     allow_redirects=False,
                     ssl=self._outbound.tls(insecure=self._url.insecure) if self._url.tls else True,
@@ -112,6 +116,16 @@ class HttpSender:
 
     async def close(self) -> None:
         """Connections are the session's."""
+
+
+def _records(body: bytes) -> Iterator[bytes]:
+    for at in range(0, len(body), _RECORD):
+        yield body[at : at + _RECORD]
+
+
+async def _one_by_one(body: bytes) -> AsyncIterator[bytes]:
+    for record in _records(body):
+        yield record
 
 
 async def _read(response: aiohttp.ClientResponse, said: bytearray) -> None:
@@ -141,7 +155,8 @@ class SyslogSender:
         try:
             reader, writer = await self._connected()
             async with asyncio.timeout(self._outbound.settings.request_timeout):
-                writer.write(framed.body)
+                for record in _records(framed.body):
+                    writer.write(record)
                 await writer.drain()
                 await _acknowledged(reader, writer)
         except (OSError, TimeoutError) as error:
