@@ -7,12 +7,15 @@ holds a copy. Chunks of apps that nobody watches cost an append to two lists.
 import asyncio
 from bisect import bisect_left
 from collections import deque
-from typing import Any
+from typing import Any, Final, cast
 
 from logsvc.model import AppId, Chunk, Cursor
 
 _CHUNK_COST = 500
 """Bytes of memory a chunk takes beside its value."""
+
+_GONE: Final = cast("Chunk", None)
+"""In place of a chunk that was dropped, so that its memory is free at once; no reader gets there."""
 
 _FRAMES = 64
 """Most frames that a feed keeps between two wake-ups."""
@@ -53,6 +56,7 @@ class Feed:
             self._schedule()
 
     def drop_oldest(self) -> None:
+        self._chunks[self._start] = _GONE
         self._start += 1
         if self._start > 64 and self._start * 2 > len(self._chunks):
             del self._chunks[: self._start], self._offsets[: self._start]

@@ -1,6 +1,7 @@
 """The window: one interval of a partition, in memory, shared by all who watch."""
 
 import asyncio
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -48,6 +49,16 @@ async def test_a_window_holds_what_was_not_dropped(steps: list[tuple[int, int]],
         if feed is not None:
             assert offsets(feed.after(Cursor(1, 0, at, -1), 10**9)) == [where for where in mine if where >= at]
             assert feed.newest is None or feed.newest.offset == mine[-1]
+
+
+async def test_the_memory_of_a_chunk_is_free_once_it_is_dropped() -> None:
+    """However many apps have one that isn't due to be tidied yet."""
+    window, chunks = Window(0), [chunk(offset, app=offset % 2) for offset in range(10)]
+    held = sys.getrefcount(chunks[0])
+    window.extend(chunks, 10)
+    for _ in range(10):
+        window.drop_oldest()
+    assert [sys.getrefcount(one) for one in chunks] == [held + 1] * len(chunks)  # one for the loop's own name
 
 
 async def test_a_step_is_about_as_large_as_asked_and_at_least_one_chunk() -> None:
