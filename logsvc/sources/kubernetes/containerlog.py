@@ -130,6 +130,10 @@ class ContainerLog:
         """Time of the first line of the kubelet's file when that was looked at last; empty where it isn't known."""
         self._seen = ""
         """Time of the last line that was taken by then."""
+        self._followed = ""
+        """The head when what is being read was asked for."""
+        self._checked = False
+        """It was looked at because nothing of that came."""
         self._came = self._looked = 0
         """Bytes of this run that came, and those that had come by then."""
         self._tried = 0.0
@@ -260,7 +264,7 @@ class ContainerLog:
     async def _read(self, lines: ApiLines, request: LogRequest) -> _End:
         clock = asyncio.get_running_loop().time
         found_by = None
-        head, looked = self._head, False
+        self._followed, self._checked = self._head, False
         await self._reach.pace.turn()
         async with self._reach.api.log(request) as content:
             if not await self._is_ours(request.previous):
@@ -275,7 +279,7 @@ class ContainerLog:
                     if look_at is not None and clock() >= look_at:
                         await self._look_in_time(look_at, lines, request)
                         continue
-                    silent_by = heard + (_SILENT if self._head == head else _SETTLED)
+                    silent_by = heard + (_SILENT if self._head == self._followed else _SETTLED)
                     until = min(found_by or look_at or math.inf, silent_by)
                 try:
                     async with asyncio.timeout_at(until) as waiting:
@@ -286,10 +290,7 @@ class ContainerLog:
                     if clock() >= silent_by:
                         if self._is_over():
                             return _End.NOW
-                        if not looked and head and self._head == head:
-                            looked = True
-                            await self._look_for_rotation(lines, request)
-                        if self._head != head or self._is_emptied(lines):
+                        if await self._has_stalled(lines, request):
                             return _End.UNFOUND
                         heard = clock()
                     continue
@@ -299,7 +300,7 @@ class ContainerLog:
                 if lines.first and not request.tail and not lines.seeking:
                     if not self._head:
                         self._saw(lines.first)
-                        head = self._head
+                        self._followed = self._head
                     elif not self._place().time and lines.first != self._head:
                         await self._tell_rotated(lines.first, anew=True)
                         return _End.UNFOUND
@@ -328,6 +329,13 @@ class ContainerLog:
             await self._look_for_rotation(lines, request)
         else:
             self._tried += now + _LOOK_SECONDS - due
+
+    async def _has_stalled(self, lines: ApiLines, request: LogRequest) -> bool:
+        """Whether nothing came for a while as the kubelet may wait at the end of a file that was rotated."""
+        if self._head and self._head == self._followed and not self._checked:
+            self._checked = True
+            await self._look_for_rotation(lines, request)
+        return self._head != self._followed or self._is_emptied(lines)
 
     async def _look_for_rotation(self, lines: ApiLines, request: LogRequest) -> None:
         """Say where lines may be missing, as the file isn't the one that it was.
