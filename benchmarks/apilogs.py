@@ -2,7 +2,7 @@
 
     python -m benchmarks.apilogs [--streams N] [--lines N] [--runs N]
 
-The server is that of the tests, in a process of its own, without TLS. `idle` follows logs in which nothing happens.
+The server is that of the tests, in a process of its own, over TLS. `idle` follows logs in which nothing happens.
 """
 
 import argparse
@@ -28,16 +28,17 @@ from logsvc.sources.kubernetes.pods import PodIdentity
 from tests.sources.kubernetes import manifests
 from tests.sources.kubernetes.flakyserver import Log, flaky_server
 from tests.support import until
+from tests.support.certificates import authority, serving, signed
 
 Figures = dict[str, float]
 BEGUN = "2026-11-23T02:00:00Z"
 
 
-async def serve(streams: int, lines: int) -> None:
+async def serve(streams: int, lines: int, certificate: Path) -> None:
     """Pods with a log each, until stdin ends."""
     parsed = [cri.parse(line[:-1]) for line in islice(cri_lines(time.time_ns()), lines)]
     given = [b"%b %b\n" % (stamp, message) for stamp, _, _, message in parsed]
-    async with flaky_server() as server:
+    async with flaky_server(serving(certificate)) as server:
         namespace = manifests.namespace("bench")
         namespace["metadata"]["uid"] = "bench"
         server.put("namespaces", namespace)
@@ -53,7 +54,9 @@ async def serve(streams: int, lines: int) -> None:
 
 @asynccontextmanager
 async def following(folder: Path, streams: int, lines: int) -> AsyncIterator[ApiSource]:
-    command = [sys.executable, "-m", "benchmarks.apilogs", "--serve", str(streams), str(lines)]
+    key, ca = authority(folder, "authority")
+    certificate = signed(folder, "server", key, ca)
+    command = [sys.executable, "-m", "benchmarks.apilogs", "--serve", str(streams), str(lines), str(certificate)]
     server = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdout is not None
     url = (await server.stdout.readline()).decode().strip()
@@ -61,7 +64,7 @@ async def following(folder: Path, streams: int, lines: int) -> AsyncIterator[Api
     try:
         async with (
             LocalBus.open(folder / "bus", settings=LocalSettings(max_bytes=8 << 30)) as bus,
-            ApiServer.open(ApiSettings(url, None, folder / "token")) as api,
+            ApiServer.open(ApiSettings(url, ca, folder / "token")) as api,
             asyncio.TaskGroup() as tasks,
         ):
             clock = asyncio.get_running_loop().time
@@ -108,10 +111,11 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=200)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--serve", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:
-        asyncio.run(serve(*asked.serve))
+        streams, lines, certificate = asked.serve
+        asyncio.run(serve(int(streams), int(lines), Path(certificate)))
         return
     report = Report("apilogs")
     case = f"backlog of {asked.streams} logs"

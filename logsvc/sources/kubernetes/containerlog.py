@@ -54,6 +54,8 @@ _PATIENCE: Final = 5.0
 _SILENT: Final = 15.0
 """Seconds in which nothing came, after which it is looked whether anything can: the API server may hold on to an answer
 that nobody writes to any more, and a kubelet that was behind when the log was rotated waits at the old file's end."""
+_SOME_BYTES: Final = 16 * 1024
+"""How much has to come until then: one of which less came was not behind."""
 
 _ENDED: Final = 5.0
 """Seconds after which a log that has ended is followed on, where nobody says that its process has."""
@@ -132,8 +134,6 @@ class ContainerLog:
         """Time of the last line that was taken by then."""
         self._followed = ""
         """The head when what is being read was asked for."""
-        self._checked = False
-        """It was looked at because nothing of that came."""
         self._came = self._looked = 0
         """Bytes of this run that came, and those that had come by then."""
         self._tried = 0.0
@@ -264,7 +264,7 @@ class ContainerLog:
     async def _read(self, lines: ApiLines, request: LogRequest) -> _End:
         clock = asyncio.get_running_loop().time
         found_by = None
-        self._followed, self._checked = self._head, False
+        self._followed = self._head
         await self._reach.pace.turn()
         async with self._reach.api.log(request) as content:
             if not await self._is_ours(request.previous):
@@ -332,8 +332,7 @@ class ContainerLog:
 
     async def _has_stalled(self, lines: ApiLines, request: LogRequest) -> bool:
         """Whether nothing came for a while as the kubelet may wait at the end of a file that was rotated."""
-        if self._head and self._head == self._followed and not self._checked:
-            self._checked = True
+        if self._head == self._followed and self._came - self._looked >= _SOME_BYTES:
             await self._look_for_rotation(lines, request)
         return self._head != self._followed or self._is_emptied(lines)
 

@@ -4,6 +4,7 @@ Lists, watches and versions are as the API concepts of Kubernetes have them. tes
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -245,7 +246,7 @@ class FlakyServer:
 
 
 @asynccontextmanager
-async def flaky_server() -> AsyncIterator[FlakyServer]:
+async def flaky_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[FlakyServer]:
     server = FlakyServer()
     app = web.Application()
     for base in ("/api/v1", "/apis/batch/v1", "/apis/apps/v1", "/apis/coordination.k8s.io/v1"):
@@ -255,7 +256,7 @@ async def flaky_server() -> AsyncIterator[FlakyServer]:
         app.router.add_post(base + "/namespaces/{namespace}/{resource}", server.take)
     app.router.add_get("/api/v1/namespaces/{namespace}/pods/{name}/log", server.answer_log)
     listening = TestServer(app)
-    await listening.start_server(shutdown_timeout=0.1)
+    await listening.start_server(shutdown_timeout=0.1, ssl=tls)
     server.url = str(listening.make_url("/")).rstrip("/")
     try:
         yield server

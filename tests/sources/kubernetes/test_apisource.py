@@ -309,6 +309,7 @@ async def test_a_rotation_that_the_kubelet_has_overlooked_is_gone_on_behind(
 ) -> None:
     """It does where it is behind when it happens, and then gives nothing any more."""
     monkeypatch.setattr(containerlog, "_SILENT", 0.1)
+    monkeypatch.setattr(containerlog, "_SOME_BYTES", 1)
     log = following.begin()
     log.write(b"first")
     async with following.followed():
@@ -322,10 +323,13 @@ async def test_a_rotation_that_the_kubelet_has_overlooked_is_gone_on_behind(
     assert following.said() == [b"first", b"third", b"fourth"]
 
 
-async def test_a_log_that_is_quiet_is_looked_at_once(following: Following, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_that_is_quiet_is_looked_at_once_where_much_came(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(containerlog, "_SILENT", 0.02)
     following.begin()
-    following.begin(uid="u2", name="web-2").write(b"first")
+    following.begin(uid="u2", name="web-2").write(b"a few words")
+    following.begin(uid="u3", name="web-3").write(b"x" * 20_000, b"last")
     looks: Counter[str] = Counter()
 
     def count(query: Mapping[str, str]) -> None:
@@ -333,10 +337,9 @@ async def test_a_log_that_is_quiet_is_looked_at_once(following: Following, monke
 
     following.cluster.server.when_asked = count
     async with following.followed():
-        await following.comes(b"first")
-        await until(lambda: looks["look"])
+        await until(lambda: b"last" in following.said() and looks["look"])
         await asyncio.sleep(0.5)  # what must not happen has some time for it
-    assert looks == {"look": 1, "true": 2}
+    assert looks == {"look": 1, "true": 3}
     assert following.said(notices=True) == []
 
 
