@@ -45,6 +45,14 @@ class Following:
         self._put(run, uid, {"running": {"startedAt": self._now}}, **given)
         return log
 
+    async def taken(self) -> Log:
+        """A log whose first line was taken, and which nobody follows now."""
+        log = self.begin()
+        log.write(b"first")
+        async with self.followed():
+            await self.comes(b"first")
+        return log
+
     def end(self, run: int = 0, uid: str = "u1", **given: Any) -> None:
         """It has exited."""
         self.cluster.server.logs[uid, "main", run].end()
@@ -197,10 +205,7 @@ async def test_runs_that_nobody_has_the_logs_of_are_told(following: Following) -
 
 
 async def test_a_log_that_was_rotated_meanwhile_is_told_with_the_times(following: Following) -> None:
-    log = following.begin()
-    log.write(b"first")
-    async with following.followed():
-        await following.comes(b"first")
+    log = await following.taken()
     log.write(b"lost")
     log.rotate()
     log.write(b"third")
@@ -268,10 +273,7 @@ async def test_a_rotation_just_before_a_kill_or_the_end_is_told_as_well(
 async def test_a_log_that_was_rotated_and_is_empty_is_told_once_and_before_there_is_another_line(
     following: Following, kill: bool
 ) -> None:
-    log = following.begin()
-    log.write(b"first")
-    async with following.followed():
-        await following.comes(b"first")
+    log = await following.taken()
     log.write(b"lost")
     log.rotate()
     for _ in range(2):
@@ -295,10 +297,7 @@ async def test_a_rotation_between_two_requests_is_told_though_nothing_comes_any_
     following: Following, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(containerlog, "_SILENT", 0.1)
-    log = following.begin()
-    log.write(b"first")
-    async with following.followed():
-        await following.comes(b"first")
+    log = await following.taken()
     following.cluster.server.when_asked = lambda query: log.rotate() if query["follow"] == "true" else None
     async with following.followed():
         await until(lambda: following.said(notices=True))
@@ -348,10 +347,7 @@ async def test_a_rotation_while_it_is_looked_for_what_is_new_is_told(
     following: Following, written: list[bytes]
 ) -> None:
     """A file is found that begins behind the last line, and is gone when it is to be read."""
-    log = following.begin()
-    log.write(b"first")
-    async with following.followed():
-        await following.comes(b"first")
+    log = await following.taken()
     log.rotate()
     log.write(b"third")
 
@@ -371,10 +367,7 @@ async def test_a_rotation_while_it_is_looked_for_what_is_new_is_told(
 
 
 async def test_a_log_that_is_rotated_again_and_again_is_found_again_while_it_is_written(following: Following) -> None:
-    log = following.begin()
-    log.write(b"first")
-    async with following.followed():
-        await following.comes(b"first")
+    log = await following.taken()
     log.rotate()
     log.write(b"second")
     async with asyncio.TaskGroup() as tasks, following.followed():
